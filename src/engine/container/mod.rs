@@ -1,0 +1,3 @@
+//! Containers of a pod.
+
+pub(crate) mod config;

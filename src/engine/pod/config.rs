@@ -1,0 +1,111 @@
+//! What a pod is asked to be: the one meaning behind CRI's PodSandboxConfig and Docker's container.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cgroup::Resources;
+use crate::executor::plan::UserNamespace;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Config {
+    pub(crate) name: String,
+    pub(crate) uid: String,
+    pub(crate) namespace: String,
+    pub(crate) attempt: u32,
+    /// Empty: the host's name, with [`NamespaceMode::Node`] for the network.
+    pub(crate) hostname: String,
+    /// Base of the containers' relative log paths; absolute.
+    pub(crate) log_directory: Option<PathBuf>,
+    /// `None`: the host's own resolv.conf.
+    pub(crate) dns: Option<Dns>,
+    pub(crate) ports: Vec<PortMapping>,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) annotations: BTreeMap<String, String>,
+    /// As the client writes it: a cgroupfs path, or one that ends in `.slice`. Empty: our default.
+    pub(crate) cgroup_parent: String,
+    pub(crate) sysctls: BTreeMap<String, String>,
+    pub(crate) overhead: Option<Resources>,
+    pub(crate) resources: Option<Resources>,
+    pub(crate) namespaces: Namespaces,
+    pub(crate) user_namespace: Option<UserNamespace>,
+    pub(crate) privileged: bool,
+    pub(crate) readonly_rootfs: bool,
+    pub(crate) run_as_user: Option<u32>,
+    pub(crate) run_as_group: Option<u32>,
+    pub(crate) supplemental_groups: Vec<u32>,
+    pub(crate) seccomp: SeccompProfile,
+    pub(crate) apparmor: Option<AppArmorProfile>,
+    pub(crate) selinux: Option<SelinuxLabel>,
+    /// RuntimeClass handler; empty is the default one.
+    pub(crate) runtime_handler: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub(crate) struct Dns {
+    pub(crate) servers: Vec<String>,
+    pub(crate) searches: Vec<String>,
+    pub(crate) options: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PortMapping {
+    pub(crate) protocol: Protocol,
+    pub(crate) container_port: u16,
+    /// Never 0: such a mapping publishes nothing and is dropped at the door.
+    pub(crate) host_port: u16,
+    pub(crate) host_ip: Option<IpAddr>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(crate) enum Protocol {
+    Tcp,
+    Udp,
+    Sctp,
+}
+
+/// Which namespaces of each kind the pod's containers are in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Namespaces {
+    /// `Pod` or `Node`.
+    pub(crate) network: NamespaceMode,
+    pub(crate) pid: NamespaceMode,
+    /// `Pod` or `Node`.
+    pub(crate) ipc: NamespaceMode,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum NamespaceMode {
+    Pod,
+    Container,
+    Node,
+    /// The PID namespace of this container (id as the client wrote it).
+    Target(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum SeccompProfile {
+    /// Our own default profile.
+    RuntimeDefault,
+    Unconfined,
+    /// A profile file on the host, absolute.
+    Localhost(PathBuf),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum AppArmorProfile {
+    RuntimeDefault,
+    Unconfined,
+    /// A profile loaded in the kernel, by name.
+    Localhost(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub(crate) struct SelinuxLabel {
+    pub(crate) user: String,
+    pub(crate) role: String,
+    pub(crate) kind: String,
+    pub(crate) level: String,
+}

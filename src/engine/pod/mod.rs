@@ -1,0 +1,3 @@
+//! Pods: what CRI calls a pod sandbox.
+
+pub(crate) mod config;

@@ -1,0 +1,3 @@
+//! The per-pod process and its wire.
+
+pub(crate) mod protocol;

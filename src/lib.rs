@@ -12,6 +12,7 @@
 #![allow(dead_code, clippy::allow_attributes, reason = "modules land before their callers")]
 
 mod cgroup;
+mod config;
 mod engine;
 mod error;
 mod executor;

@@ -1,0 +1,245 @@
+//! The configuration file: what may be written ([`Config`] is also what it means), with the
+//! defaults that hold without a file.
+//!
+//! Unknown keys are refused with line and column, so that a typo cannot silently mean "default".
+//! Flags of `caisd` win over the file.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Context, Error, Kind, Result};
+
+/// Where the daemon looks when `--config` is not given; it need not exist.
+pub(crate) const DEFAULT_PATH: &str = "/etc/cais/config.toml";
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    /// Images and writable layers; survives the boot.
+    pub(crate) root: PathBuf,
+    /// Sockets and the records of what runs; dies with the boot.
+    pub(crate) state: PathBuf,
+    /// `error`, `warn`, `info`, `debug` or `trace`.
+    pub(crate) log_level: String,
+    pub(crate) cri: Cri,
+    pub(crate) cgroup: Cgroup,
+    pub(crate) network: Network,
+    pub(crate) registry: Registry,
+    pub(crate) images: Images,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Cri {
+    pub(crate) socket: PathBuf,
+    /// Where exec, attach and port-forward streams are served; loopback only. Port 0: any.
+    pub(crate) stream_address: SocketAddr,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Cgroup {
+    pub(crate) driver: CgroupDriver,
+    /// Parent of pods that name none.
+    pub(crate) parent: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum CgroupDriver {
+    Cgroupfs,
+    Systemd,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Network {
+    pub(crate) mode: NetworkMode,
+    /// Interface name of the built-in bridge.
+    pub(crate) bridge: String,
+    /// Subnet of the built-in bridge; another one is taken when the host already routes it.
+    pub(crate) subnet: Ipv4Net,
+    pub(crate) cni_config_dir: PathBuf,
+    pub(crate) cni_plugin_dirs: Vec<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum NetworkMode {
+    /// CNI when there is configuration for it, else the built-in bridge.
+    Auto,
+    Builtin,
+    Cni,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Registry {
+    /// Directory of `HOST/hosts.toml` files.
+    pub(crate) config_path: PathBuf,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Images {
+    /// References that clients are told not to collect.
+    pub(crate) pinned: Vec<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            root: "/var/lib/cais".into(),
+            state: "/run/cais".into(),
+            log_level: "info".into(),
+            cri: Cri::default(),
+            cgroup: Cgroup::default(),
+            network: Network::default(),
+            registry: Registry::default(),
+            images: Images::default(),
+        }
+    }
+}
+
+impl Default for Cri {
+    fn default() -> Self {
+        Self {
+            socket: "/run/cais/cri.sock".into(),
+            stream_address: SocketAddr::from(([127, 0, 0, 1], 0)),
+        }
+    }
+}
+
+impl Default for Cgroup {
+    fn default() -> Self {
+        Self { driver: CgroupDriver::Cgroupfs, parent: "/cais".into() }
+    }
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self {
+            mode: NetworkMode::Auto,
+            bridge: "cais0".into(),
+            subnet: Ipv4Net::new_assert([10, 88, 0, 0].into(), 16),
+            cni_config_dir: "/etc/cni/net.d".into(),
+            cni_plugin_dirs: vec!["/opt/cni/bin".into(), "/usr/lib/cni".into()],
+        }
+    }
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self { config_path: "/etc/cais/certs.d".into() }
+    }
+}
+
+impl Config {
+    /// The defaults under what `text` says.
+    ///
+    /// # Errors
+    /// `InvalidArgument` with line and column for a syntax error, an unknown key or a value of the
+    /// wrong shape; with the key for a value that cannot work.
+    pub(crate) fn parse(text: &str) -> Result<Self> {
+        let config: Self = toml::from_str(text).kind(Kind::InvalidArgument)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Reads the file at `path`; without a path the default place, which need not exist.
+    pub(crate) fn load(path: Option<&Path>) -> Result<Self> {
+        let file = path.unwrap_or(Path::new(DEFAULT_PATH));
+        match std::fs::read_to_string(file) {
+            Ok(text) => Self::parse(&text).with_context(|| format!("read {}", file.display())),
+            Err(error) if path.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
+                Ok(Self::default())
+            }
+            Err(error) => {
+                Err(error).with_context(|| format!("read {}", file.display())).kind(Kind::NotFound)
+            }
+        }
+    }
+
+    /// As a file that [`Config::parse`] reads back.
+    pub(crate) fn to_toml(&self) -> Result<String> {
+        toml::to_string(self).context("print the configuration")
+    }
+
+    /// What the types do not say already.
+    pub(crate) fn check(&self) -> Result<()> {
+        let directories = [
+            ("root", &self.root),
+            ("state", &self.state),
+            ("cri.socket", &self.cri.socket),
+            ("network.cni_config_dir", &self.network.cni_config_dir),
+            ("registry.config_path", &self.registry.config_path),
+        ];
+        for (key, path) in directories {
+            if !path.is_absolute() {
+                return Err(Error::invalid(format!("{key}: {path:?} is not an absolute path")));
+            }
+        }
+        // Streams carry no credentials but the token in the URL: they must not leave the host.
+        if !self.cri.stream_address.ip().is_loopback() {
+            let address = self.cri.stream_address;
+            return Err(Error::invalid(format!("cri.stream_address: {address} is not loopback")));
+        }
+        let name = &self.network.bridge;
+        if name.is_empty() || name.len() > 15 || name.contains(['/', ' ', ':']) {
+            return Err(Error::invalid(format!(
+                "network.bridge: {name:?} is not an interface name of 1 to 15 bytes"
+            )));
+        }
+        if self.network.subnet.prefix_len() > 29 {
+            let subnet = self.network.subnet;
+            return Err(Error::invalid(format!("network.subnet: {subnet} is smaller than a /29")));
+        }
+        const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
+        if !LEVELS.contains(&self.log_level.as_str()) {
+            let level = &self.log_level;
+            return Err(Error::invalid(format!("log_level: {level:?} is none of {LEVELS:?}")));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sample_file_says_the_defaults() {
+        let sample = include_str!("../deploy/config.toml");
+        assert_eq!(Config::parse(sample).unwrap(), Config::default());
+    }
+
+    #[test]
+    fn what_is_printed_reads_back() {
+        let printed = Config::default().to_toml().unwrap();
+        assert_eq!(Config::parse(&printed).unwrap(), Config::default());
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_its_line_and_column() {
+        let error = Config::parse("log_level = \"info\"\n[cri]\nsokcet = \"/x\"\n").unwrap_err();
+        let chain = error.chain();
+        assert_eq!(error.kind(), Kind::InvalidArgument);
+        assert!(chain.contains("line 3, column 1") && chain.contains("sokcet"), "{chain}");
+    }
+
+    #[test]
+    fn values_that_cannot_work_name_their_key() {
+        for (text, key) in [
+            ("root = \"var\"", "root"),
+            ("[cri]\nstream_address = \"0.0.0.0:1\"", "cri.stream_address"),
+            ("[network]\nbridge = \"much-too-long-for-an-interface\"", "network.bridge"),
+            ("log_level = \"loud\"", "log_level"),
+        ] {
+            let error = Config::parse(text).unwrap_err();
+            assert!(error.chain().contains(key), "{}", error.chain());
+        }
+    }
+}

@@ -7,6 +7,7 @@
 //! | `monitor` | the per-pod process and its wire |
 //! | `executor` | the kernel work |
 //! | `cgroup` | control groups |
+//! | `net` | the pods' network |
 
 // Until the daemon's main wires every module in, most items have no caller outside tests.
 #![allow(dead_code, clippy::allow_attributes, reason = "modules land before their callers")]
@@ -18,3 +19,4 @@ mod error;
 mod executor;
 mod id;
 mod monitor;
+mod net;

@@ -39,11 +39,7 @@ wait_for() {
 }
 
 # runs PIDFILE PROGRAM: whether the process of the pid file still is that program, not a reused number.
-runs() {
-  local pid
-  pid=$(cat "$1" 2>/dev/null) && [ -n "$pid" ] && [ "$(readlink "/proc/$pid/exe" 2>/dev/null)" = "$(readlink -f "$2")" ]
-}
-
+runs() { [ -s "$1" ] && [ "/proc/$(cat "$1")/exe" -ef "$2" ]; }
 ended() { ! runs "$@"; }
 
 # stop_pid PIDFILE PROGRAM: ends the process of the pid file and waits until it is gone.

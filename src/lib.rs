@@ -8,6 +8,8 @@
 //! | `executor` | the kernel work |
 //! | `cgroup` | control groups |
 //! | `net` | the pods' network |
+//! | `image` | images: registries, layers, mounts |
+//! | `store` | records on disk |
 
 // Until the daemon's main wires every module in, most items have no caller outside tests.
 #![allow(dead_code, clippy::allow_attributes, reason = "modules land before their callers")]
@@ -18,5 +20,7 @@ mod engine;
 mod error;
 mod executor;
 mod id;
+mod image;
 mod monitor;
 mod net;
+mod store;

@@ -1,0 +1,25 @@
+//! Images: fetched from registries, unpacked into layer directories, mounted for containers.
+//!
+//! ```text
+//!   pull ──▶ registry (mirrors, auth, blobs) ──▶ unpack (tar ▶ layer directory) ──▶ store
+//!                                                                                    │
+//!   container ◀── snapshot: layers ▶ a detached overlay mount, as a descriptor ◀─────┘
+//! ```
+//!
+//! Begin at [`ImageStore`]. What an image says about itself leaves this module only as
+//! [`config::ImageConfig`]; nothing in it decides anything on the host.
+
+pub(crate) mod config;
+pub(crate) mod digest;
+pub(crate) mod manifest;
+pub(crate) mod platform;
+pub(crate) mod pull;
+pub(crate) mod reference;
+pub(crate) mod registry;
+pub(crate) mod snapshot;
+mod store;
+mod unpack;
+
+pub(crate) use pull::{CredentialFields, Credentials};
+pub(crate) use snapshot::Writable;
+pub(crate) use store::{Image, ImageId, ImageStore, LayerKey, Settings, Usage};

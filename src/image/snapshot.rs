@@ -1,0 +1,91 @@
+//! Layers as one file system: a detached overlay mount, handed on as a descriptor.
+//!
+//! Nothing is attached to the host's mount table. Paths given to the kernel here are the
+//! daemon's own; none comes from an image.
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen,
+};
+
+use crate::error::{Context, Error, Kind, Result};
+
+/// The directories that take a container's changes; both on one file system, `work` empty.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Writable<'a> {
+    pub(crate) upper: &'a Path,
+    pub(crate) work: &'a Path,
+}
+
+/// Mounts `layers` (the base first). `empty` stands in where the kernel wants a layer more.
+pub(super) fn mount(
+    layers: &[PathBuf],
+    empty: &Path,
+    writable: Option<Writable<'_>>,
+) -> Result<OwnedFd> {
+    let overlay = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).context("fsopen overlay")?;
+    // overlayfs counts from the top, and without an upper directory it wants two layers.
+    let mut lowers: Vec<&Path> = layers.iter().rev().map(PathBuf::as_path).collect();
+    if lowers.is_empty() || (lowers.len() == 1 && writable.is_none()) {
+        lowers.push(empty);
+    }
+    set_lowers(&overlay, &lowers)?;
+    let set = |key: &str, value: &str| {
+        fsconfig_set_string(&overlay, key, value).with_context(|| format!("overlay {key}={value}"))
+    };
+    // Hard links of lower files may break on change, as they do in every container engine; an
+    // index would bind the upper directory to these layers for nothing in return.
+    set("index", "off")?;
+    if let Some(Writable { upper, work }) = writable {
+        fsconfig_set_string(&overlay, "upperdir", upper).context("overlay upperdir")?;
+        fsconfig_set_string(&overlay, "workdir", work).context("overlay workdir")?;
+        // A container's changes die with the boot, so nothing needs to reach the disk.
+        fsconfig_set_flag(&overlay, "volatile").context("overlay volatile")?;
+    }
+    fsconfig_create(&overlay).context("create overlay")?;
+    let attributes = match writable {
+        Some(_) => MountAttrFlags::empty(),
+        None => MountAttrFlags::MOUNT_ATTR_RDONLY,
+    };
+    fsmount(&overlay, FsMountFlags::FSMOUNT_CLOEXEC, attributes).context("fsmount overlay")
+}
+
+fn set_lowers(overlay: &OwnedFd, lowers: &[&Path]) -> Result<()> {
+    for (index, lower) in lowers.iter().enumerate() {
+        match fsconfig_set_string(overlay, "lowerdir+", *lower) {
+            Ok(()) => {}
+            Err(Errno::INVAL) if index == 0 => return set_lowers_at_once(overlay, lowers),
+            Err(errno) => {
+                return Err(errno).with_context(|| format!("overlay layer {}", lower.display()));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Before Linux 6.8 all layers go into one string, and fsconfig(2) takes no more than 255 bytes.
+/// Descriptors' names keep it short enough for a dozen layers.
+fn set_lowers_at_once(overlay: &OwnedFd, lowers: &[&Path]) -> Result<()> {
+    use std::os::fd::AsRawFd;
+
+    let mut held = Vec::with_capacity(lowers.len());
+    for lower in lowers {
+        let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
+        let fd = rustix::fs::open(*lower, flags, rustix::fs::Mode::empty())
+            .with_context(|| format!("open layer {}", lower.display()))?;
+        held.push(fd);
+    }
+    let names: Vec<_> = held.iter().map(|fd| format!("/proc/self/fd/{}", fd.as_raw_fd())).collect();
+    let names = names.join(":");
+    if names.len() > 255 {
+        return Err(Error::new(
+            Kind::Unsupported,
+            format!("an image of {} layers needs Linux 6.8 or later", lowers.len()),
+        ));
+    }
+    fsconfig_set_string(overlay, "lowerdir", names.as_str()).context("overlay lowerdir")
+}

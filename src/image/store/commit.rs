@@ -1,0 +1,270 @@
+//! The changes of the store: an image appears, loses a name, goes. See the order in the
+//! directory's description.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::Shared;
+use super::catalog::Catalog;
+use super::layers::{Lease, Staged, remove_tree};
+use super::record::{Image, ImageId, LayerKey, chain_id};
+use crate::error::Result;
+use crate::image::config::ImageConfig;
+use crate::image::digest::Digest;
+use crate::image::reference::Reference;
+
+/// Everything of an image that is not in the store yet.
+pub(in crate::image) struct NewImage {
+    pub(in crate::image) reference: Reference,
+    /// The digest of what the registry answered for the reference.
+    pub(in crate::image) resolved: Digest,
+    pub(in crate::image) manifest: (Digest, Vec<u8>),
+    pub(in crate::image) config: (Digest, Vec<u8>),
+    pub(in crate::image) values: ImageConfig,
+    pub(in crate::image) annotations: BTreeMap<String, String>,
+    /// The base first.
+    pub(in crate::image) layers: Vec<NewLayer>,
+}
+
+pub(in crate::image) enum NewLayer {
+    /// In the store already.
+    Present(Digest, Lease),
+    Unpacked(Arc<Staged>),
+}
+
+impl NewLayer {
+    fn diff_id(&self) -> &Digest {
+        match self {
+            Self::Present(diff_id, _) => diff_id,
+            Self::Unpacked(staged) => staged.diff_id(),
+        }
+    }
+}
+
+impl Shared {
+    /// Makes the image part of the store under the name it was asked for.
+    pub(in crate::image) fn commit(&self, new: &NewImage) -> Result<ImageId> {
+        let keys = self.finish_layers(&new.layers)?;
+        if new.layers.iter().any(|layer| matches!(layer, NewLayer::Unpacked(_))) {
+            self.layers.sync_all()?;
+        }
+        let _changes = self.lock_changes();
+        let mut settled = Vec::new();
+        let done = self
+            .settle_layers(&new.layers, &keys, &mut settled)
+            .and_then(|()| self.record(new, keys));
+        if done.is_err() {
+            // Without its image a layer is nobody's: give the space back.
+            self.discard(&settled);
+        }
+        done
+    }
+
+    fn finish_layers(&self, layers: &[NewLayer]) -> Result<Vec<LayerKey>> {
+        let mut keys = Vec::with_capacity(layers.len());
+        let mut base: Vec<PathBuf> = Vec::with_capacity(layers.len());
+        let mut chain: Option<Digest> = None;
+        for layer in layers {
+            let here = chain_id(chain.as_ref(), layer.diff_id());
+            let (key, files) = match layer {
+                NewLayer::Present(_, lease) => {
+                    (lease.key.clone(), self.layers.files_of(&lease.key))
+                }
+                NewLayer::Unpacked(staged) => {
+                    (staged.finish(&base, &here)?, staged.files(&self.layers))
+                }
+            };
+            keys.push(key);
+            base.push(files);
+            chain = Some(here);
+        }
+        Ok(keys)
+    }
+
+    fn settle_layers(
+        &self,
+        layers: &[NewLayer],
+        keys: &[LayerKey],
+        settled: &mut Vec<LayerKey>,
+    ) -> Result<()> {
+        let mut catalog = Catalog::clone(&self.catalog());
+        for (layer, key) in layers.iter().zip(keys) {
+            if let NewLayer::Unpacked(staged) = layer
+                && !catalog.layers.contains_key(key)
+            {
+                staged.settle(&self.layers)?;
+                catalog.layers.insert(key.clone(), Arc::new(staged.layer()));
+                settled.push(key.clone());
+            }
+        }
+        self.catalog.store(Arc::new(catalog));
+        if settled.is_empty() { Ok(()) } else { self.layers.sync_names() }
+    }
+
+    fn discard(&self, settled: &[LayerKey]) {
+        let mut catalog = Catalog::clone(&self.catalog());
+        for key in settled {
+            catalog.layers.remove(key);
+            let removed = self.layers.take_out(key).and_then(|path| remove_tree(&path));
+            if let Err(error) = removed {
+                tracing::warn!(error = error.chain(), "a layer without an image stays behind");
+            }
+        }
+        self.catalog.store(Arc::new(catalog));
+    }
+
+    fn record(&self, new: &NewImage, keys: Vec<LayerKey>) -> Result<ImageId> {
+        let catalog = self.catalog();
+        for (digest, bytes) in [&new.manifest, &new.config] {
+            self.blobs.replace(digest.hex(), bytes)?;
+        }
+        let id = ImageId::new(new.config.0.clone());
+        let known = catalog.images.get(&id);
+        let (mut tags, mut digests) =
+            known.map(|image| (image.tags.clone(), image.digests.clone())).unwrap_or_default();
+        // A digest in the reference decides; the tag beside it is only a remark of the writer.
+        let tag = match new.reference.digest() {
+            Some(_) => None,
+            None => new.reference.tagged_name(),
+        };
+        tags.extend(tag.iter().filter(|&tag| !tags.contains(tag)).cloned().collect::<Vec<_>>());
+        let digest = new.reference.digested_name(&new.resolved);
+        if !digests.contains(&digest) {
+            digests.push(digest);
+        }
+        let documents = new.manifest.1.len() + new.config.1.len();
+        let layers = keys.iter().filter_map(|key| catalog.layers.get(key));
+        let image = Image {
+            size: documents as u64 + layers.map(|layer| layer.size).sum::<u64>(),
+            pinned: self.is_pinned(&tags),
+            id: id.clone(),
+            tags,
+            digests,
+            manifest: new.manifest.0.clone(),
+            layers: keys,
+            config: new.values.clone(),
+            annotations: new.annotations.clone(),
+            generation: catalog.next_generation(),
+        };
+        // Once this record stands the image is there, and the tag is its own.
+        self.records.put(id.hex(), &image)?;
+        let replaced = known.map(|image| image.manifest.clone());
+        let mut catalog = Catalog::clone(&catalog);
+        catalog.images.insert(id.clone(), Arc::new(image));
+        if let Some(tag) = tag {
+            self.take_tag(&mut catalog, &tag, &id)?;
+        }
+        if let Some(manifest) = replaced {
+            self.drop_document(&catalog, &manifest)?;
+        }
+        self.catalog.store(Arc::new(catalog));
+        Ok(id)
+    }
+
+    /// A tag names one image: the others lose it.
+    fn take_tag(&self, catalog: &mut Catalog, tag: &str, owner: &ImageId) -> Result<()> {
+        for image in catalog.images.values_mut() {
+            if image.id != *owner && image.tags.iter().any(|other| other == tag) {
+                let mut changed = Image::clone(image);
+                changed.tags.retain(|other| other != tag);
+                changed.pinned = self.is_pinned(&changed.tags);
+                self.records.put(changed.id.hex(), &changed)?;
+                *image = Arc::new(changed);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn remove(&self, text: &str, in_use: &HashSet<LayerKey>) -> Result<()> {
+        let freed = {
+            let _changes = self.lock_changes();
+            let mut catalog = Catalog::clone(&self.catalog());
+            let Some(image) = catalog.resolve(text).cloned() else { return Ok(()) };
+            self.records.remove(image.id.hex())?;
+            catalog.images.remove(&image.id);
+            self.catalog.store(Arc::new(catalog.clone()));
+            self.drop_document(&catalog, image.id.digest())?;
+            self.drop_document(&catalog, &image.manifest)?;
+            self.take_out_unused(catalog, in_use)?
+        };
+        freed.iter().try_for_each(|path| remove_tree(path))
+    }
+
+    pub(super) fn sweep(&self, in_use: &HashSet<LayerKey>) -> Result<()> {
+        let freed = {
+            let _changes = self.lock_changes();
+            self.take_out_unused(Catalog::clone(&self.catalog()), in_use)?
+        };
+        freed.iter().try_for_each(|path| remove_tree(path))
+    }
+
+    fn take_out_unused(
+        &self,
+        mut catalog: Catalog,
+        in_use: &HashSet<LayerKey>,
+    ) -> Result<Vec<PathBuf>> {
+        let mut freed = Vec::new();
+        for key in catalog.unused_layers() {
+            if !in_use.contains(&key) && !self.layers.leases.holds(&key) {
+                freed.push(self.layers.take_out(&key)?);
+                catalog.layers.remove(&key);
+            }
+        }
+        self.catalog.store(Arc::new(catalog));
+        Ok(freed)
+    }
+
+    fn drop_document(&self, catalog: &Catalog, digest: &Digest) -> Result<()> {
+        let is_used = catalog
+            .images
+            .values()
+            .any(|image| image.manifest == *digest || image.id.digest() == digest);
+        if is_used { Ok(()) } else { self.blobs.remove(digest.hex()) }
+    }
+
+    fn is_pinned(&self, tags: &[String]) -> bool {
+        self.settings
+            .pinned
+            .iter()
+            .filter_map(|text| Reference::parse(text).ok()?.tagged_name())
+            .any(|name| tags.contains(&name))
+    }
+
+    /// Reads what is on disk. An image with a part missing is set aside, a document or layer
+    /// without an image is dropped (layers by [`Self::sweep`], since containers may use them).
+    pub(super) fn load(&self) -> Result<Catalog> {
+        let mut catalog = Catalog { layers: self.layers.load()?, ..Catalog::default() };
+        let documents: HashSet<String> = self.blobs.names()?.into_iter().collect();
+        let mut images: Vec<Image> = Vec::new();
+        for (key, image) in self.records.scan()? {
+            let is_whole = key == image.id.hex()
+                && documents.contains(image.id.hex())
+                && documents.contains(image.manifest.hex())
+                && image.layers.iter().all(|layer| catalog.layers.contains_key(layer));
+            if is_whole {
+                images.push(image);
+            } else {
+                tracing::warn!(image = key, "a part of this image is missing");
+                self.records.set_aside(&key)?;
+            }
+        }
+        images.sort_by_key(|image| std::cmp::Reverse(image.generation));
+        let mut taken = HashSet::new();
+        for mut image in images {
+            image.tags.retain(|tag| taken.insert(tag.clone()));
+            image.pinned = self.is_pinned(&image.tags);
+            catalog.images.insert(image.id.clone(), Arc::new(image));
+        }
+        for name in documents {
+            let is_used = catalog
+                .images
+                .values()
+                .any(|image| image.manifest.hex() == name || image.id.hex() == name);
+            if !is_used {
+                self.blobs.remove(&name)?;
+            }
+        }
+        Ok(catalog)
+    }
+}

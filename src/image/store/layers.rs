@@ -1,0 +1,274 @@
+//! Layer directories: made in `ingest`, moved to `layers` when whole, moved back to be removed.
+
+use std::collections::HashMap;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::record::{Layer, LayerKey};
+use crate::error::{Context, Error, Kind, Result};
+use crate::image::digest::Digest;
+use crate::image::unpack::{Unpacked, fill_implied};
+use crate::store::atomic::{Directory, Durability};
+
+const FILES: &str = "fs";
+const META: &str = "meta.json";
+
+pub(in crate::image) struct LayerDirectories {
+    layers: PathBuf,
+    ingest: PathBuf,
+    pub(in crate::image) leases: Leases,
+}
+
+impl LayerDirectories {
+    /// Also begins to remove what a killed daemon left in `ingest`.
+    pub(super) fn open(root: &Path) -> Result<Self> {
+        let (layers, ingest) = (root.join("layers"), root.join("ingest"));
+        for path in [&layers, &ingest, &root.join("empty")] {
+            crate::store::private_dir(path)?;
+        }
+        // The empty directory shows through as the root of an image without layers.
+        let anyone = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(root.join("empty"), anyone).context("open the empty layer")?;
+        let mut leftovers = Vec::new();
+        for entry in std::fs::read_dir(&ingest).context("list ingest")? {
+            leftovers.push(entry.context("list ingest")?.path());
+        }
+        if !leftovers.is_empty() {
+            tracing::info!(count = leftovers.len(), "dropping work of an earlier daemon");
+            remove_in_background(leftovers);
+        }
+        Ok(Self { layers, ingest, leases: Leases::default() })
+    }
+
+    /// What stands in `layers`. A directory whose description cannot be read is removed: it
+    /// counts as absent.
+    pub(super) fn load(&self) -> Result<HashMap<LayerKey, Arc<Layer>>> {
+        let mut found = HashMap::new();
+        for entry in std::fs::read_dir(&self.layers).context("list layers")? {
+            let path = entry.context("list layers")?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            match LayerKey::try_from(name).and_then(|key| Ok((key, read_meta(&path)?))) {
+                Ok((key, layer)) => {
+                    found.insert(key, Arc::new(layer));
+                }
+                Err(error) => {
+                    tracing::warn!(
+                        path = %path.display(), error = error.chain(),
+                        "a damaged layer is removed"
+                    );
+                    let out = self.ingest.join(crate::id::random_hex()?);
+                    std::fs::rename(&path, &out).context("take out a damaged layer")?;
+                    remove_in_background(vec![out]);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The root directory of a layer's files.
+    pub(super) fn files_of(&self, key: &LayerKey) -> PathBuf {
+        self.layers.join(key.as_str()).join(FILES)
+    }
+
+    /// A fresh directory to unpack into. It is removed when dropped before it is a layer.
+    pub(in crate::image) fn stage(&self) -> Result<Staging> {
+        let path = self.ingest.join(crate::id::random_hex()?);
+        let context = || format!("make {}", path.display());
+        DirBuilder::new().mode(0o700).create(&path).with_context(context)?;
+        let staging = Staging { path: path.clone() };
+        DirBuilder::new().mode(0o755).create(path.join(FILES)).with_context(context)?;
+        Ok(staging)
+    }
+
+    /// Takes a layer's directory out of use; the caller removes the returned path.
+    pub(super) fn take_out(&self, key: &LayerKey) -> Result<PathBuf> {
+        let out = self.ingest.join(crate::id::random_hex()?);
+        std::fs::rename(self.layers.join(key.as_str()), &out)
+            .with_context(|| format!("take out layer {}", key.as_str()))?;
+        Ok(out)
+    }
+
+    /// Writes all data of the file system the layers are on to its disk.
+    pub(super) fn sync_all(&self) -> Result<()> {
+        let directory = std::fs::File::open(&self.ingest).context("open ingest")?;
+        rustix::fs::syncfs(&directory).context("sync the image store")
+    }
+
+    /// Makes the names in `layers` durable.
+    pub(super) fn sync_names(&self) -> Result<()> {
+        let directory = std::fs::File::open(&self.layers).context("open layers")?;
+        directory.sync_all().context("sync layers")
+    }
+}
+
+fn read_meta(layer: &Path) -> Result<Layer> {
+    let bytes = Directory::open(layer, Durability::Synced)?.read(META).context("read meta.json")?;
+    if !layer.join(FILES).is_dir() {
+        return Err(Error::internal("the layer has no files directory"));
+    }
+    serde_json::from_slice(&bytes).context("read meta.json")
+}
+
+/// Removing a tree takes as long as its files are many; nobody waits for it here.
+fn remove_in_background(paths: Vec<PathBuf>) {
+    let remove = move || {
+        for path in paths {
+            if let Err(error) = remove_tree(&path) {
+                tracing::warn!(error = error.chain(), "space could not be given back");
+            }
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("cais-remove".to_owned()).spawn(remove) {
+        // The next start removes them.
+        tracing::warn!(%error, "cannot start a thread to remove old layers");
+    }
+}
+
+pub(super) fn remove_tree(path: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("remove {}", path.display())),
+    }
+}
+
+/// A directory under `ingest` that nobody knows yet.
+pub(in crate::image) struct Staging {
+    path: PathBuf,
+}
+
+impl Staging {
+    /// Where the layer's files go.
+    pub(in crate::image) fn files(&self) -> PathBuf {
+        self.path.join(FILES)
+    }
+
+    pub(in crate::image) fn unpacked(self, unpacked: Unpacked) -> Staged {
+        Staged { staging: self, unpacked, place: Mutex::new(Place::Unpacked) }
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        // After the move to `layers` there is nothing here any more.
+        if self.path.exists() {
+            remove_in_background(vec![self.path.clone()]);
+        }
+    }
+}
+
+/// An unpacked layer that waits for the image it belongs to. Pulls that run at the same time
+/// share it; the first to commit moves it.
+pub(in crate::image) struct Staged {
+    staging: Staging,
+    unpacked: Unpacked,
+    place: Mutex<Place>,
+}
+
+enum Place {
+    Unpacked,
+    /// Nothing but the move is left.
+    Finished(LayerKey),
+    Moved(LayerKey),
+}
+
+impl Staged {
+    pub(in crate::image) fn diff_id(&self) -> &Digest {
+        &self.unpacked.diff_id
+    }
+
+    /// Where its files are, before or after the move.
+    pub(super) fn files(&self, directories: &LayerDirectories) -> PathBuf {
+        match &*self.place.lock().unwrap_or_else(PoisonError::into_inner) {
+            Place::Unpacked | Place::Finished(_) => self.staging.files(),
+            Place::Moved(key) => directories.files_of(key),
+        }
+    }
+
+    /// Completes the layer for its base (the top layer last) and describes it. After the next
+    /// [`LayerDirectories::sync_all`] it can be moved.
+    pub(super) fn finish(&self, base: &[PathBuf], chain: &Digest) -> Result<LayerKey> {
+        let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_bound_to_base = !self.unpacked.implied.is_empty();
+        let key = LayerKey::of(if is_bound_to_base { chain } else { &self.unpacked.diff_id });
+        match &*place {
+            Place::Finished(done) | Place::Moved(done) if *done == key => return Ok(key),
+            Place::Finished(_) | Place::Moved(_) => {
+                return Err(Error::new(
+                    Kind::Busy,
+                    format!("layer {} is being unpacked on another base", self.diff_id()),
+                ));
+            }
+            Place::Unpacked => {}
+        }
+        if is_bound_to_base {
+            fill_implied(&self.staging.files(), base, &self.unpacked.implied)
+                .with_context(|| format!("complete layer {}", self.diff_id()))?;
+        }
+        let meta = serde_json::to_vec(&self.layer()).context("encode meta.json")?;
+        Directory::open(&self.staging.path, Durability::UntilReboot)?.replace(META, &meta)?;
+        *place = Place::Finished(key.clone());
+        Ok(key)
+    }
+
+    /// Moves the finished directory to its name.
+    pub(super) fn settle(&self, directories: &LayerDirectories) -> Result<()> {
+        let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Place::Finished(key) = &*place {
+            let key = key.clone();
+            let target = directories.layers.join(key.as_str());
+            std::fs::rename(&self.staging.path, target)
+                .with_context(|| format!("move layer {}", self.diff_id()))?;
+            *place = Place::Moved(key);
+        }
+        Ok(())
+    }
+
+    pub(super) fn layer(&self) -> Layer {
+        Layer {
+            diff_id: self.unpacked.diff_id.clone(),
+            size: self.unpacked.size,
+            inodes: self.unpacked.inodes,
+            is_bound_to_base: !self.unpacked.implied.is_empty(),
+        }
+    }
+}
+
+/// Layers that pulls in progress count on.
+#[derive(Clone, Default)]
+pub(in crate::image) struct Leases(Arc<Mutex<HashMap<LayerKey, usize>>>);
+
+impl Leases {
+    pub(super) fn take(&self, key: LayerKey) -> Lease {
+        *self.lock().entry(key.clone()).or_default() += 1;
+        Lease { leases: self.clone(), key }
+    }
+
+    pub(super) fn holds(&self, key: &LayerKey) -> bool {
+        self.lock().contains_key(key)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<LayerKey, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Keeps one layer from being removed.
+pub(in crate::image) struct Lease {
+    leases: Leases,
+    pub(super) key: LayerKey,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let mut leases = self.leases.lock();
+        if let Some(count) = leases.get_mut(&self.key) {
+            *count -= 1;
+            if *count == 0 {
+                leases.remove(&self.key);
+            }
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! The images on disk, and the handle the engine holds.
+//!
+//! ```text
+//!   ROOT/images/
+//!     lock                        one daemon per store
+//!     images/<id hex>.json        one record per image: what exists is what stands here
+//!     layers/<key>/{fs,meta.json} unpacked layers, shared between images
+//!     blobs/sha256/<hex>          manifests and configurations
+//!     ingest/<random>/            work in progress and what is being removed; emptied at start
+//!     empty/                      a directory to stand below a single layer
+//! ```
+//!
+//! An image appears in this order: layers unpacked in `ingest`, file system synced, layer
+//! directories renamed, their parent synced, documents, then the record. It goes in the other
+//! order. So a kill at any moment leaves it whole or absent. Readers take the published catalog
+//! and never wait; changes are made one at a time under `changes`.
+
+mod catalog;
+mod commit;
+mod layers;
+mod record;
+
+use std::collections::HashSet;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+
+use self::catalog::Catalog;
+pub(in crate::image) use self::commit::NewImage;
+use self::layers::LayerDirectories;
+pub(in crate::image) use self::layers::{Lease, Leases, Staged};
+pub(in crate::image) use self::record::chain_id;
+pub(crate) use self::record::{Image, ImageId, Layer, LayerKey};
+use super::pull::{Credentials, Pulls};
+use super::registry::{Registry, Settings as RegistrySettings};
+use super::snapshot::{self, Writable};
+use crate::error::{Context, Result};
+use crate::store::atomic::{Directory, Durability};
+use crate::store::lock::Lock;
+use crate::store::table::Table;
+
+/// How the store behaves; the defaults are those of a daemon without configuration.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) registry: RegistrySettings,
+    /// Layers of one image fetched at the same time.
+    pub(crate) parallel_layers: usize,
+    /// References whose images are reported as pinned.
+    pub(crate) pinned: Vec<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { registry: RegistrySettings::default(), parallel_layers: 3, pinned: Vec::new() }
+    }
+}
+
+/// What the store takes up, for `ImageFsInfo`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Usage {
+    pub(crate) bytes: u64,
+    pub(crate) inodes: u64,
+    /// A directory on the file system that holds the images.
+    pub(crate) mount_point: PathBuf,
+}
+
+/// The handle; clones share one store.
+#[derive(Clone)]
+pub(crate) struct ImageStore {
+    pub(in crate::image) shared: Arc<Shared>,
+}
+
+pub(in crate::image) struct Shared {
+    pub(in crate::image) root: PathBuf,
+    pub(in crate::image) settings: Settings,
+    pub(in crate::image) registry: Registry,
+    pub(in crate::image) pulls: Pulls,
+    pub(in crate::image) layers: LayerDirectories,
+    catalog: ArcSwap<Catalog>,
+    records: Table<Image>,
+    blobs: Directory,
+    changes: Mutex<()>,
+    _lock: Lock,
+}
+
+impl ImageStore {
+    /// Opens the store in `root` (`ROOT/images`), making it if it is missing. Work that a killed
+    /// daemon left is dropped; call [`Self::sweep`] when it is known which layers containers use.
+    pub(crate) fn open(root: &Path, settings: Settings) -> Result<Self> {
+        let context = || format!("open the image store in {}", root.display());
+        crate::store::private_dir(root)?;
+        let lock = Lock::acquire(&root.join("lock"))?;
+        let layers = LayerDirectories::open(root).with_context(context)?;
+        let blobs_path = root.join("blobs/sha256");
+        crate::store::private_dir(&blobs_path)?;
+        let blobs = Directory::open(&blobs_path, Durability::Synced)?;
+        let records = Table::open(&root.join("images"), Durability::Synced)?;
+        let mut shared = Shared {
+            root: root.to_owned(),
+            registry: Registry::new(settings.registry.clone()),
+            pulls: Pulls::default(),
+            settings,
+            layers,
+            catalog: ArcSwap::default(),
+            records,
+            blobs,
+            changes: Mutex::new(()),
+            _lock: lock,
+        };
+        let catalog = shared.load().with_context(context)?;
+        shared.catalog = ArcSwap::from_pointee(catalog);
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Every image, ordered by id.
+    pub(crate) fn list(&self) -> Vec<Arc<Image>> {
+        let mut images: Vec<_> = self.shared.catalog().images.values().cloned().collect();
+        images.sort_by(|a, b| a.id.cmp(&b.id));
+        images
+    }
+
+    /// Finds an image by tag, digest, whole id, or unambiguous prefix of an id.
+    pub(crate) fn resolve(&self, text: &str) -> Option<Arc<Image>> {
+        self.shared.catalog().resolve(text).cloned()
+    }
+
+    /// Fetches an image and gives it the name it was asked for. Concurrent pulls of the same name
+    /// join; one that nobody waits for any more goes on in the background.
+    pub(crate) async fn pull(&self, reference: &str, credentials: Credentials) -> Result<ImageId> {
+        super::pull::pull(self, reference, credentials).await
+    }
+
+    /// Removes the image that `text` resolves to with all its names, and the layers that neither
+    /// another image nor `in_use` (the layers of existing containers) needs. The space is free
+    /// when it returns. Succeeds if there is no such image.
+    pub(crate) async fn remove(&self, text: &str, in_use: HashSet<LayerKey>) -> Result<()> {
+        let (store, text) = (self.clone(), text.to_owned());
+        blocking(move || store.shared.remove(&text, &in_use)).await
+    }
+
+    /// Drops the layers that neither an image nor `in_use` needs: after a start, and when the last
+    /// container of a removed image is gone.
+    pub(crate) async fn sweep(&self, in_use: HashSet<LayerKey>) -> Result<()> {
+        let store = self.clone();
+        blocking(move || store.shared.sweep(&in_use)).await
+    }
+
+    /// What images take up on disk.
+    pub(crate) fn usage(&self) -> Usage {
+        let catalog = self.shared.catalog();
+        let layers = catalog.layers.values();
+        let (bytes, inodes) = layers
+            .fold((0, 0), |(bytes, inodes), layer| (bytes + layer.size, inodes + layer.inodes));
+        Usage { bytes, inodes, mount_point: self.shared.root.clone() }
+    }
+
+    /// The image's root file system as a detached mount: with `writable` for a container, without
+    /// it read-only for an image volume. Blocks for the time of a few system calls.
+    pub(crate) fn mount(&self, image: &Image, writable: Option<Writable<'_>>) -> Result<OwnedFd> {
+        let layers: Vec<_> =
+            image.layers.iter().map(|key| self.shared.layers.files_of(key)).collect();
+        snapshot::mount(&layers, &self.shared.root.join("empty"), writable)
+            .with_context(|| format!("mount image {}", image.id))
+    }
+}
+
+impl Shared {
+    pub(in crate::image) fn catalog(&self) -> Arc<Catalog> {
+        self.catalog.load_full()
+    }
+
+    /// A directory that can serve this layer, kept from removal as long as the lease lives.
+    pub(in crate::image) fn lease_layer(
+        &self,
+        diff_id: &super::digest::Digest,
+        chain: &super::digest::Digest,
+    ) -> Option<Lease> {
+        // Under the lock: between the look and the lease nobody may remove it.
+        let _changes = self.lock_changes();
+        let key = self.catalog().layer(diff_id, chain)?;
+        Some(self.layers.leases.take(key))
+    }
+
+    fn lock_changes(&self) -> MutexGuard<'_, ()> {
+        // Nothing is left half-changed in memory by a panic: the catalog is swapped whole.
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Runs file system work on a thread that may block, to its end even if the caller goes away.
+pub(in crate::image) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.context("image store task")?
+}

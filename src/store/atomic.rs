@@ -1,0 +1,135 @@
+//! Replacing a file so that a reader, or the next boot, sees the old bytes or the new ones.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, Mode, OFlags};
+
+use crate::error::{Context, Result};
+
+/// Whether the bytes must be there after a power cut, or only while the system runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Durability {
+    /// Synced to the disk before the name points to them.
+    Synced,
+    /// For state that dies with the boot anyway.
+    UntilReboot,
+}
+
+/// A directory whose files are replaced whole.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    fd: OwnedFd,
+    durability: Durability,
+}
+
+impl Directory {
+    pub(crate) fn open(path: &Path, durability: Durability) -> Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = rustix::fs::open(path, flags, Mode::empty())
+            .with_context(|| format!("open directory {}", path.display()))?;
+        Ok(Self { fd, durability })
+    }
+
+    /// Gives `name` these bytes. The file is readable by its owner only.
+    pub(crate) fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let context = || format!("write {name}");
+        // Writers of one name are serialised by the owner of the directory, so one temporary
+        // name per file is enough, and the left-over of a crash is taken over by the next write.
+        let temporary = format!(".{name}.new");
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&self.fd, &temporary, flags, Mode::from_raw_mode(0o600))
+            .with_context(context)?;
+        let mut file = File::from(fd);
+        let written = file.write_all(bytes).and_then(|()| match self.durability {
+            Durability::Synced => file.sync_data(),
+            Durability::UntilReboot => Ok(()),
+        });
+        if let Err(error) = written {
+            // The old bytes still stand; a left-over would only take up space.
+            let _ = rustix::fs::unlinkat(&self.fd, &temporary, AtFlags::empty());
+            return Err(error).with_context(context);
+        }
+        rustix::fs::renameat(&self.fd, &temporary, &self.fd, name).with_context(context)?;
+        self.sync()
+    }
+
+    pub(crate) fn read(&self, name: impl AsRef<OsStr>) -> std::io::Result<Vec<u8>> {
+        use std::io::Read;
+
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&self.fd, name.as_ref(), flags, Mode::empty())?;
+        let mut bytes = Vec::new();
+        File::from(fd).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Succeeds if the file was not there.
+    pub(crate) fn remove(&self, name: &str) -> Result<()> {
+        match rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()) {
+            Ok(()) => self.sync(),
+            Err(rustix::io::Errno::NOENT) => Ok(()),
+            Err(errno) => Err(errno).with_context(|| format!("remove {name}")),
+        }
+    }
+
+    pub(crate) fn rename(&self, from: &str, to: &str) -> Result<()> {
+        rustix::fs::renameat(&self.fd, from, &self.fd, to)
+            .with_context(|| format!("rename {from}"))?;
+        self.sync()
+    }
+
+    /// The names of the regular files in it, in no order.
+    pub(crate) fn names(&self) -> Result<Vec<String>> {
+        let entries = rustix::fs::Dir::read_from(self.fd.as_fd()).context("list directory")?;
+        let mut names = Vec::new();
+        for entry in entries {
+            let entry = entry.context("list directory")?;
+            if entry.file_type() == rustix::fs::FileType::RegularFile
+                && let Ok(name) = entry.file_name().to_str()
+            {
+                names.push(name.to_owned());
+            }
+        }
+        Ok(names)
+    }
+
+    fn sync(&self) -> Result<()> {
+        match self.durability {
+            Durability::Synced => rustix::fs::fsync(&self.fd).context("sync directory"),
+            Durability::UntilReboot => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_leaves_the_old_bytes() {
+        let temp = tempfile::tempdir().unwrap();
+        let directory = Directory::open(temp.path(), Durability::Synced).unwrap();
+        directory.replace("a", b"old").unwrap();
+        // A directory in the place of the temporary file makes the write fail.
+        std::fs::create_dir(temp.path().join(".a.new")).unwrap();
+
+        assert!(directory.replace("a", b"new").is_err());
+        assert_eq!(directory.read("a").unwrap(), b"old");
+    }
+
+    #[test]
+    fn removing_what_is_gone_succeeds() {
+        let temp = tempfile::tempdir().unwrap();
+        let directory = Directory::open(temp.path(), Durability::UntilReboot).unwrap();
+        directory.remove("a").unwrap();
+        directory.replace("a", b"1").unwrap();
+        assert_eq!(directory.names().unwrap(), ["a"]);
+        directory.remove("a").unwrap();
+        assert!(directory.names().unwrap().is_empty());
+    }
+}

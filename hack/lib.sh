@@ -9,6 +9,7 @@ registry_port=${CAIS_REGISTRY_PORT:-5055}
 registry_address=127.0.0.1:$registry_port
 certs_dir=$target/certs.d
 tools_bin=$target/tools/bin
+release_dir=$target/$(uname -m)-unknown-linux-gnu/release
 export PATH=$tools_bin:$target/go/bin:$PATH:/usr/sbin:/sbin
 export LC_ALL=C
 

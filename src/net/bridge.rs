@@ -529,7 +529,6 @@ mod tests {
             })
             .collect();
         times.sort();
-        eprintln!("attach median and detach beside it: {:?}", times[times.len() / 2]);
         // Other tests share the kernel's interface lock: far above the goal, far below a wait.
         assert!(times[times.len() / 2].0.as_millis() < 100, "{times:?}");
     }

@@ -206,7 +206,8 @@ impl Socket {
 
         let mut refused = None;
         while wanted > 0 {
-            wanted -= self.receive(&batch, first, &mut refused, &mut take)?;
+            let completed = self.receive(&batch, first, &mut refused, &mut take)?;
+            wanted = wanted.saturating_sub(completed);
             // A refused message need not have asked for an acknowledgement, and what followed
             // it in an atomic batch is not answered at all.
             if refused.is_some() && !self.has_more() {
@@ -274,8 +275,8 @@ impl Socket {
             let index = usize::try_from(header.sequence.wrapping_sub(first)).unwrap_or(usize::MAX);
             let Some(operation) = batch.operations.get(index) else { continue };
             match header.kind {
-                TYPE_DONE => completed += 1,
-                TYPE_ERROR => {
+                // A dump that fails half way says so in its last message.
+                TYPE_DONE | TYPE_ERROR => {
                     completed += 1;
                     if let Some(errno) = errno(body) {
                         let explanation = explanation(header.flags, body);

@@ -1,0 +1,318 @@
+//! The packet filter of the built-in network: one table, made once, with two maps of published
+//! ports. Publishing a port is adding a map element; no rule changes with the pods.
+//!
+//! ```text
+//!   prerouting, output ── for an address of this host ──▶ publish:
+//!       address . protocol . port ─ on_address ─▶ pod address . pod port    rewrite the destination
+//!                 protocol . port ─ on_any     ─▶ pod address . pod port    rewrite the destination
+//!   postrouting: pods to the outside, and what would not find its way back, get the host's address
+//!   forward:     into the bridge only replies, published ports and other pods
+//!   guard:       127.0.0.0/8 is never accepted from outside
+//! ```
+//!
+//! The table is replaced in one transaction at start, so a restart has no moment without rules.
+//! It stays when the daemon dies and goes with [`Ruleset::remove`].
+
+mod wire;
+
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+use rustix::io::Errno;
+
+use self::wire::{
+    Attrs, Conntrack, DESTINATION, DESTINATION_PORT, DESTINATION_REWRITTEN, ESTABLISHED_OR_RELATED,
+    FAMILY_IPV4, Is, Message, Meta, PARTS, Rule, SOURCE, Transaction, Verdict,
+};
+use super::Protocol;
+use super::netlink::{self, Refused, Socket};
+use crate::error::{Context, Result};
+
+const ON_ADDRESS: &str = "on_address";
+const ON_ANY: &str = "on_any";
+
+/// A list of elements must fit an attribute of 64 KiB.
+const ELEMENTS_PER_MESSAGE: usize = 400;
+/// The socket's send buffer takes about 200 KiB; what is more goes into another transaction.
+const BYTES_PER_TRANSACTION: usize = 128 * 1024;
+
+/// One element of a map: packets for `host_address` (or any address of the host) and `host_port`
+/// go to `pod_address` and `pod_port`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Element {
+    pub(crate) host_address: Option<Ipv4Addr>,
+    pub(crate) protocol: Protocol,
+    pub(crate) host_port: u16,
+    pub(crate) pod_address: Ipv4Addr,
+    pub(crate) pod_port: u16,
+}
+
+/// The table of one bridge.
+#[derive(Debug)]
+pub(crate) struct Ruleset {
+    table: String,
+    bridge: String,
+    subnet: Ipv4Net,
+    socket: Socket,
+}
+
+impl Ruleset {
+    /// Replaces the table in the calling thread's network namespace by a fresh one with these
+    /// elements.
+    pub(crate) fn install(
+        table: &str,
+        bridge: &str,
+        subnet: Ipv4Net,
+        elements: &[Element],
+    ) -> Result<Self> {
+        let socket = Socket::open(netlink::Protocol::Netfilter)?;
+        let mut ruleset =
+            Self { table: table.to_owned(), bridge: bridge.to_owned(), subnet, socket };
+        ruleset.replace(elements)?;
+        Ok(ruleset)
+    }
+
+    /// As [`Ruleset::install`], for a table that somebody flushed.
+    pub(crate) fn replace(&mut self, elements: &[Element]) -> Result<()> {
+        let mut transaction = Transaction::new(FAMILY_IPV4);
+        self.push_table(&mut transaction);
+        let rest = self.push_elements(&mut transaction, Message::NewElement, elements);
+        transaction.commit(&mut self.socket).context("install the nftables rules")?;
+        self.change(Message::NewElement, rest).context("install the published ports")
+    }
+
+    /// Adds all of them or none.
+    pub(crate) fn add(&mut self, elements: &[Element]) -> Result<(), Refused> {
+        self.change(Message::NewElement, elements).inspect_err(|_| {
+            // Only a list longer than a transaction can be half there.
+            if elements.len() > ELEMENTS_PER_MESSAGE {
+                let _ = self.remove_elements(elements);
+            }
+        })
+    }
+
+    /// Removes exactly these; those that are gone already are fine.
+    pub(crate) fn remove_elements(&mut self, elements: &[Element]) -> Result<(), Refused> {
+        match self.change(Message::DeleteElement, elements) {
+            Err(refused) if refused.errno == Errno::NOENT => {}
+            other => return other,
+        }
+        for element in elements {
+            match self.change(Message::DeleteElement, std::slice::from_ref(element)) {
+                Err(refused) if refused.errno != Errno::NOENT => return Err(refused),
+                Ok(()) | Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the table with everything in it.
+    pub(crate) fn remove(&mut self) -> Result<()> {
+        let mut transaction = Transaction::new(FAMILY_IPV4);
+        transaction.push("delete the table", Message::DeleteTable, &self.named());
+        match transaction.commit(&mut self.socket) {
+            Err(refused) if refused.errno != Errno::NOENT => {
+                Err(refused).context("remove the nftables rules")
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    fn change(&mut self, message: Message, mut elements: &[Element]) -> Result<(), Refused> {
+        while !elements.is_empty() {
+            let mut transaction = Transaction::new(FAMILY_IPV4);
+            elements = self.push_elements(&mut transaction, message, elements);
+            transaction.commit(&mut self.socket)?;
+        }
+        Ok(())
+    }
+
+    /// Appends as many as the transaction can hold, and returns the others.
+    fn push_elements<'a>(
+        &self,
+        transaction: &mut Transaction,
+        message: Message,
+        mut elements: &'a [Element],
+    ) -> &'a [Element] {
+        while !elements.is_empty() && transaction.len_bytes() < BYTES_PER_TRANSACTION {
+            let (chunk, rest) = elements.split_at(elements.len().min(ELEMENTS_PER_MESSAGE));
+            elements = rest;
+            for (map, is_any) in [(ON_ADDRESS, false), (ON_ANY, true)] {
+                let mut list = Attrs::new();
+                let mut ports = Vec::new();
+                for element in chunk.iter().filter(|e| e.host_address.is_none() == is_any) {
+                    list = list.nest(1, &element.attrs(message));
+                    ports.push(element.host_port);
+                }
+                if ports.is_empty() {
+                    continue;
+                }
+                let attrs = Attrs::new().text(1, &self.table).text(2, map).nest(3, &list);
+                transaction.push(format!("change ports {ports:?} in {map}"), message, &attrs);
+            }
+        }
+        elements
+    }
+
+    fn named(&self) -> Attrs {
+        Attrs::new().text(1, &self.table)
+    }
+
+    fn push_table(&self, transaction: &mut Transaction) {
+        // Made first so that the deletion cannot miss.
+        transaction.push("find the table", Message::NewTable, &self.named());
+        transaction.push("clear the table", Message::DeleteTable, &self.named());
+        transaction.push("create the table", Message::NewTable, &self.named());
+        self.push_maps(transaction);
+        for chain in &CHAINS {
+            let mut attrs = self.named().text(3, chain.name);
+            if let Some((kind, hook, priority)) = chain.hook {
+                let hook = Attrs::new().number(1, hook).bytes(2, &priority.to_be_bytes());
+                attrs = attrs.nest(4, &hook).text(7, kind);
+            }
+            transaction.push(format!("create the chain {}", chain.name), Message::NewChain, &attrs);
+        }
+        for (chain, rule) in self.rules() {
+            let attrs = self.named().text(2, chain).nest(4, rule.attrs());
+            transaction.push(format!("add a rule to {chain}"), Message::NewRule, &attrs);
+        }
+    }
+
+    fn push_maps(&self, transaction: &mut Transaction) {
+        const MAP: u32 = 8;
+        // How `nft` numbers the types ipv4_addr, inet_proto and inet_service: a compound holds
+        // six bits for each part.
+        const ADDRESS: u32 = 7;
+        const PROTOCOL: u32 = 12;
+        const PORT: u32 = 13;
+        let target = (ADDRESS << 6) | PORT;
+        let maps = [
+            (ON_ADDRESS, (ADDRESS << 12) | (PROTOCOL << 6) | PORT, 12),
+            (ON_ANY, (PROTOCOL << 6) | PORT, 8),
+        ];
+        for (id, (name, key, length)) in (1..).zip(maps) {
+            let attrs = self
+                .named()
+                .text(2, name)
+                .number(3, MAP)
+                .number(4, key)
+                .number(5, length)
+                .number(6, target)
+                .number(7, 8)
+                .number(10, id);
+            transaction.push(format!("create the map {name}"), Message::NewSet, &attrs);
+        }
+    }
+
+    fn rules(&self) -> Vec<(&'static str, Rule)> {
+        let loopback = Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8);
+        let bridge = self.bridge.as_str();
+        let new = Rule::new;
+        let for_host = |rule: Rule| rule.is_for_this_host().verdict(&Verdict::Jump("publish"));
+        let rewritten = |rule: Rule| rule.conntrack_has(Conntrack::Status, DESTINATION_REWRITTEN);
+        let into_bridge = || new().interface(Meta::OutgoingName, Is::Equal, bridge);
+        let from_outside = || new().interface(Meta::IncomingName, Is::Different, "lo");
+        let [first, second, third, _] = PARTS;
+        vec![
+            (
+                "guard",
+                from_outside().address(DESTINATION, Is::Equal, loopback).verdict(&Verdict::Drop),
+            ),
+            ("guard", from_outside().address(SOURCE, Is::Equal, loopback).verdict(&Verdict::Drop)),
+            (
+                "publish",
+                new()
+                    .load(DESTINATION, first)
+                    .load_meta(Meta::Layer4Protocol, second)
+                    .load(DESTINATION_PORT, third)
+                    .look_up(ON_ADDRESS)
+                    .rewrite_destination(),
+            ),
+            (
+                "publish",
+                new()
+                    .load_meta(Meta::Layer4Protocol, first)
+                    .load(DESTINATION_PORT, second)
+                    .look_up(ON_ANY)
+                    .rewrite_destination(),
+            ),
+            ("prerouting", for_host(new())),
+            ("output", for_host(new())),
+            (
+                "postrouting",
+                new()
+                    .address(SOURCE, Is::Equal, self.subnet)
+                    .interface(Meta::OutgoingName, Is::Different, bridge)
+                    .masquerade(),
+            ),
+            // A pod cannot answer 127.0.0.1, and would answer its neighbour directly, which
+            // asked somebody else.
+            (
+                "postrouting",
+                rewritten(into_bridge()).address(SOURCE, Is::Equal, loopback).masquerade(),
+            ),
+            (
+                "postrouting",
+                rewritten(into_bridge()).address(SOURCE, Is::Equal, self.subnet).masquerade(),
+            ),
+            (
+                "forward",
+                new()
+                    .interface(Meta::OutgoingName, Is::Different, bridge)
+                    .verdict(&Verdict::Accept),
+            ),
+            (
+                "forward",
+                new().interface(Meta::IncomingName, Is::Equal, bridge).verdict(&Verdict::Accept),
+            ),
+            (
+                "forward",
+                new()
+                    .conntrack_has(Conntrack::State, ESTABLISHED_OR_RELATED)
+                    .verdict(&Verdict::Accept),
+            ),
+            ("forward", rewritten(new()).verdict(&Verdict::Accept)),
+            // The ports that a pod did not publish are not for those who route through this host.
+            ("forward", new().verdict(&Verdict::Drop)),
+        ]
+    }
+}
+
+struct Chain {
+    name: &'static str,
+    /// Type, hook number and priority; none for a chain that others jump to.
+    hook: Option<(&'static str, u32, i32)>,
+}
+
+const CHAINS: [Chain; 6] = [
+    // Before connection tracking, which would remember what is to be dropped.
+    Chain { name: "guard", hook: Some(("filter", 0, -300)) },
+    Chain { name: "publish", hook: None },
+    Chain { name: "prerouting", hook: Some(("nat", 0, -100)) },
+    Chain { name: "output", hook: Some(("nat", 3, -100)) },
+    Chain { name: "postrouting", hook: Some(("nat", 4, 100)) },
+    Chain { name: "forward", hook: Some(("filter", 2, 0)) },
+];
+
+impl Element {
+    fn attrs(&self, message: Message) -> Attrs {
+        // Each part of a compound takes a whole 4-byte register.
+        let port = |port: u16| {
+            let [high, low] = port.to_be_bytes();
+            [high, low, 0, 0]
+        };
+        let mut key = Vec::with_capacity(12);
+        if let Some(address) = self.host_address {
+            key.extend_from_slice(&address.octets());
+        }
+        key.extend_from_slice(&[self.protocol.number(), 0, 0, 0]);
+        key.extend_from_slice(&port(self.host_port));
+        let attrs = Attrs::new().nest(1, &Attrs::new().bytes(1, &key));
+        if message == Message::DeleteElement {
+            return attrs;
+        }
+        let mut target = self.pod_address.octets().to_vec();
+        target.extend_from_slice(&port(self.pod_port));
+        attrs.nest(2, &Attrs::new().bytes(1, &target))
+    }
+}

@@ -1,0 +1,211 @@
+//! Published ports: who holds which port of the host, and its elements in the packet filter.
+//!
+//! The packet filter is the working copy and is rebuilt from the pods' records at start
+//! ([`Ports::open`]); the table here answers who is in the way. Publishing is all or nothing.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use ipnet::Ipv4Net;
+use rustix::io::Errno;
+
+use super::nft::{Element, Ruleset};
+use super::{PortMapping, Protocol};
+use crate::error::{Context, Error, Kind, Result};
+use crate::id::PodId;
+
+/// What a pod publishes, and the address it goes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Published {
+    pub(crate) pod: PodId,
+    pub(crate) address: Ipv4Addr,
+    pub(crate) mappings: Vec<PortMapping>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Ports {
+    table: Mutex<Table>,
+}
+
+#[derive(Debug)]
+struct Table {
+    ruleset: Ruleset,
+    held: Held,
+}
+
+/// The elements of each pod, and the pods that hold each port.
+#[derive(Debug, Default)]
+struct Held {
+    pods: BTreeMap<PodId, Vec<Element>>,
+    ports: BTreeMap<(Protocol, u16), Vec<(Option<Ipv4Addr>, PodId)>>,
+}
+
+impl Ports {
+    /// Installs the rules in the calling thread's network namespace, with what the surviving pods
+    /// publish. Of two that hold the same port the first keeps it; the other is only logged, for
+    /// a daemon must start.
+    pub(crate) fn open(
+        table: &str,
+        bridge: &str,
+        subnet: Ipv4Net,
+        published: &[Published],
+    ) -> Result<Self> {
+        let mut held = Held::default();
+        for published in published {
+            match held.claim(published) {
+                Ok(elements) => held.insert(&published.pod, elements),
+                Err(error) => {
+                    tracing::warn!(pod = %published.pod, error = error.chain(), "port not restored");
+                }
+            }
+        }
+        let elements: Vec<Element> = held.pods.values().flatten().copied().collect();
+        let ruleset = Ruleset::install(table, bridge, subnet, &elements)?;
+        Ok(Self { table: Mutex::new(Table { ruleset, held }) })
+    }
+
+    pub(crate) fn publish(&self, published: &Published) -> Result<()> {
+        if published.mappings.is_empty() {
+            return Ok(());
+        }
+        let mut table = self.lock();
+        let elements = table.held.claim(published)?;
+        match table.ruleset.add(&elements) {
+            // Not known to us: somebody else wrote into our table, or flushed it.
+            Err(refused) if matches!(refused.errno, Errno::EXIST | Errno::NOENT) => {
+                let mut all: Vec<Element> = table.held.pods.values().flatten().copied().collect();
+                all.extend(&elements);
+                table.ruleset.replace(&all)?;
+            }
+            other => other.context("publish the pod's ports")?,
+        }
+        table.held.insert(&published.pod, elements);
+        Ok(())
+    }
+
+    /// Takes the pod's ports back; a pod that holds none is fine.
+    pub(crate) fn unpublish(&self, pod: &PodId) -> Result<()> {
+        let mut table = self.lock();
+        let Some(elements) = table.held.pods.get(pod).cloned() else { return Ok(()) };
+        table.ruleset.remove_elements(&elements).context("take the pod's ports back")?;
+        table.held.remove(pod);
+        Ok(())
+    }
+
+    /// Writes the whole table again, after somebody flushed the host's rules.
+    pub(crate) fn reassert(&self) -> Result<()> {
+        let mut table = self.lock();
+        let elements: Vec<Element> = table.held.pods.values().flatten().copied().collect();
+        table.ruleset.replace(&elements)
+    }
+
+    /// Removes every rule of ours.
+    pub(crate) fn remove(&self) -> Result<()> {
+        self.lock().ruleset.remove()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held {
+    /// The elements for these mappings, if nobody else holds their ports.
+    fn claim(&self, published: &Published) -> Result<Vec<Element>> {
+        let mut elements: Vec<Element> = Vec::with_capacity(published.mappings.len());
+        for mapping in &published.mappings {
+            let element = element(mapping, published.address)?;
+            self.check_free(&element, &published.pod)?;
+            let twin = elements.iter().find(|other| {
+                (other.host_address, other.protocol, other.host_port)
+                    == (element.host_address, element.protocol, element.host_port)
+            });
+            match twin {
+                Some(twin) if *twin == element => {}
+                Some(_) => {
+                    let port = show(&element);
+                    let message = format!("host port {port} is mapped to two container ports");
+                    return Err(Error::invalid(message));
+                }
+                None => elements.push(element),
+            }
+        }
+        Ok(elements)
+    }
+
+    /// Another pod on the same port is in the way if it is on the same address, or either of the
+    /// two is on every address.
+    fn check_free(&self, element: &Element, pod: &PodId) -> Result<()> {
+        let holders = self.ports.get(&(element.protocol, element.host_port));
+        let holder = holders.into_iter().flatten().find(|(address, holder)| {
+            let meets = address.is_none()
+                || element.host_address.is_none()
+                || *address == element.host_address;
+            meets && holder != pod
+        });
+        match holder {
+            Some((_, holder)) => {
+                let message = format!("host port {} is in use by pod {holder}", show(element));
+                Err(Error::new(Kind::AlreadyExists, message))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn insert(&mut self, pod: &PodId, elements: Vec<Element>) {
+        for element in &elements {
+            let holders = self.ports.entry((element.protocol, element.host_port)).or_default();
+            holders.push((element.host_address, pod.clone()));
+        }
+        self.pods.entry(pod.clone()).or_default().extend(elements);
+    }
+
+    fn remove(&mut self, pod: &PodId) {
+        for element in self.pods.remove(pod).into_iter().flatten() {
+            let key = (element.protocol, element.host_port);
+            if let Some(holders) = self.ports.get_mut(&key) {
+                holders.retain(|(_, holder)| holder != pod);
+                if holders.is_empty() {
+                    self.ports.remove(&key);
+                }
+            }
+        }
+    }
+}
+
+fn element(mapping: &PortMapping, pod_address: Ipv4Addr) -> Result<Element> {
+    let port = mapping.host_port;
+    if port == 0 || mapping.container_port == 0 {
+        let message = format!("port mapping {port} to {} has port 0", mapping.container_port);
+        return Err(Error::invalid(message));
+    }
+    let host_address = match mapping.host_ip {
+        None => None,
+        Some(address) if address.is_unspecified() => None,
+        Some(IpAddr::V4(address)) => Some(address),
+        Some(IpAddr::V6(address)) => match address.to_ipv4_mapped() {
+            Some(address) if address.is_unspecified() => None,
+            Some(address) => Some(address),
+            None => {
+                let message = format!("host port {port} on {address}: the network has no IPv6");
+                return Err(Error::new(Kind::Unsupported, message));
+            }
+        },
+    };
+    Ok(Element {
+        host_address,
+        protocol: mapping.protocol,
+        host_port: port,
+        pod_address,
+        pod_port: mapping.container_port,
+    })
+}
+
+fn show(element: &Element) -> String {
+    let (port, protocol) = (element.host_port, element.protocol.as_str());
+    match element.host_address {
+        Some(address) => format!("{address}:{port}/{protocol}"),
+        None => format!("{port}/{protocol}"),
+    }
+}

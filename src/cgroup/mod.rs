@@ -1,5 +1,189 @@
 //! Control groups: one interface over v1, hybrid and v2.
+//!
+//! ```text
+//! Cgroups::detect ── create(parent, name, limits) ──▶ Cgroup ── join ──▶ descriptors for the child
+//!                 └─ open(record) ─────────────────────▲   ├─ update, stats, freeze, kill
+//!                                                          └─ remove
+//! ```
+//!
+//! A [`Cgroup`] is one directory of the same path in every hierarchy that matters. Whatever a
+//! controller has to say is in its own file as a pure function from [`Resources`] to the files to
+//! write, so that the v1 and v2 forms stand side by side and can be tested without a kernel.
+//!
+//! This module never makes, changes or removes a directory that it did not name itself, except
+//! missing parents, which it removes again when they are empty.
+//!
+//! Everything on the way to a running container goes through directory descriptors of our own; the
+//! crate `cgroups-rs` serves what concerns systemd: the names of slices and the scopes in them.
 
+mod controller;
+mod cpu;
+mod cpuset;
+mod create;
+mod devices;
+mod file;
+mod freeze;
+mod hierarchy;
+mod hugetlb;
+mod io;
+mod kill;
+mod memory;
+mod path;
+mod pids;
+mod remove;
 mod resources;
+mod settings;
+mod stats;
+#[cfg(test)]
+mod tests;
+mod unified;
+mod update;
 
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use controller::{Controller, Version};
+pub(crate) use create::Request;
+pub(crate) use devices::{DeviceAccess, DeviceRule, DeviceType};
+use hierarchy::Hierarchy;
 pub(crate) use resources::Resources;
+pub(crate) use stats::Stats;
+
+use crate::error::{Context, Result};
+
+/// The machine's hierarchies, found once.
+#[derive(Debug, Clone)]
+pub(crate) struct Cgroups {
+    hierarchies: Arc<Vec<Hierarchy>>,
+}
+
+/// One container's or pod's directory in each hierarchy.
+#[derive(Debug)]
+pub(crate) struct Cgroup {
+    hierarchies: Arc<Vec<Hierarchy>>,
+    record: Record,
+    /// In the order of the hierarchies.
+    dirs: Vec<Directory>,
+}
+
+#[derive(Debug)]
+struct Directory {
+    hierarchy: usize,
+    fd: OwnedFd,
+}
+
+/// What finds a [`Cgroup`] again after a restart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    /// Below the mount point of each hierarchy, with a leading slash.
+    pub(crate) path: String,
+    /// Parents that were missing and were made for this group, outermost first.
+    pub(crate) made_parents: Vec<String>,
+}
+
+/// The descriptors with which a new process gets into a group.
+#[derive(Debug)]
+pub(crate) struct Join {
+    /// The v2 directory, for `CLONE_INTO_CGROUP`.
+    pub(crate) unified: Option<OwnedFd>,
+    /// `tasks` of each v1 hierarchy, write-only. The new process writes `0` while it has a single
+    /// thread: unlike a write to `cgroup.procs` that takes no system-wide lock, whose cost is an RCU
+    /// grace period.
+    pub(crate) legacy: Vec<OwnedFd>,
+    /// Where OOM kills are counted, as a line `oom_kill N`.
+    pub(crate) oom_counter: Option<OwnedFd>,
+}
+
+impl Cgroups {
+    /// Finds the mounted hierarchies.
+    pub(crate) fn detect() -> Result<Self> {
+        let mountinfo = file::read_path("/proc/self/mountinfo").context("find cgroups")?;
+        let hierarchies = hierarchy::from_mountinfo(&mountinfo)?;
+        Ok(Self { hierarchies: Arc::new(hierarchies) })
+    }
+
+    /// Finds a group made earlier. One that is partly or wholly gone is opened as far as it exists.
+    pub(crate) fn open(&self, record: &Record) -> Result<Cgroup> {
+        let path = path::absolute("cgroup path", &record.path)?;
+        let mut dirs = Vec::new();
+        for (index, hierarchy) in self.hierarchies.iter().enumerate() {
+            match file::open_dir(&hierarchy.root, &path) {
+                Ok(fd) => dirs.push(Directory { hierarchy: index, fd }),
+                Err(rustix::io::Errno::NOENT) => {}
+                Err(errno) => {
+                    return Err(errno).context(format!("open cgroup {}", hierarchy.show(&path)));
+                }
+            }
+        }
+        Ok(Cgroup { hierarchies: Arc::clone(&self.hierarchies), record: record.clone(), dirs })
+    }
+
+    /// True when every controller is in the v2 hierarchy.
+    pub(crate) fn is_unified(&self) -> bool {
+        self.hierarchies.iter().all(|hierarchy| hierarchy.version == Version::V2)
+    }
+
+    /// The mount points of the hierarchies below `/sys/fs/cgroup`, by their last component: what a
+    /// container's view of the cgroup file system is made from. Empty on pure v2.
+    pub(crate) fn legacy_names(&self) -> Vec<String> {
+        let legacy = self.hierarchies.iter().filter(|it| it.version == Version::V1);
+        legacy.filter_map(Hierarchy::mount_name).collect()
+    }
+}
+
+impl Cgroup {
+    pub(crate) fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// False when nothing of it is left in any hierarchy.
+    pub(crate) fn exists(&self) -> bool {
+        !self.dirs.is_empty()
+    }
+
+    /// Opens what a new process needs to be born or moved into the group.
+    pub(crate) fn join(&self) -> Result<Join> {
+        let mut join = Join { unified: None, legacy: Vec::new(), oom_counter: None };
+        for (hierarchy, dir) in self.directories() {
+            match hierarchy.version {
+                Version::V2 => {
+                    let fd = dir.try_clone().context("duplicate the cgroup's descriptor")?;
+                    join.unified = Some(fd);
+                }
+                Version::V1 => {
+                    let tasks = file::open_write(dir, "tasks");
+                    join.legacy.push(tasks.with_context(|| self.what(hierarchy, "open tasks"))?);
+                }
+            }
+        }
+        if let Some((hierarchy, dir)) = self.controller(Controller::Memory) {
+            let name = match hierarchy.version {
+                Version::V1 => "memory.oom_control",
+                Version::V2 => "memory.events",
+            };
+            let counter = file::open_read(dir, name);
+            join.oom_counter = Some(counter.with_context(|| self.what(hierarchy, name))?);
+        }
+        Ok(join)
+    }
+
+    fn directories(&self) -> impl Iterator<Item = (&Hierarchy, &OwnedFd)> {
+        self.dirs.iter().filter_map(|dir| Some((self.hierarchies.get(dir.hierarchy)?, &dir.fd)))
+    }
+
+    /// The directory in which a controller's files are.
+    fn controller(&self, controller: Controller) -> Option<(&Hierarchy, &OwnedFd)> {
+        self.directories().find(|(hierarchy, _)| hierarchy.has(controller))
+    }
+
+    fn unified(&self) -> Option<(&Hierarchy, &OwnedFd)> {
+        self.directories().find(|(hierarchy, _)| hierarchy.version == Version::V2)
+    }
+
+    /// Words for an error: what was done where.
+    fn what(&self, hierarchy: &Hierarchy, doing: &str) -> String {
+        format!("{doing} in cgroup {}", hierarchy.show(&self.record.path))
+    }
+}

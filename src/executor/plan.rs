@@ -113,7 +113,9 @@ pub(crate) enum ContainerPid {
 pub(crate) struct CgroupJoin {
     /// cgroup v2 directory, for `CLONE_INTO_CGROUP`.
     pub(crate) unified: Option<Fd>,
-    /// Open `cgroup.procs` (v1: `tasks` is not used) of each v1 hierarchy, write-only.
+    /// Open `tasks` of each v1 hierarchy, write-only. The new process itself writes `0` to each while
+    /// it has one thread: unlike `cgroup.procs`, that takes no lock that waits for an RCU grace period
+    /// (0.1 ms instead of 8 for all of them).
     pub(crate) legacy: Vec<Fd>,
     /// `memory.events` (v2) or `memory.oom_control` (v1), to tell an OOM kill after the exit.
     pub(crate) oom_counter: Option<Fd>,

@@ -1,0 +1,111 @@
+//! Which device nodes may be opened and made.
+//!
+//! v1 has two files, one to forbid everything and one to allow again. v2 runs a small program of
+//! ours at each access ([`program`]).
+
+use super::controller::Controller;
+use super::{Cgroup, file};
+use crate::error::{Context, Error, Kind, Result};
+
+/// One thing that is allowed; what no rule allows is denied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DeviceRule {
+    pub(crate) device: DeviceType,
+    /// `None`: every one.
+    pub(crate) major: Option<u32>,
+    pub(crate) minor: Option<u32>,
+    pub(crate) access: DeviceAccess,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DeviceType {
+    Any,
+    Character,
+    Block,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DeviceAccess {
+    pub(crate) read: bool,
+    pub(crate) write: bool,
+    pub(crate) mknod: bool,
+}
+
+impl DeviceAccess {
+    pub(crate) const ALL: Self = Self { read: true, write: true, mknod: true };
+
+    /// Reads a set of the letters `r`, `w`, `m`.
+    pub(crate) fn parse(field: &str, text: &str) -> Result<Self> {
+        let mut access = Self { read: false, write: false, mknod: false };
+        for letter in text.chars() {
+            match letter {
+                'r' => access.read = true,
+                'w' => access.write = true,
+                'm' => access.mknod = true,
+                _ => {
+                    let shown: String = text.chars().take(20).collect();
+                    return Err(Error::invalid(format!(
+                        "{field}: {shown:?} has other letters than r, w and m"
+                    )));
+                }
+            }
+        }
+        if text.is_empty() {
+            return Err(Error::invalid(format!("{field}: empty, expected some of r, w and m")));
+        }
+        Ok(access)
+    }
+}
+
+impl DeviceRule {
+    /// The v1 line: `c 1:3 rwm`.
+    fn line(&self) -> String {
+        let letter = match self.device {
+            DeviceType::Any => 'a',
+            DeviceType::Character => 'c',
+            DeviceType::Block => 'b',
+        };
+        let number = |number: Option<u32>| number.map_or("*".to_owned(), |it| it.to_string());
+        let mut line = format!("{letter} {}:{} ", number(self.major), number(self.minor));
+        let DeviceAccess { read, write, mknod } = self.access;
+        line.extend(
+            [(read, 'r'), (write, 'w'), (mknod, 'm')].iter().filter(|it| it.0).map(|it| it.1),
+        );
+        line
+    }
+}
+
+impl Cgroup {
+    /// Denies all devices but those that `rules` name.
+    pub(super) fn set_devices(&self, rules: &[DeviceRule]) -> Result<()> {
+        if let Some((hierarchy, dir)) = self.controller(Controller::Devices) {
+            let lines = rules.iter().map(|rule| ("devices.allow", rule.line()));
+            for (name, line) in [("devices.deny", "a".to_owned())].into_iter().chain(lines) {
+                file::write(dir, name, &line)
+                    .with_context(|| self.what(hierarchy, &format!("write {line:?} to {name}")))?;
+            }
+            return Ok(());
+        }
+        Err(Error::new(Kind::Unsupported, "cgroup: no way to restrict devices on this machine"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_reads_as_the_kernel_expects() {
+        let rule = DeviceRule {
+            device: DeviceType::Character,
+            major: Some(136),
+            minor: None,
+            access: DeviceAccess::parse("permissions", "rw").unwrap(),
+        };
+        assert_eq!(rule.line(), "c 136:* rw");
+        for bad in ["", "rx", "RW", "r w"] {
+            let error = DeviceAccess::parse("devices[0].permissions", bad).unwrap_err();
+            assert!(error.to_string().starts_with("devices[0].permissions: "), "{error}");
+        }
+    }
+}

@@ -3,6 +3,7 @@
 //! | module | owns |
 //! |---|---|
 //! | `error`, `id` | the words every layer shares |
+//! | `api` | front doors: requests in, answers out |
 //! | `engine` | decisions: what pods, containers and images are and may do |
 //! | `monitor` | the per-pod process and its wire |
 //! | `executor` | the kernel work |
@@ -14,6 +15,7 @@
 // Until the daemon's main wires every module in, most items have no caller outside tests.
 #![allow(dead_code, clippy::allow_attributes, reason = "modules land before their callers")]
 
+mod api;
 mod cgroup;
 mod config;
 mod engine;

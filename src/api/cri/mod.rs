@@ -1,0 +1,5 @@
+//! The Kubernetes container runtime interface.
+
+mod convert;
+mod filter;
+mod status;

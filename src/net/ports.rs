@@ -38,8 +38,11 @@ struct Table {
 #[derive(Debug, Default)]
 struct Held {
     pods: BTreeMap<PodId, Vec<Element>>,
-    ports: BTreeMap<(Protocol, u16), Vec<(Option<Ipv4Addr>, PodId)>>,
+    ports: BTreeMap<(Protocol, u16), Vec<Holder>>,
 }
+
+/// On which address of the host (`None`: on every one), and who.
+type Holder = (Option<Ipv4Addr>, PodId);
 
 impl Ports {
     /// Installs the rules in the calling thread's network namespace, with what the surviving pods

@@ -208,7 +208,7 @@ impl Ruleset {
         let loopback = Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8);
         let bridge = self.bridge.as_str();
         let new = Rule::new;
-        let for_host = |rule: Rule| rule.is_for_this_host().verdict(&Verdict::Jump("publish"));
+        let for_host = |rule: Rule| rule.for_this_host().verdict(&Verdict::Jump("publish"));
         let rewritten = |rule: Rule| rule.conntrack_has(Conntrack::Status, DESTINATION_REWRITTEN);
         let into_bridge = || new().interface(Meta::OutgoingName, Is::Equal, bridge);
         let from_outside = || new().interface(Meta::IncomingName, Is::Different, "lo");

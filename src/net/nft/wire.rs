@@ -236,7 +236,7 @@ impl Rule {
 
     /// The packet is for an address of this host.
     #[must_use]
-    pub(super) fn is_for_this_host(self) -> Self {
+    pub(super) fn for_this_host(self) -> Self {
         const RESULT_ADDRESS_TYPE: u32 = 3;
         const BY_DESTINATION: u32 = 2;
         const LOCAL: u32 = 2;

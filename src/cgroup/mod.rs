@@ -49,7 +49,7 @@ pub(crate) use create::Request;
 pub(crate) use devices::{DeviceAccess, DeviceRule, DeviceType};
 use hierarchy::Hierarchy;
 pub(crate) use resources::Resources;
-pub(crate) use stats::Stats;
+pub(crate) use stats::{Pressure, Stall, Stats};
 
 use crate::error::{Context, Result};
 

@@ -15,6 +15,7 @@ pub(crate) struct Stats {
     pub(crate) memory: Memory,
     pub(crate) pids: Pids,
     pub(crate) io: Vec<Io>,
+    pub(crate) io_pressure: Option<Pressure>,
     pub(crate) hugetlb: Vec<Hugetlb>,
 }
 
@@ -111,6 +112,7 @@ impl Cgroup {
             memory: self.memory_stats()?,
             pids: self.pids_stats()?,
             io: self.io_stats()?,
+            io_pressure: self.unified().and_then(|(_, dir)| pressure(dir, "io.pressure")),
             hugetlb: self.hugetlb_stats()?,
         })
     }

@@ -11,6 +11,7 @@
 //! | `net` | the pods' network |
 //! | `image` | images: registries, layers, mounts |
 //! | `store` | records on disk |
+//! | `streaming` | exec, attach and port-forward sessions, in a process of their own |
 
 // Until the daemon's main wires every module in, most items have no caller outside tests.
 #![allow(dead_code, clippy::allow_attributes, reason = "modules land before their callers")]
@@ -26,3 +27,4 @@ mod image;
 mod monitor;
 mod net;
 mod store;
+mod streaming;

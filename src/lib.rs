@@ -26,5 +26,6 @@ mod id;
 mod image;
 mod monitor;
 mod net;
+mod seccomp;
 mod store;
 mod streaming;

@@ -54,6 +54,19 @@ pub(super) fn mount(
     fsmount(&overlay, FsMountFlags::FSMOUNT_CLOEXEC, attributes).context("fsmount overlay")
 }
 
+/// Gives the upper directory the owner and mode of an image's root.
+pub(super) fn copy_root(from: &Path, upper: &Path) -> Result<()> {
+    use rustix::fs::{Gid, Mode, OFlags, Uid, fchmod, fchown, fstat, open};
+
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let from = open(from, flags, Mode::empty()).context("open the image's root")?;
+    let stat = fstat(&from).context("stat the image's root")?;
+    let upper = open(upper, flags, Mode::empty()).context("open the upper directory")?;
+    let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+    fchown(&upper, Some(uid), Some(gid)).context("chown the upper directory")?;
+    fchmod(&upper, Mode::from_raw_mode(stat.st_mode)).context("chmod the upper directory")
+}
+
 fn set_lowers(overlay: &OwnedFd, lowers: &[&Path]) -> Result<()> {
     for (index, lower) in lowers.iter().enumerate() {
         match fsconfig_set_string(overlay, "lowerdir+", *lower) {

@@ -67,6 +67,16 @@ impl Credentials {
         Self::default()
     }
 
+    /// What may be shown to `host`, which owns the image's name or is a mirror of it: credentials
+    /// never go to a host they were not given for.
+    pub(super) fn method_for(&self, registry: &str, host: &str, is_owner: bool) -> Method {
+        let fits = match &self.server {
+            Some(server) => server == host || (is_owner && server == registry),
+            None => is_owner,
+        };
+        if fits { self.method.clone() } else { Method::Anonymous }
+    }
+
     pub(crate) fn from_fields(fields: CredentialFields) -> Result<Self> {
         let CredentialFields {
             username,
@@ -109,5 +119,156 @@ fn host_of(address: &str) -> &str {
     match host {
         "index.docker.io" | "registry-1.docker.io" => "docker.io",
         other => other,
+    }
+}
+
+/// What a registry answers to a request without the right credentials.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Challenge {
+    Basic,
+    Bearer { realm: String, service: Option<String>, scope: Option<String> },
+}
+
+impl Challenge {
+    /// The challenge to meet among the values of `WWW-Authenticate`; a token is preferred.
+    pub(super) fn choose<'a>(values: impl Iterator<Item = &'a str>) -> Option<Self> {
+        let mut basic = None;
+        for value in values {
+            for (scheme, parameters) in challenges(value) {
+                let get = |name: &str| {
+                    let found = parameters.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
+                    found.map(|(_, value)| value.clone())
+                };
+                if scheme.eq_ignore_ascii_case("bearer")
+                    && let Some(realm) = get("realm")
+                {
+                    return Some(Self::Bearer {
+                        realm,
+                        service: get("service"),
+                        scope: get("scope"),
+                    });
+                }
+                if scheme.eq_ignore_ascii_case("basic") {
+                    basic = Some(Self::Basic);
+                }
+            }
+        }
+        basic
+    }
+}
+
+type Parameters = Vec<(String, String)>;
+
+/// Splits a header value into its schemes and their parameters.
+fn challenges(value: &str) -> Vec<(&str, Parameters)> {
+    let mut found: Vec<(&str, Parameters)> = Vec::new();
+    let mut rest = value.trim_start();
+    while !rest.is_empty() {
+        let end = rest.find([' ', '=', ',']).unwrap_or(rest.len());
+        let (word, after) = rest.split_at(end);
+        if let Some(value) = after.strip_prefix('=') {
+            let (value, after) = parameter_value(value);
+            if let Some((_, parameters)) = found.last_mut() {
+                parameters.push((word.to_owned(), value));
+            }
+            rest = after;
+        } else {
+            if !word.is_empty() {
+                found.push((word, Vec::new()));
+            }
+            rest = after;
+        }
+        rest = rest.trim_start_matches([' ', ',', '\t']);
+    }
+    found
+}
+
+fn parameter_value(text: &str) -> (String, &str) {
+    let Some(quoted) = text.strip_prefix('"') else {
+        let end = text.find([',', ' ']).unwrap_or(text.len());
+        let (value, rest) = text.split_at(end);
+        return (value.to_owned(), rest);
+    };
+    let mut value = String::new();
+    let mut characters = quoted.char_indices();
+    while let Some((index, character)) = characters.next() {
+        match character {
+            '"' => return (value, quoted.get(index + 1..).unwrap_or_default()),
+            '\\' => value.extend(characters.next().map(|(_, next)| next)),
+            other => value.push(other),
+        }
+    }
+    (value, "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields() -> CredentialFields {
+        CredentialFields::default()
+    }
+
+    #[test]
+    fn all_four_kinds_are_told_apart() {
+        let password = |username: &str, password: &str| Method::Password {
+            username: username.to_owned(),
+            password: Secret::new(password),
+        };
+        let method = |fields| Credentials::from_fields(fields).unwrap().method;
+        assert_eq!(method(fields()), Method::Anonymous);
+        let pair = CredentialFields { username: "u".into(), password: "p:q".into(), ..fields() };
+        assert_eq!(method(pair), password("u", "p:q"));
+        let auth = CredentialFields { auth: BASE64.encode("u:p:q"), ..fields() };
+        assert_eq!(method(auth), password("u", "p:q"));
+        let token = CredentialFields { identity_token: "t".into(), ..fields() };
+        assert_eq!(method(token), Method::IdentityToken(Secret::new("t")));
+        let token = CredentialFields { registry_token: "t".into(), ..fields() };
+        assert_eq!(method(token), Method::RegistryToken(Secret::new("t")));
+
+        let bad = CredentialFields { auth: "not base64 secret".into(), ..fields() };
+        let error = Credentials::from_fields(bad).unwrap_err().chain();
+        assert!(!error.contains("secret"), "{error}");
+    }
+
+    #[test]
+    fn credentials_stay_with_the_host_they_are_for() {
+        let with = |server: &str| {
+            let fields = CredentialFields {
+                username: "u".into(),
+                server_address: server.into(),
+                ..fields()
+            };
+            Credentials::from_fields(fields).unwrap()
+        };
+        let sends = |server, host, is_owner| {
+            with(server).method_for("docker.io", host, is_owner) != Method::Anonymous
+        };
+        assert!(sends("", "registry-1.docker.io", true));
+        assert!(!sends("", "mirror.example", false));
+        assert!(sends("https://index.docker.io/v1/", "registry-1.docker.io", true));
+        assert!(!sends("https://quay.io", "registry-1.docker.io", true));
+        assert!(sends("mirror.example", "mirror.example", false));
+    }
+
+    #[test]
+    fn challenges_are_read_in_their_many_forms() {
+        let choose = |values: &[&'static str]| Challenge::choose(values.iter().copied());
+        assert_eq!(
+            choose(&[
+                r#"Bearer realm="https://a/t?x=1,2",service="r s",scope="repository:a/b:pull,push""#
+            ]),
+            Some(Challenge::Bearer {
+                realm: "https://a/t?x=1,2".into(),
+                service: Some("r s".into()),
+                scope: Some("repository:a/b:pull,push".into()),
+            })
+        );
+        assert_eq!(choose(&["Basic realm=\"x\""]), Some(Challenge::Basic));
+        assert_eq!(choose(&["basic"]), Some(Challenge::Basic));
+        let both = choose(&["Basic realm=\"x\", bearer realm=https://a"]);
+        assert!(matches!(both, Some(Challenge::Bearer { .. })));
+        assert_eq!(choose(&["Negotiate"]), None);
+        assert_eq!(choose(&["Bearer service=\"no realm\""]), None);
     }
 }

@@ -148,7 +148,13 @@ mod tests {
         let chain = Digest::of(b"chain");
         let mut catalog = Catalog::default();
         let layer = |is_bound_to_base| {
-            Arc::new(Layer { diff_id: diff_id.clone(), size: 1, inodes: 1, is_bound_to_base })
+            Arc::new(Layer {
+                diff_id: diff_id.clone(),
+                size: 1,
+                inodes: 1,
+                is_bound_to_base,
+                describes_root: false,
+            })
         };
         assert_eq!(catalog.layer(&diff_id, &chain), None);
 

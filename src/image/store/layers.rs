@@ -77,8 +77,8 @@ impl LayerDirectories {
         let path = self.ingest.join(crate::id::random_hex()?);
         let context = || format!("make {}", path.display());
         DirBuilder::new().mode(0o700).create(&path).with_context(context)?;
-        let staging = Staging { path: path.clone() };
-        DirBuilder::new().mode(0o755).create(path.join(FILES)).with_context(context)?;
+        let staging = Staging::new(path.clone());
+        DirBuilder::new().mode(0o755).create(&staging.files).with_context(context)?;
         Ok(staging)
     }
 
@@ -137,16 +137,19 @@ pub(super) fn remove_tree(path: &Path) -> Result<()> {
 /// A directory under `ingest` that nobody knows yet.
 pub(in crate::image) struct Staging {
     path: PathBuf,
+    files: PathBuf,
 }
 
 impl Staging {
-    /// Where the layer's files go.
-    pub(in crate::image) fn files(&self) -> PathBuf {
-        self.path.join(FILES)
+    fn new(path: PathBuf) -> Self {
+        Self { files: path.join(FILES), path }
     }
+}
 
-    pub(in crate::image) fn unpacked(self, unpacked: Unpacked) -> Staged {
-        Staged { staging: self, unpacked, place: Mutex::new(Place::Unpacked) }
+/// Where the layer's files go.
+impl AsRef<Path> for Staging {
+    fn as_ref(&self) -> &Path {
+        &self.files
     }
 }
 
@@ -162,7 +165,7 @@ impl Drop for Staging {
 /// An unpacked layer that waits for the image it belongs to. Pulls that run at the same time
 /// share it; the first to commit moves it.
 pub(in crate::image) struct Staged {
-    staging: Staging,
+    staging: Arc<Staging>,
     unpacked: Unpacked,
     place: Mutex<Place>,
 }
@@ -175,6 +178,10 @@ enum Place {
 }
 
 impl Staged {
+    pub(in crate::image) fn new(staging: Arc<Staging>, unpacked: Unpacked) -> Self {
+        Self { staging, unpacked, place: Mutex::new(Place::Unpacked) }
+    }
+
     pub(in crate::image) fn diff_id(&self) -> &Digest {
         &self.unpacked.diff_id
     }
@@ -182,7 +189,7 @@ impl Staged {
     /// Where its files are, before or after the move.
     pub(super) fn files(&self, directories: &LayerDirectories) -> PathBuf {
         match &*self.place.lock().unwrap_or_else(PoisonError::into_inner) {
-            Place::Unpacked | Place::Finished(_) => self.staging.files(),
+            Place::Unpacked | Place::Finished(_) => self.staging.files.clone(),
             Place::Moved(key) => directories.files_of(key),
         }
     }
@@ -204,7 +211,7 @@ impl Staged {
             Place::Unpacked => {}
         }
         if is_bound_to_base {
-            fill_implied(&self.staging.files(), base, &self.unpacked.implied)
+            fill_implied(&self.staging.files, base, &self.unpacked.implied)
                 .with_context(|| format!("complete layer {}", self.diff_id()))?;
         }
         let meta = serde_json::to_vec(&self.layer()).context("encode meta.json")?;
@@ -232,6 +239,7 @@ impl Staged {
             size: self.unpacked.size,
             inodes: self.unpacked.inodes,
             is_bound_to_base: !self.unpacked.implied.is_empty(),
+            describes_root: self.unpacked.describes_root,
         }
     }
 }

@@ -28,13 +28,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 
 use self::catalog::Catalog;
-pub(in crate::image) use self::commit::NewImage;
+pub(in crate::image) use self::commit::{NewImage, NewLayer};
 use self::layers::LayerDirectories;
-pub(in crate::image) use self::layers::{Lease, Leases, Staged};
+pub(in crate::image) use self::layers::{Lease, Staged};
 pub(in crate::image) use self::record::chain_id;
-pub(crate) use self::record::{Image, ImageId, Layer, LayerKey};
+pub(crate) use self::record::{Image, ImageId, LayerKey};
 use super::pull::{Credentials, Pulls};
-use super::registry::{Registry, Settings as RegistrySettings};
+use super::reference::Reference;
+use super::registry::{Progress, Registry, Settings as RegistrySettings};
 use super::snapshot::{self, Writable};
 use crate::error::{Context, Result};
 use crate::store::atomic::{Directory, Durability};
@@ -75,7 +76,7 @@ pub(crate) struct ImageStore {
 pub(in crate::image) struct Shared {
     pub(in crate::image) root: PathBuf,
     pub(in crate::image) settings: Settings,
-    pub(in crate::image) registry: Registry,
+    pub(in crate::image) registry: Arc<Registry>,
     pub(in crate::image) pulls: Pulls,
     pub(in crate::image) layers: LayerDirectories,
     catalog: ArcSwap<Catalog>,
@@ -99,7 +100,7 @@ impl ImageStore {
         let records = Table::open(&root.join("images"), Durability::Synced)?;
         let mut shared = Shared {
             root: root.to_owned(),
-            registry: Registry::new(settings.registry.clone()),
+            registry: Arc::new(Registry::new(settings.registry.clone())),
             pulls: Pulls::default(),
             settings,
             layers,
@@ -156,18 +157,36 @@ impl ImageStore {
         Usage { bytes, inodes, mount_point: self.shared.root.clone() }
     }
 
+    /// The pulls in progress and how far each is.
+    pub(crate) fn pulling(&self) -> Vec<(Reference, Arc<Progress>)> {
+        self.shared.pulls.progress()
+    }
+
     /// The image's root file system as a detached mount: with `writable` for a container, without
     /// it read-only for an image volume. Blocks for the time of a few system calls.
     pub(crate) fn mount(&self, image: &Image, writable: Option<Writable<'_>>) -> Result<OwnedFd> {
-        let layers: Vec<_> =
-            image.layers.iter().map(|key| self.shared.layers.files_of(key)).collect();
-        snapshot::mount(&layers, &self.shared.root.join("empty"), writable)
-            .with_context(|| format!("mount image {}", image.id))
+        let context = || format!("mount image {}", image.id);
+        let directories = &self.shared.layers;
+        if let Some(writable) = writable {
+            // The root that shows is the upper directory itself.
+            let catalog = self.shared.catalog();
+            let describing = image
+                .layers
+                .iter()
+                .rev()
+                .find(|&key| catalog.layers.get(key).is_some_and(|layer| layer.describes_root));
+            if let Some(key) = describing {
+                snapshot::copy_root(&directories.files_of(key), writable.upper)
+                    .with_context(context)?;
+            }
+        }
+        let layers: Vec<_> = image.layers.iter().map(|key| directories.files_of(key)).collect();
+        snapshot::mount(&layers, &self.shared.root.join("empty"), writable).with_context(context)
     }
 }
 
 impl Shared {
-    pub(in crate::image) fn catalog(&self) -> Arc<Catalog> {
+    fn catalog(&self) -> Arc<Catalog> {
         self.catalog.load_full()
     }
 

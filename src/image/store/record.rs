@@ -112,6 +112,9 @@ pub(crate) struct Layer {
     /// layers below, so the directory fits only on that base.
     #[serde(default)]
     pub(crate) is_bound_to_base: bool,
+    /// The archive says what the root directory looks like.
+    #[serde(default)]
+    pub(crate) describes_root: bool,
 }
 
 /// The digest that names a stack of layers, as the image specification defines it.

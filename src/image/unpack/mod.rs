@@ -1,24 +1,134 @@
 //! Layer archives to layer directories.
+//!
+//! ```text
+//!   stream    blob pieces ▶ gzip, zstd or plain ▶ hashed archive bytes (two threads)
+//!   tar       archive bytes ▶ members (header, pax: their parts)
+//!   whiteout  a member's path ▶ where it points, or what it hides
+//!   apply     members ▶ files, relative to the layer's root descriptor
+//!   tree      the directories of that root, opened once
+//!   implied   directories the archive left out, completed from the layers below
+//! ```
+//!
+//! The archive is hostile until its digest says otherwise, and that is known only at the end:
+//! nothing in it may reach outside the layer's directory, cost more than [`Limits`] allow, or be
+//! seen by anybody before the caller commits the directory.
 
-use std::path::{Path, PathBuf};
+mod apply;
+mod header;
+mod implied;
+mod pax;
+mod stream;
+mod tar;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod whiteout;
 
+use std::path::Path;
+use std::sync::Arc;
+
+pub(in crate::image) use self::implied::fill_implied;
+pub(in crate::image) use self::stream::{Blob, Piece};
 use super::digest::Digest;
-use crate::error::Result;
+use crate::error::{Context, Error, Kind, Result};
+
+/// How much an archive may cost.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::image) struct Limits {
+    /// Bytes of the archive, and bytes of the files in it.
+    pub(in crate::image) bytes: u64,
+    pub(in crate::image) entries: u64,
+    /// Decompressed to compressed, once past `free_bytes`.
+    pub(in crate::image) ratio: u64,
+    pub(in crate::image) free_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { bytes: 20 << 30, entries: 1_000_000, ratio: 200, free_bytes: 64 << 20 }
+    }
+}
+
+impl Limits {
+    fn check(&self, compressed: u64, decompressed: u64) -> Result<()> {
+        if decompressed > self.bytes {
+            return Err(Error::new(
+                Kind::Exhausted,
+                format!("the layer decompresses to more than {} bytes", self.bytes),
+            ));
+        }
+        if decompressed > self.free_bytes && decompressed / self.ratio > compressed {
+            return Err(Error::invalid(format!(
+                "the layer is a decompression bomb: {compressed} bytes became {decompressed}"
+            )));
+        }
+        Ok(())
+    }
+}
 
 /// What a layer turned out to be.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::image) struct Unpacked {
     pub(in crate::image) diff_id: Digest,
+    /// Bytes of its files, in whole blocks.
     pub(in crate::image) size: u64,
     pub(in crate::image) inodes: u64,
     /// Directories the archive needs but does not describe, parents first.
     pub(in crate::image) implied: Vec<Vec<u8>>,
+    /// The archive says what the root directory looks like.
+    pub(in crate::image) describes_root: bool,
 }
 
-pub(in crate::image) fn fill_implied(
-    _files: &Path,
-    _base: &[PathBuf],
-    _implied: &[Vec<u8>],
-) -> Result<()> {
-    Ok(())
+/// Unpacks a blob into a directory, on threads of its own; `diff_id` is the digest the archive
+/// must have. The threads hold the directory as long as they write to it, also when the caller is
+/// gone.
+pub(in crate::image) async fn unpack<D: AsRef<Path> + Send + Sync + 'static>(
+    blob: Blob,
+    directory: &Arc<D>,
+    diff_id: &Digest,
+    limits: Limits,
+) -> Result<Unpacked> {
+    let (done, result) = tokio::sync::oneshot::channel();
+    let (directory, diff_id) = (Arc::clone(directory), diff_id.clone());
+    spawn("cais-unpack", move || {
+        let unpacked = run(blob, (*directory).as_ref(), &diff_id, limits);
+        drop(directory);
+        // The waiting task may be gone; then nobody wants to know.
+        let _ = done.send(unpacked);
+    })?;
+    result.await.map_err(|_| Error::internal("the unpacking thread ended early"))?
+}
+
+fn run(blob: Blob, files: &Path, diff_id: &Digest, limits: Limits) -> Result<Unpacked> {
+    // Modes are to be what the archive says. The mask belongs to all threads of a process until
+    // one of them asks for its own.
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS).context("unshare the umask")?;
+    rustix::process::umask(rustix::fs::Mode::empty());
+
+    let (inflate, decoded) = stream::channel(blob, diff_id, limits);
+    let inflate = spawn("cais-inflate", move || inflate.run())?;
+    let applied = apply::apply(decoded, files, limits);
+    let inflated =
+        inflate.join().unwrap_or_else(|_| Err(Error::internal("the inflating thread panicked")));
+    // A stream that stops early makes the reader fail too; its cause is the one to tell.
+    inflated?;
+    let unpacked = applied?;
+    if unpacked.diff_id != *diff_id {
+        return Err(Error::invalid(format!(
+            "the layer's content has the digest {}, its configuration says {diff_id}",
+            unpacked.diff_id
+        )));
+    }
+    Ok(unpacked)
+}
+
+fn spawn<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<std::thread::JoinHandle<T>> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(work)
+        .with_context(|| format!("start thread {name}"))
+        .kind(Kind::Exhausted)
 }

@@ -13,7 +13,7 @@
 //! reachable by a protocol that nobody configured.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -21,8 +21,9 @@ use ipnet::{IpNet, Ipv4Net};
 use rustix::io::Errno;
 
 use super::leases::Leases;
-use super::netlink::route::{HardwareAddress, Link, VethPair};
+use super::netlink::route::{HardwareAddress, Ipv6, Link, VethPair};
 use super::netlink::{Batch, Protocol, Refused, Socket};
+use super::pod::PodSocket;
 use crate::error::{Context, Error, Result};
 use crate::id::PodId;
 
@@ -31,7 +32,7 @@ pub(crate) const POD_INTERFACE: &str = "eth0";
 const LOOPBACK_INDEX: u32 = 1;
 const DEFAULT_MTU: u32 = 1500;
 
-/// Tried in turn when no subnet is configured; the first that no route of the host touches wins.
+/// Tried in turn when the wanted subnet is taken; the first that no route of the host touches wins.
 const SUBNETS: [[u8; 4]; 7] = [
     [10, 88, 0, 0],
     [10, 89, 0, 0],
@@ -46,8 +47,9 @@ const SUBNET_PREFIX: u8 = 16;
 #[derive(Debug, Clone)]
 pub(crate) struct BridgeConfig {
     pub(crate) name: String,
-    /// `None`: the first free one of a built-in list.
-    pub(crate) subnet: Option<Ipv4Net>,
+    /// Wanted, and taken unless a route of the host is in the way: then it is the first free one
+    /// of a built-in list.
+    pub(crate) subnet: Ipv4Net,
     /// `None`: that of the interface behind the default route.
     pub(crate) mtu: Option<u32>,
     /// Where leases are kept.
@@ -70,6 +72,7 @@ pub(crate) struct Bridge {
     index: u32,
     mtu: u32,
     subnet: Ipv4Net,
+    ipv6: Ipv6,
     leases: Leases,
     /// The kernel has one lock for all interfaces, so a second socket would gain nothing.
     host: Mutex<Socket>,
@@ -86,12 +89,16 @@ impl Bridge {
             None => create(&mut host, config).with_context(describe)?,
         };
         let leases = Leases::open(&config.leases, subnet)?;
-        set_sysctls(&config.name).with_context(describe)?;
+        let ipv6 = set_sysctls(&config.name).with_context(describe)?;
+        let mut batch = Batch::new();
+        batch.set_up_without_ipv6(link.index, ipv6);
+        host.run(batch).with_context(describe)?;
         Ok(Self {
             name: config.name.clone(),
             index: link.index,
             mtu: link.mtu,
             subnet,
+            ipv6,
             leases,
             host: Mutex::new(host),
         })
@@ -119,9 +126,8 @@ impl Bridge {
         &self,
         pod: &PodId,
         netns: BorrowedFd<'_>,
-        netlink: OwnedFd,
+        inside: &PodSocket,
     ) -> Result<BridgeAttachment> {
-        let mut inside = Socket::from_fd(netlink)?;
         let address = self.leases.take(pod)?;
         let attachment = BridgeAttachment {
             host_interface: host_interface(pod),
@@ -130,8 +136,10 @@ impl Bridge {
             hardware_address: HardwareAddress::of(address),
             mtu: self.mtu,
         };
-        let attached =
-            self.connect(&attachment, netns).and_then(|()| configure(&mut inside, &attachment));
+        let attached = self
+            .connect(&attachment, netns)
+            .and_then(|()| self.configure(&mut inside.lock(), &attachment))
+            .and_then(|()| self.wake_up(&attachment));
         match attached {
             Ok(()) => Ok(attachment),
             Err(error) => {
@@ -191,8 +199,31 @@ impl Bridge {
             peer_address: attachment.hardware_address,
             peer_netns: netns,
         });
-        batch.set_port_up(&attachment.host_interface);
+        batch.set_port_up(&attachment.host_interface, self.ipv6);
         self.host().run(batch)
+    }
+
+    fn configure(&self, inside: &mut Socket, attachment: &BridgeAttachment) -> Result<()> {
+        let link = inside.link(POD_INTERFACE).context("configure the pod's interface")?;
+        let index = link.context("the pod's interface did not appear in its namespace")?.index;
+        let mut batch = Batch::new();
+        batch.set_up(LOOPBACK_INDEX);
+        batch.set_up_without_ipv6(index, self.ipv6);
+        batch.add_address(index, IpNet::V4(attachment.address));
+        batch.add_default_route(index, IpAddr::V4(attachment.gateway));
+        inside.run(batch).context("configure the pod's interface")
+    }
+
+    /// The host's end was raised while its peer was down, and the bridge was down if this is its
+    /// first port. Both have their carrier now, but the kernel lets them send only after a
+    /// deferred job of its own; packets before that are lost, and a connection waits a second.
+    /// Asking for a link makes Linux do its job at once (since 6.8; before, it is just soon).
+    fn wake_up(&self, attachment: &BridgeAttachment) -> Result<()> {
+        // In this order: the bridge gets its carrier from the port.
+        let mut batch = Batch::new();
+        batch.get_link(&attachment.host_interface);
+        batch.get_link(&self.name);
+        Ok(self.host().run(batch)?)
     }
 
     fn host(&self) -> MutexGuard<'_, Socket> {
@@ -201,21 +232,10 @@ impl Bridge {
 }
 
 /// Raises the loopback of a network namespace and nothing else.
-pub(crate) fn raise_loopback(netlink: OwnedFd) -> Result<()> {
+pub(crate) fn raise_loopback(inside: &PodSocket) -> Result<()> {
     let mut batch = Batch::new();
     batch.set_up(LOOPBACK_INDEX);
-    Socket::from_fd(netlink)?.run(batch).context("raise the pod's loopback")
-}
-
-fn configure(inside: &mut Socket, attachment: &BridgeAttachment) -> Result<()> {
-    let link = inside.link(POD_INTERFACE).context("configure the pod's interface")?;
-    let index = link.context("the pod's interface did not appear in its namespace")?.index;
-    let mut batch = Batch::new();
-    batch.set_up(LOOPBACK_INDEX);
-    batch.set_up_without_ipv6(index);
-    batch.add_address(index, IpNet::V4(attachment.address));
-    batch.add_default_route(index, IpAddr::V4(attachment.gateway));
-    inside.run(batch).context("configure the pod's interface")
+    inside.lock().run(batch).context("raise the pod's loopback")
 }
 
 /// 15 bytes are allowed; 11 digits of the id do not meet by chance.
@@ -224,78 +244,67 @@ fn host_interface(pod: &PodId) -> String {
 }
 
 fn create(host: &mut Socket, config: &BridgeConfig) -> Result<(Link, Ipv4Net)> {
-    let routes = host.routes()?;
-    let subnet = match config.subnet {
-        Some(subnet) => subnet.trunc(),
-        None => {
-            let taken: Vec<Ipv4Net> = routes.iter().map(|route| route.destination).collect();
-            choose_subnet(&taken).context("every built-in subnet meets a route of the host")?
-        }
-    };
+    let taken: Vec<Ipv4Net> = host.routes()?.iter().map(|route| route.destination).collect();
+    let subnet = choose_subnet(config.subnet.trunc(), &taken)
+        .context("every subnet we know meets a route of the host")?;
+    if subnet != config.subnet.trunc() {
+        tracing::warn!(wanted = %config.subnet, taken = %subnet, "the host routes the subnet");
+    }
     let mtu = match config.mtu {
         Some(mtu) => mtu,
         None => uplink_mtu(host)?,
     };
+    let gateway = Leases::gateway(subnet);
     let mut batch = Batch::new();
-    batch.add_bridge(&config.name, HardwareAddress::of(Leases::gateway(subnet)), mtu);
+    batch.add_bridge(&config.name, HardwareAddress::of(gateway), mtu);
     host.run(batch)?;
     let link = host.link(&config.name)?.context("the new bridge is not there")?;
-    finish(host, link, subnet)
+    let address = Ipv4Net::new(gateway, subnet.prefix_len()).context("bridge address")?;
+    let mut batch = Batch::new();
+    batch.add_address(link.index, IpNet::V4(address));
+    host.run(batch)?;
+    Ok((link, subnet))
 }
 
-/// An existing bridge keeps its subnet: pods live in it.
+/// An existing bridge keeps its subnet while pods may live in it.
 fn adopt(host: &mut Socket, config: &BridgeConfig, link: Link) -> Result<(Link, Ipv4Net)> {
     if !link.is_bridge {
         let message = format!("an interface named {} exists and is no bridge", config.name);
         return Err(Error::wrong_state(message));
     }
     let found = host.addresses()?.into_iter().find_map(|(index, address)| match address {
-        IpNet::V4(net) if index == link.index => Some(net),
+        IpNet::V4(net) if index == link.index => Some(net.trunc()),
         IpNet::V4(_) | IpNet::V6(_) => None,
     });
-    match (found, config.subnet) {
-        (Some(found), Some(wanted)) if found.trunc() != wanted.trunc() => {
-            Err(Error::wrong_state(format!(
-                "bridge {} has the subnet {}, the configuration says {wanted}; \
-                 remove the bridge when no pod uses it",
-                config.name,
-                found.trunc()
-            )))
+    match found {
+        Some(found) if found == config.subnet.trunc() => Ok((link, found)),
+        Some(found) if has_leases(&config.leases) => {
+            tracing::warn!(wanted = %config.subnet, kept = %found, "pods live in the old subnet");
+            Ok((link, found))
         }
-        (Some(found), _) => finish(host, link, found.trunc()),
-        // A daemon died between making the bridge and giving it its address.
-        (None, _) => {
+        // Nobody lives there; or a daemon died between making the bridge and its address.
+        Some(_) | None => {
             host.delete_link(&config.name)?;
             create(host, config)
         }
     }
 }
 
-fn finish(host: &mut Socket, link: Link, subnet: Ipv4Net) -> Result<(Link, Ipv4Net)> {
-    let gateway = Leases::gateway(subnet);
-    let address = Ipv4Net::new(gateway, subnet.prefix_len()).context("bridge address")?;
-    let mut batch = Batch::new();
-    batch.add_address(link.index, IpNet::V4(address));
-    match host.run(batch) {
-        Err(refused) if refused.errno != Errno::EXIST => return Err(refused.into()),
-        Ok(()) | Err(_) => {}
-    }
-    let mut batch = Batch::new();
-    batch.set_up_without_ipv6(link.index);
-    host.run(batch)?;
-    Ok((link, subnet))
+fn has_leases(directory: &Path) -> bool {
+    std::fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_some())
 }
 
-fn choose_subnet(taken: &[Ipv4Net]) -> Option<Ipv4Net> {
-    SUBNETS
+fn choose_subnet(wanted: Ipv4Net, taken: &[Ipv4Net]) -> Option<Ipv4Net> {
+    let others = SUBNETS
         .iter()
-        .filter_map(|octets| Ipv4Net::new(Ipv4Addr::from(*octets), SUBNET_PREFIX).ok())
-        .find(|subnet| {
-            // The default route meets everything and clashes with nothing.
-            taken.iter().filter(|taken| taken.prefix_len() > 0).all(|taken| {
-                !taken.contains(&subnet.network()) && !subnet.contains(&taken.network())
-            })
-        })
+        .filter_map(|octets| Ipv4Net::new(Ipv4Addr::from(*octets), SUBNET_PREFIX).ok());
+    std::iter::once(wanted).chain(others).find(|subnet| {
+        // The default route meets everything and clashes with nothing.
+        taken
+            .iter()
+            .filter(|taken| taken.prefix_len() > 0)
+            .all(|taken| !taken.contains(&subnet.network()) && !subnet.contains(&taken.network()))
+    })
 }
 
 /// Pods must not send what the host cannot pass on, as behind a tunnel.
@@ -312,19 +321,19 @@ fn uplink_mtu(host: &mut Socket) -> Result<u32> {
 
 /// Lets the host route for its pods, and published ports answer on 127.0.0.1 (the packet filter
 /// drops what comes with such an address from outside).
-fn set_sysctls(bridge: &str) -> Result<()> {
+fn set_sysctls(bridge: &str) -> Result<Ipv6> {
     write_sysctl(Path::new("/proc/sys/net/ipv4/ip_forward"), "1")?;
     let ipv4 = Path::new("/proc/sys/net/ipv4/conf").join(bridge);
     write_sysctl(&ipv4.join("route_localnet"), "1")?;
     write_sysctl(&ipv4.join("accept_redirects"), "0")?;
     write_sysctl(&ipv4.join("send_redirects"), "0")?;
     let ipv6 = Path::new("/proc/sys/net/ipv6/conf").join(bridge);
-    // Missing where the kernel has no IPv6.
-    if ipv6.exists() {
-        write_sysctl(&ipv6.join("accept_ra"), "0")?;
-        write_sysctl(&ipv6.join("disable_ipv6"), "1")?;
+    if !ipv6.exists() {
+        return Ok(Ipv6::Unknown);
     }
-    Ok(())
+    write_sysctl(&ipv6.join("accept_ra"), "0")?;
+    write_sysctl(&ipv6.join("disable_ipv6"), "1")?;
+    Ok(Ipv6::Known)
 }
 
 /// Writes only what differs: the file may be read-only where the value is right already.
@@ -344,6 +353,7 @@ fn write_sysctl(path: &Path, value: &str) -> Result<()> {
 mod tests {
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsFd;
     use std::time::Instant;
 
     use super::super::testing::Netns;
@@ -360,10 +370,10 @@ mod tests {
             Self { netns: Netns::new(), state: tempfile::tempdir().unwrap() }
         }
 
-        fn open(&self, subnet: Option<&str>) -> Result<Bridge> {
+        fn open(&self, subnet: &str) -> Result<Bridge> {
             let config = BridgeConfig {
                 name: "ct-br0".to_owned(),
-                subnet: subnet.map(|subnet| subnet.parse().unwrap()),
+                subnet: subnet.parse().unwrap(),
                 mtu: None,
                 leases: self.state.path().join("leases"),
             };
@@ -373,13 +383,13 @@ mod tests {
 
     fn attach(bridge: &Bridge, pod: &PodId, netns: &Netns) -> Result<BridgeAttachment> {
         let fd = netns.fd();
-        bridge.attach(pod, std::os::fd::AsFd::as_fd(&fd), netns.netlink())
+        bridge.attach(pod, fd.as_fd(), &netns.netlink())
     }
 
     #[test]
     fn two_pods_reach_each_other_and_the_host_at_once() {
         let host = Host::new();
-        let bridge = host.open(Some("10.77.0.0/24")).unwrap();
+        let bridge = host.open("10.77.0.0/24").unwrap();
         let (one, two) = (Netns::for_pod(), Netns::for_pod());
         let first = attach(&bridge, &PodId::generate().unwrap(), &one).unwrap();
         let second = attach(&bridge, &PodId::generate().unwrap(), &two).unwrap();
@@ -389,7 +399,10 @@ mod tests {
         let to = (first.address.addr(), 80);
         let listener = one.run(move || TcpListener::bind(to).unwrap());
         for client in [&two, &host.netns, &one] {
+            let started = Instant::now();
             let mut stream = client.run(move || TcpStream::connect(to).unwrap());
+            // A lost packet is sent again after a second.
+            assert!(started.elapsed().as_millis() < 900, "{:?}", started.elapsed());
             let (mut server, _) = listener.accept().unwrap();
             stream.write_all(b"hello").unwrap();
             let mut read = [0; 5];
@@ -406,7 +419,7 @@ mod tests {
     #[test]
     fn a_pod_gets_no_ipv6_address_that_nobody_configured() {
         let host = Host::new();
-        let bridge = host.open(Some("10.77.0.0/24")).unwrap();
+        let bridge = host.open("10.77.0.0/24").unwrap();
         let pod = Netns::for_pod();
         let id = PodId::generate().unwrap();
         let attachment = attach(&bridge, &id, &pod).unwrap();
@@ -424,7 +437,7 @@ mod tests {
     #[test]
     fn detaching_twice_leaves_nothing_and_fails_never() {
         let host = Host::new();
-        let bridge = host.open(Some("10.77.0.0/24")).unwrap();
+        let bridge = host.open("10.77.0.0/24").unwrap();
         let (pod, id) = (Netns::for_pod(), PodId::generate().unwrap());
         let attachment = attach(&bridge, &id, &pod).unwrap();
         bridge.detach(&id).unwrap();
@@ -438,22 +451,22 @@ mod tests {
     #[test]
     fn a_failed_attach_leaves_nothing_on_the_host() {
         let host = Host::new();
-        let bridge = host.open(Some("10.77.0.0/24")).unwrap();
-        let before = host.netns.ip("link");
+        let bridge = host.open("10.77.0.0/24").unwrap();
+        let before = host.netns.interfaces();
         let pod = Netns::for_pod();
         pod.ip("link add eth0 type veth peer name spare");
 
         let error = attach(&bridge, &PodId::generate().unwrap(), &pod).unwrap_err();
 
         assert!(error.chain().contains("create veth"), "{}", error.chain());
-        assert_eq!(host.netns.ip("link"), before);
+        assert_eq!(host.netns.interfaces(), before);
         assert_eq!(bridge.leases().all(), []);
     }
 
     #[test]
     fn a_half_made_pod_of_a_dead_daemon_is_made_anew() {
         let host = Host::new();
-        let bridge = host.open(Some("10.77.0.0/24")).unwrap();
+        let bridge = host.open("10.77.0.0/24").unwrap();
         let (pod, id) = (Netns::for_pod(), PodId::generate().unwrap());
         host.netns.ip(&format!("link add {} type veth peer name spare", host_interface(&id)));
 
@@ -464,7 +477,7 @@ mod tests {
     fn a_restart_finds_the_bridge_its_subnet_and_its_leases() {
         let host = Host::new();
         let (pod, id) = (Netns::for_pod(), PodId::generate().unwrap());
-        let bridge = host.open(None).unwrap();
+        let bridge = host.open("10.88.0.0/16").unwrap();
         let address = attach(&bridge, &id, &pod).unwrap().address;
         let index = bridge.index;
         drop(bridge);
@@ -472,7 +485,7 @@ mod tests {
         host.netns.ip("link add other type veth peer name spare");
         host.netns.ip("addr add 10.88.200.1/24 dev other");
 
-        let bridge = host.open(None).unwrap();
+        let bridge = host.open("10.88.0.0/16").unwrap();
 
         assert_eq!(bridge.index, index);
         assert_eq!(bridge.leases().of(&id), Some(address.addr()));
@@ -482,18 +495,26 @@ mod tests {
     }
 
     #[test]
-    fn a_bridge_with_another_subnet_is_refused_by_name() {
+    fn a_changed_subnet_waits_until_no_pod_lives_in_the_old_one() {
         let host = Host::new();
-        host.open(Some("10.77.0.0/24")).unwrap();
-        let error = host.open(Some("10.78.0.0/24")).unwrap_err();
-        assert!(error.chain().contains("ct-br0 has the subnet 10.77.0.0/24"), "{}", error.chain());
+        let (pod, id) = (Netns::for_pod(), PodId::generate().unwrap());
+        let bridge = host.open("10.77.0.0/24").unwrap();
+        attach(&bridge, &id, &pod).unwrap();
+
+        let bridge = host.open("10.78.0.0/24").unwrap();
+        assert_eq!(bridge.subnet().to_string(), "10.77.0.0/24");
+        bridge.detach(&id).unwrap();
+
+        let bridge = host.open("10.78.0.0/24").unwrap();
+        assert_eq!(bridge.subnet().to_string(), "10.78.0.0/24");
+        assert!(!host.netns.ip("addr").contains("10.77.0."));
     }
 
     #[test]
     fn an_interface_that_is_no_bridge_is_not_taken_over() {
         let host = Host::new();
         host.netns.ip("link add ct-br0 type veth peer name spare");
-        let error = host.open(None).unwrap_err();
+        let error = host.open("10.88.0.0/16").unwrap_err();
         assert!(error.chain().contains("is no bridge"), "{}", error.chain());
     }
 
@@ -506,7 +527,7 @@ mod tests {
         host.netns.ip("route add default via 10.88.3.2");
         host.netns.ip("route add 10.89.64.0/18 via 10.88.3.2");
 
-        let bridge = host.open(None).unwrap();
+        let bridge = host.open("10.88.0.0/16").unwrap();
 
         assert_eq!(bridge.subnet().to_string(), "10.152.0.0/16");
         assert_eq!(bridge.mtu, 1400, "the uplink's MTU");
@@ -515,13 +536,13 @@ mod tests {
     #[test]
     fn an_interface_in_the_pod_is_ready_within_milliseconds() {
         let host = Host::new();
-        let bridge = host.open(Some("10.77.0.0/24")).unwrap();
+        let bridge = host.open("10.77.0.0/24").unwrap();
         let mut times: Vec<_> = (0..15)
             .map(|_| {
                 let (pod, id) = (Netns::for_pod(), PodId::generate().unwrap());
                 let (fd, netlink) = (pod.fd(), pod.netlink());
                 let start = Instant::now();
-                bridge.attach(&id, std::os::fd::AsFd::as_fd(&fd), netlink).unwrap();
+                bridge.attach(&id, fd.as_fd(), &netlink).unwrap();
                 let attached = start.elapsed();
                 let start = Instant::now();
                 bridge.detach(&id).unwrap();

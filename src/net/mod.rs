@@ -1,93 +1,333 @@
-//! The pods' network.
+//! The pods' network: one handle for the engine, two providers behind it.
+//!
+//! ```text
+//!   Network ── mode ──┬── builtin: bridge (+ leases), ports (+ nft)   all over netlink, in process
+//!                     └── cni: plugins of the operator, executed
+//!   pure or read-only beside them: dns_files, stats
+//! ```
+//!
+//! A pod's network namespace is its monitor's. We never enter it: what is done inside goes over a
+//! netlink socket that the monitor opened there.
+//!
+//! Netlink calls run on the blocking pool, a whole attach in one hop. They take microseconds, but
+//! the kernel has one lock for all interfaces and holds it for tens of milliseconds while it takes
+//! a dead namespace down; the two threads that serve every call must not wait for that.
 
 pub(crate) mod bridge;
 pub(crate) mod cni;
+pub(crate) mod dns_files;
 pub(crate) mod leases;
 pub(crate) mod netlink;
 pub(crate) mod nft;
+mod pod;
 pub(crate) mod ports;
 #[cfg(test)]
 mod ports_tests;
+pub(crate) mod stats;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
+use ipnet::{IpNet, Ipv4Net};
+use serde_json::{Map, Value, json};
+use tokio_util::task::TaskTracker;
 
+use self::bridge::{Bridge, BridgeConfig};
+use self::cni::{Cni, CniConfig};
+pub(crate) use self::pod::{
+    Attachment, PodIdentity, PodNetworkRequest, PodSocket, PortMapping, Protocol, Provider,
+};
+use self::ports::{Ports, Published};
+use crate::error::{Context, Result};
 use crate::id::PodId;
 
-/// Who a pod is, for leases, records and plugins.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct PodIdentity {
-    pub(crate) pod: PodId,
-    pub(crate) name: String,
-    pub(crate) namespace: String,
-    pub(crate) uid: String,
-}
-
-/// Who made a pod's network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Provider {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// CNI while there is configuration for it, else the built-in bridge.
+    Auto,
     Builtin,
     Cni,
 }
 
-/// The network a pod got. Kept in the pod's record.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Attachment {
-    pub(crate) provider: Provider,
-    /// Name inside the pod.
-    pub(crate) interface: String,
-    pub(crate) host_interface: Option<String>,
-    /// The first one is the pod's primary address.
-    pub(crate) addresses: Vec<IpNet>,
-    pub(crate) gateways: Vec<IpAddr>,
-    pub(crate) hardware_address: Option<String>,
-    pub(crate) mtu: Option<u32>,
-    /// What CNI plugins say about name resolution; the pod's own configuration wins.
-    #[serde(default)]
-    pub(crate) name_servers: Vec<String>,
-    #[serde(default)]
-    pub(crate) name_searches: Vec<String>,
-    #[serde(default)]
-    pub(crate) name_options: Vec<String>,
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    pub(crate) mode: Mode,
+    pub(crate) bridge: String,
+    /// Name of the nftables table.
+    pub(crate) table: String,
+    pub(crate) subnet: Ipv4Net,
+    pub(crate) cni_config_dirs: Vec<PathBuf>,
+    pub(crate) cni_plugin_dirs: Vec<PathBuf>,
+    pub(crate) cni_timeout: Duration,
+    /// The daemon's state directory: `leases/` and `cni/` are made in it.
+    pub(crate) state: PathBuf,
 }
 
-/// A port of the host that leads to a port of a pod.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct PortMapping {
-    pub(crate) protocol: Protocol,
-    pub(crate) host_port: u16,
-    pub(crate) container_port: u16,
-    /// `None` and the unspecified addresses mean every address of the host.
-    pub(crate) host_ip: Option<IpAddr>,
+/// The network as the engine sees it. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Network {
+    shared: Arc<Shared>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Protocol {
-    Tcp,
-    Udp,
-    Sctp,
+#[derive(Debug)]
+struct Shared {
+    mode: Mode,
+    cni: Cni,
+    builtin: Mutex<Slot>,
+    bridge: BridgeConfig,
+    table: String,
+    /// Interfaces that are being deleted behind the back of a finished detach.
+    removals: TaskTracker,
 }
 
-impl Protocol {
-    /// As the IP header has it.
-    pub(crate) fn number(self) -> u8 {
-        match self {
-            Self::Tcp => 6,
-            Self::Udp => 17,
-            Self::Sctp => 132,
+/// The built-in network is made when it is first needed: a node with CNI never sees a bridge.
+#[derive(Debug)]
+enum Slot {
+    /// With what surviving pods publish.
+    Unused(Vec<Published>),
+    Open(Arc<Builtin>),
+}
+
+#[derive(Debug)]
+struct Builtin {
+    bridge: Bridge,
+    ports: Ports,
+}
+
+impl Network {
+    /// Opens the network in the calling thread's network namespace. `survivors` are the pods of an
+    /// earlier daemon that publish ports. A built-in network that cannot be set up does not fail
+    /// the daemon: [`Network::ready`] says why, and every use tries again.
+    pub(crate) fn open(config: Config, survivors: Vec<Published>) -> Result<Self> {
+        let cni = Cni::open(CniConfig {
+            config_dirs: config.cni_config_dirs,
+            plugin_dirs: config.cni_plugin_dirs,
+            timeout: config.cni_timeout,
+            records: config.state.join("cni"),
+        })?;
+        let is_needed = match config.mode {
+            Mode::Builtin => true,
+            Mode::Cni => !survivors.is_empty(),
+            Mode::Auto => !survivors.is_empty() || !cni.is_configured().unwrap_or(true),
+        };
+        let shared = Shared {
+            mode: config.mode,
+            cni,
+            builtin: Mutex::new(Slot::Unused(survivors)),
+            bridge: BridgeConfig {
+                name: config.bridge,
+                subnet: config.subnet,
+                mtu: None,
+                leases: config.state.join("leases"),
+            },
+            table: config.table,
+            removals: TaskTracker::new(),
+        };
+        if is_needed && let Err(error) = shared.builtin() {
+            tracing::warn!(error = error.chain(), "the built-in network is not ready");
+        }
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Gives the pod a network. After an error nothing of it is left, or what is left is recorded
+    /// and taken back by [`Network::detach`] or [`Network::collect`].
+    pub(crate) async fn attach(&self, request: PodNetworkRequest) -> Result<Attachment> {
+        match self.shared.provider()? {
+            Provider::Builtin => self.blocking(move |shared| shared.attach(&request)).await,
+            Provider::Cni => {
+                let socket = request.socket.clone();
+                self.blocking(move |_| bridge::raise_loopback(&socket)).await?;
+                let arguments = capability_arguments(&request);
+                self.shared.cni.add(&request.identity, &request.netns, arguments).await
+            }
         }
     }
 
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-            Self::Sctp => "sctp",
+    /// Takes the pod's network back, whoever gave it; what is gone already is fine. `netns` is
+    /// given only while the pod's monitor surely lives: a stale `/proc` path may be a stranger's.
+    ///
+    /// Published ports are gone when this returns. The kernel needs tens of milliseconds to delete
+    /// an interface and nobody has to wait for it; the address is given back after that.
+    pub(crate) async fn detach(&self, pod: &PodId, netns: Option<&Path>) -> Result<()> {
+        self.shared.cni.delete(pod, netns).await?;
+        let Some(builtin) = self.shared.opened() else { return Ok(()) };
+        let id = pod.clone();
+        let in_use = Arc::clone(&builtin);
+        self.blocking(move |_| in_use.ports.unpublish(&id)).await?;
+        if builtin.bridge.leases().of(pod).is_none() {
+            return Ok(());
+        }
+        let id = pod.clone();
+        self.shared.removals.spawn_blocking(move || {
+            // The lease stays after a failure, and `collect` finds it.
+            if let Err(error) = builtin.bridge.detach(&id) {
+                tracing::warn!(pod = %id, error = error.chain(), "delete the pod's interface");
+            }
+        });
+        Ok(())
+    }
+
+    /// Waits until no interface is being deleted.
+    pub(crate) async fn settle(&self) {
+        self.shared.removals.close();
+        self.shared.removals.wait().await;
+        self.shared.removals.reopen();
+    }
+
+    /// Fails with the reason why no pod can get a network now.
+    pub(crate) async fn ready(&self) -> Result<()> {
+        match self.shared.provider()? {
+            Provider::Cni => self.shared.cni.ready().await,
+            Provider::Builtin => {
+                self.blocking(|shared| {
+                    let builtin = shared.builtin()?;
+                    builtin.bridge.check()?;
+                    builtin.ports.ensure()
+                })
+                .await
+            }
         }
     }
+
+    /// Takes back what belongs to no living pod: leases and interfaces, and DELs still owed.
+    pub(crate) async fn collect(&self, living: BTreeSet<PodId>) -> Result<()> {
+        let owed = self.shared.cni.collect(&living).await;
+        self.blocking(move |shared| {
+            let Some(builtin) = shared.opened() else { return Ok(()) };
+            for (pod, _) in builtin.bridge.leases().all() {
+                if !living.contains(&pod) {
+                    builtin.ports.unpublish(&pod)?;
+                    builtin.bridge.detach(&pod)?;
+                }
+            }
+            Ok(())
+        })
+        .await?;
+        owed
+    }
+
+    /// Removes the rules and the bridge; for when the last pod is gone for good.
+    pub(crate) async fn remove(&self) -> Result<()> {
+        self.settle().await;
+        self.blocking(|shared| {
+            let Some(builtin) = shared.opened() else { return Ok(()) };
+            builtin.ports.remove()?;
+            builtin.bridge.remove()
+        })
+        .await
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Shared) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let shared = Arc::clone(&self.shared);
+        let done = tokio::task::spawn_blocking(move || job(&shared)).await;
+        done.context("network task")?
+    }
+}
+
+impl Shared {
+    fn provider(&self) -> Result<Provider> {
+        Ok(match self.mode {
+            Mode::Builtin => Provider::Builtin,
+            Mode::Cni => Provider::Cni,
+            Mode::Auto if self.cni.is_configured()? => Provider::Cni,
+            Mode::Auto => Provider::Builtin,
+        })
+    }
+
+    fn builtin(&self) -> Result<Arc<Builtin>> {
+        let mut slot = self.builtin.lock().unwrap_or_else(PoisonError::into_inner);
+        let survivors = match &*slot {
+            Slot::Open(builtin) => return Ok(Arc::clone(builtin)),
+            Slot::Unused(survivors) => survivors,
+        };
+        let bridge = Bridge::open(&self.bridge)?;
+        let ports = Ports::open(&self.table, bridge.name(), bridge.subnet(), survivors)?;
+        let builtin = Arc::new(Builtin { bridge, ports });
+        *slot = Slot::Open(Arc::clone(&builtin));
+        Ok(builtin)
+    }
+
+    /// The built-in network if any pod may have it.
+    fn opened(&self) -> Option<Arc<Builtin>> {
+        match &*self.builtin.lock().unwrap_or_else(PoisonError::into_inner) {
+            Slot::Open(builtin) => Some(Arc::clone(builtin)),
+            Slot::Unused(_) => None,
+        }
+    }
+
+    fn attach(&self, request: &PodNetworkRequest) -> Result<Attachment> {
+        use std::os::fd::AsFd;
+
+        let builtin = self.builtin()?;
+        let pod = &request.identity.pod;
+        let netns = std::fs::File::open(&request.netns)
+            .with_context(|| format!("open {}", request.netns.display()))?;
+        let made = builtin.bridge.attach(pod, netns.as_fd(), &request.socket)?;
+        let published = Published {
+            pod: pod.clone(),
+            address: made.address.addr(),
+            mappings: request.ports.clone(),
+        };
+        if let Err(error) = builtin.ports.publish(&published) {
+            if let Err(error) = builtin.bridge.detach(pod) {
+                tracing::warn!(%pod, error = error.chain(), "undo a failed attach");
+            }
+            return Err(error);
+        }
+        Ok(Attachment {
+            provider: Provider::Builtin,
+            interface: bridge::POD_INTERFACE.to_owned(),
+            host_interface: Some(made.host_interface),
+            addresses: vec![IpNet::V4(made.address)],
+            gateways: vec![IpAddr::V4(made.gateway)],
+            hardware_address: Some(made.hardware_address.to_string()),
+            mtu: Some(made.mtu),
+            name_servers: Vec::new(),
+            name_searches: Vec::new(),
+            name_options: Vec::new(),
+        })
+    }
+}
+
+/// What CNI plugins may ask for by a capability; each gets only what its configuration names.
+fn capability_arguments(request: &PodNetworkRequest) -> Map<String, Value> {
+    let mut arguments = Map::new();
+    if !request.ports.is_empty() {
+        let ports: Vec<Value> = request
+            .ports
+            .iter()
+            .map(|port| {
+                json!({
+                    "hostPort": port.host_port,
+                    "containerPort": port.container_port,
+                    "protocol": port.protocol.as_str(),
+                    "hostIP": port.host_ip.map(|ip| ip.to_string()).unwrap_or_default(),
+                })
+            })
+            .collect();
+        arguments.insert("portMappings".to_owned(), ports.into());
+    }
+    if let Some(dns) = &request.dns {
+        let dns = json!({"servers": dns.servers, "searches": dns.searches, "options": dns.options});
+        arguments.insert("dns".to_owned(), dns);
+    }
+    if let Some(bandwidth) = cni::bandwidth::of(&request.annotations) {
+        arguments.insert("bandwidth".to_owned(), bandwidth);
+    }
+    if !request.cgroup_parent.is_empty() {
+        arguments.insert("cgroupPath".to_owned(), request.cgroup_parent.clone().into());
+    }
+    arguments.insert("aliases".to_owned(), json!([request.identity.name]));
+    arguments.insert("io.kubernetes.cri.pod-annotations".to_owned(), json!(request.annotations));
+    arguments
 }

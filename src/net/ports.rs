@@ -96,9 +96,13 @@ impl Ports {
         Ok(())
     }
 
-    /// Writes the whole table again, after somebody flushed the host's rules.
-    pub(crate) fn reassert(&self) -> Result<()> {
+    /// Writes the whole table again if somebody flushed the host's rules.
+    pub(crate) fn ensure(&self) -> Result<()> {
         let mut table = self.lock();
+        if table.ruleset.is_there()? {
+            return Ok(());
+        }
+        tracing::warn!("the nftables rules were flushed by somebody else; writing them again");
         let elements: Vec<Element> = table.held.pods.values().flatten().copied().collect();
         table.ruleset.replace(&elements)
     }

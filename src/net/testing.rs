@@ -8,6 +8,7 @@ use std::sync::mpsc::{Sender, channel};
 use nix::sched::{CloneFlags, unshare};
 
 use super::netlink::Protocol;
+use super::pod::PodSocket;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -62,8 +63,9 @@ impl Netns {
     }
 
     /// A netlink socket in the namespace, as a pod's monitor would pass it.
-    pub(crate) fn netlink(&self) -> OwnedFd {
-        self.run(|| super::netlink::Socket::open(Protocol::Route).unwrap().into_fd())
+    pub(crate) fn netlink(&self) -> PodSocket {
+        let fd = self.run(|| super::netlink::Socket::open(Protocol::Route).unwrap().into_fd());
+        PodSocket::new(fd).unwrap()
     }
 
     /// Runs a command in the namespace and returns what it printed; it must succeed.
@@ -90,5 +92,15 @@ impl Netns {
             netns.ip(&format!("addr add {address} dev {name}"));
             netns.ip(&format!("link set {name} up"));
         }
+        // Being asked makes the kernel finish what it put off (`Bridge::wake_up`).
+        for netns in [self, other] {
+            netns.ip(&format!("link show dev {name}"));
+        }
+    }
+
+    /// The names of the interfaces.
+    pub(crate) fn interfaces(&self) -> Vec<String> {
+        let links = self.ip("-o link");
+        links.lines().filter_map(|line| Some(line.split(": ").nth(1)?.to_owned())).collect()
     }
 }

@@ -12,6 +12,7 @@
 //! after a restart and after the operator changed the files. A record whose pod is gone is a DEL
 //! that is still owed: [`Cni::collect`] pays it.
 
+pub(in crate::net) mod bandwidth;
 mod config;
 mod exec;
 mod result;

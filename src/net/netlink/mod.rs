@@ -16,6 +16,7 @@ pub(crate) mod route;
 use std::borrow::Cow;
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -151,9 +152,11 @@ impl Header {
 #[derive(Debug)]
 pub(crate) struct Socket {
     fd: OwnedFd,
-    buffer: Vec<u8>,
-    sequence: u32,
 }
+
+/// Sequence numbers never repeat within the process, so an answer that nobody waited for is not
+/// taken for a later one, whoever reads the socket next.
+static SEQUENCE: AtomicU32 = AtomicU32::new(1);
 
 impl Socket {
     /// Opens a socket in the calling thread's network namespace.
@@ -178,7 +181,7 @@ impl Socket {
             Some(PATIENCE),
         )
         .context("set the netlink socket's timeout")?;
-        Ok(Self { fd, buffer: vec![0; BUFFER], sequence: 1 })
+        Ok(Self { fd })
     }
 
     #[cfg(test)]
@@ -198,23 +201,24 @@ impl Socket {
         mut batch: Batch,
         mut take: impl FnMut(Header, &[u8]),
     ) -> Result<(), Refused> {
-        let first = self.sequence;
         let count = u32::try_from(batch.operations.len()).unwrap_or(u32::MAX);
-        self.sequence = first.wrapping_add(count);
+        let first = SEQUENCE.fetch_add(count, Ordering::Relaxed);
         let mut wanted = batch.number(first);
         self.send(&batch)?;
 
-        let mut refused = None;
+        // Not kept with the socket: there is one for each pod.
+        let mut buffer = vec![0; BUFFER];
+        let mut answers = Answers { batch: &batch, first, refused: None };
         while wanted > 0 {
-            let completed = self.receive(&batch, first, &mut refused, &mut take)?;
+            let completed = self.receive(&mut buffer, &mut answers, &mut take)?;
             wanted = wanted.saturating_sub(completed);
             // A refused message need not have asked for an acknowledgement, and what followed
             // it in an atomic batch is not answered at all.
-            if refused.is_some() && !self.has_more() {
+            if answers.refused.is_some() && !self.has_more() {
                 break;
             }
         }
-        refused.map_or(Ok(()), Err)
+        answers.refused.map_or(Ok(()), Err)
     }
 
     /// Asks for a whole table and hands over each entry.
@@ -249,13 +253,12 @@ impl Socket {
     /// Reads one datagram; returns how many of the awaited answers it completed.
     fn receive(
         &mut self,
-        batch: &Batch,
-        first: u32,
-        failure: &mut Option<Refused>,
+        buffer: &mut [u8],
+        answers: &mut Answers<'_>,
         take: &mut impl FnMut(Header, &[u8]),
     ) -> Result<usize, Refused> {
         let (filled, sender) = loop {
-            match recvfrom(&self.fd, self.buffer.as_mut_slice(), RecvFlags::empty()) {
+            match recvfrom(&self.fd, &mut *buffer, RecvFlags::empty()) {
                 Ok((_, filled, sender)) => break (filled, sender),
                 Err(Errno::INTR) => {}
                 Err(errno) => return Err(refused(errno, "read from netlink")),
@@ -267,13 +270,27 @@ impl Socket {
         if sender.is_none_or(|sender| sender.pid() != 0) {
             return Ok(0);
         }
-        let mut rest = self.buffer.get(..filled).unwrap_or_default();
+        Ok(answers.read(buffer.get(..filled).unwrap_or_default(), take))
+    }
+}
+
+/// What is known so far of the answers to one batch.
+struct Answers<'a> {
+    batch: &'a Batch,
+    first: u32,
+    refused: Option<Refused>,
+}
+
+impl Answers<'_> {
+    /// Reads the messages of one datagram; returns how many of them complete an operation.
+    fn read(&mut self, mut datagram: &[u8], take: &mut impl FnMut(Header, &[u8])) -> usize {
         let mut completed = 0;
-        while let Some(header) = Header::read(rest) {
-            let body = rest.get(HEADER..header.length).unwrap_or_default();
-            rest = rest.get(header.padded()..).unwrap_or_default();
-            let index = usize::try_from(header.sequence.wrapping_sub(first)).unwrap_or(usize::MAX);
-            let Some(operation) = batch.operations.get(index) else { continue };
+        while let Some(header) = Header::read(datagram) {
+            let body = datagram.get(HEADER..header.length).unwrap_or_default();
+            datagram = datagram.get(header.padded()..).unwrap_or_default();
+            let index = header.sequence.wrapping_sub(self.first);
+            let operation = self.batch.operations.get(usize::try_from(index).unwrap_or(usize::MAX));
+            let Some(operation) = operation else { continue };
             match header.kind {
                 // A dump that fails half way says so in its last message.
                 TYPE_DONE | TYPE_ERROR => {
@@ -281,13 +298,13 @@ impl Socket {
                     if let Some(errno) = errno(body) {
                         let explanation = explanation(header.flags, body);
                         let operation = operation.to_string();
-                        failure.get_or_insert(Refused { errno, operation, explanation });
+                        self.refused.get_or_insert(Refused { errno, operation, explanation });
                     }
                 }
                 _ => take(header, body),
             }
         }
-        Ok(completed)
+        completed
     }
 }
 

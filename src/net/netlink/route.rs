@@ -74,6 +74,13 @@ pub(crate) struct Route {
     pub(crate) interface: Option<u32>,
 }
 
+/// Whether the kernel knows IPv6; one that does not refuses to hear of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ipv6 {
+    Known,
+    Unknown,
+}
+
 /// A pair of interfaces: one here in a bridge, its peer born in another network namespace.
 #[derive(Debug)]
 pub(crate) struct VethPair<'a, Fd: AsFd> {
@@ -126,10 +133,10 @@ impl Batch {
 
     /// Raises a bridge port: hairpin on, so that a pod reaches itself through a published port
     /// also where bridged frames pass the host's filters; no IPv6 address of its own.
-    pub(crate) fn set_port_up(&mut self, name: &str) {
+    pub(crate) fn set_port_up(&mut self, name: &str, ipv6: Ipv6) {
         let mut link = named(name);
         raise(&mut link);
-        link.attributes.push(without_ipv6_address());
+        link.attributes.extend(without_ipv6_address(ipv6));
         link.attributes.push(LinkAttribute::LinkInfo(vec![
             LinkInfo::PortKind(InfoPortKind::Bridge),
             LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(true)])),
@@ -147,11 +154,11 @@ impl Batch {
     }
 
     /// As [`Batch::set_up`], and the kernel gives it no IPv6 address of its own.
-    pub(crate) fn set_up_without_ipv6(&mut self, index: u32) {
+    pub(crate) fn set_up_without_ipv6(&mut self, index: u32, ipv6: Ipv6) {
         let mut link = LinkMessage::default();
         link.header.index = index;
         raise(&mut link);
-        link.attributes.push(without_ipv6_address());
+        link.attributes.extend(without_ipv6_address(ipv6));
         let message = RouteNetlinkMessage::SetLink(link);
         self.route(format!("raise interface {index}"), &message, 0);
     }
@@ -191,7 +198,7 @@ impl Batch {
         self.route(format!("add default route by {gateway}"), &message, CREATE | EXCL);
     }
 
-    fn get_link(&mut self, name: &str) {
+    pub(crate) fn get_link(&mut self, name: &str) {
         let message = RouteNetlinkMessage::GetLink(named(name));
         self.route(format!("find interface {name}"), &message, 0);
     }
@@ -263,9 +270,10 @@ fn raise(link: &mut LinkMessage) {
     link.header.change_mask = LinkFlags::Up;
 }
 
-fn without_ipv6_address() -> LinkAttribute {
+fn without_ipv6_address(ipv6: Ipv6) -> Option<LinkAttribute> {
     let mode = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
-    LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![mode])])
+    (ipv6 == Ipv6::Known)
+        .then(|| LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![mode])]))
 }
 
 fn family(address: IpAddr) -> AddressFamily {

@@ -81,6 +81,16 @@ impl Ruleset {
         self.change(Message::NewElement, rest).context("install the published ports")
     }
 
+    /// False after somebody flushed the host's rules.
+    pub(crate) fn is_there(&mut self) -> Result<bool> {
+        let name = self.named();
+        match wire::find_table(&mut self.socket, FAMILY_IPV4, &name) {
+            Ok(()) => Ok(true),
+            Err(refused) if refused.errno == Errno::NOENT => Ok(false),
+            Err(refused) => Err(refused).context("look for the nftables rules"),
+        }
+    }
+
     /// Adds all of them or none.
     pub(crate) fn add(&mut self, elements: &[Element]) -> Result<(), Refused> {
         self.change(Message::NewElement, elements).inspect_err(|_| {

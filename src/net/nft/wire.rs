@@ -119,6 +119,16 @@ impl Transaction {
     }
 }
 
+/// Asks for one table, outside of any transaction.
+pub(super) fn find_table(socket: &mut Socket, family: u8, name: &Attrs) -> Result<(), Refused> {
+    const GET_TABLE: u16 = 1;
+    let mut body = vec![family, 0, 0, 0];
+    body.extend_from_slice(&name.0);
+    let mut batch = Batch::new();
+    batch.push("find the table", (SUBSYSTEM << 8) | GET_TABLE, ACK, &body);
+    socket.run(batch)
+}
+
 /// The header of the batch's own messages: no family, and the subsystem as resource.
 fn generic_header(family: u8) -> [u8; 4] {
     let [high, low] = SUBSYSTEM.to_be_bytes();

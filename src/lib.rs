@@ -29,3 +29,16 @@ mod net;
 mod seccomp;
 mod store;
 mod streaming;
+mod sys;
+
+/// Runs a monitor on the socket that is its standard input. Returns its exit code.
+pub fn run_monitor() -> std::process::ExitCode {
+    match monitor::run() {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            let line = format!("cais-monitor: {}\n", error.chain());
+            let _ = rustix::io::write(rustix::stdio::stderr(), line.as_bytes());
+            std::process::ExitCode::FAILURE
+        }
+    }
+}

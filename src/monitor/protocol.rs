@@ -21,6 +21,7 @@
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use crate::executor::failure::{Failure, FailureKind};
 use crate::executor::plan::{ContainerPlan, ExecPlan, PodPlan, TerminalSize};
 use crate::id::{ContainerId, ExecId};
 
@@ -183,29 +184,4 @@ impl ExitStatus {
 pub(crate) enum Report {
     Exited { container: ContainerId, exit: Exit },
     ExecExited { exec: ExecId, status: ExitStatus },
-}
-
-/// Why a request failed: small enough to come out of a half-made child.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Failure {
-    pub(crate) kind: FailureKind,
-    /// What was being done, in the words of the steps table: `mount /data`.
-    pub(crate) step: String,
-    pub(crate) errno: Option<i32>,
-    pub(crate) detail: String,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum FailureKind {
-    /// The plan cannot work as written.
-    Invalid,
-    /// No such container or exec here.
-    NotFound,
-    /// Not in this state.
-    WrongState,
-    /// The program to execute does not exist in the container (exit code 127).
-    CommandNotFound,
-    /// It exists but cannot be executed (exit code 126).
-    CommandNotExecutable,
-    Internal,
 }

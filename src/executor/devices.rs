@@ -1,0 +1,59 @@
+//! Device nodes and the customary links of `/dev`.
+//!
+//! Nodes are made with `mknod`, on the container's own tmpfs. In a user namespace the kernel
+//! refuses that; there the daemon sends the host's node as an attached mount instead.
+
+use std::os::fd::AsFd;
+
+use rustix::fs::{AtFlags, FileType, Gid, Mode, Uid};
+use rustix::io::Errno;
+
+use super::failure::{About, Fault};
+use super::plan::{Device, DeviceKind};
+use super::root::Root;
+use super::steps::Init;
+
+pub(super) fn make(init: &mut Init<'_>) -> Result<(), Fault> {
+    let root = init.root()?;
+    for device in &init.container()?.plan.devices {
+        make_node(root, device).about_path(&device.path)?;
+    }
+    Ok(())
+}
+
+fn make_node(root: Root<'_>, device: &Device) -> Result<(), Fault> {
+    let (parent, name) = root.make_parent(&device.path)?;
+    let kind = match device.kind {
+        DeviceKind::Character => FileType::CharacterDevice,
+        DeviceKind::Block => FileType::BlockDevice,
+        DeviceKind::Fifo => FileType::Fifo,
+    };
+    let number = match device.kind {
+        DeviceKind::Character | DeviceKind::Block => {
+            rustix::fs::makedev(device.major, device.minor)
+        }
+        DeviceKind::Fifo => 0,
+    };
+    // The umask is empty here, so the mode comes out as given.
+    let mode = Mode::from_raw_mode(device.mode & 0o7777);
+    rustix::fs::mknodat(parent.as_fd(), name, kind, mode, number)?;
+    if device.uid != 0 || device.gid != 0 {
+        let (uid, gid) = (Uid::from_raw(device.uid), Gid::from_raw(device.gid));
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        rustix::fs::chownat(parent.as_fd(), name, Some(uid), Some(gid), flags)?;
+    }
+    Ok(())
+}
+
+pub(super) fn link(init: &mut Init<'_>) -> Result<(), Fault> {
+    let root = init.root()?;
+    for (path, target) in &init.container()?.plan.links {
+        let (parent, name) = root.make_parent(path).about_path(path)?;
+        match rustix::fs::symlinkat(&target[..], parent.as_fd(), name) {
+            // A mount of the request may bring its own.
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(Fault::from(errno).about_path(path)),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,105 @@
+//! The process itself: its session, its descriptors, its streams, and whom it dies with.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use rustix::fs::{Gid, Uid};
+use rustix::io::Errno;
+use rustix::process::Signal;
+use rustix::thread::ThreadNameSpaceType;
+
+use super::failure::{About, Fault};
+use super::handshake;
+use super::steps::Init;
+use crate::sys;
+
+/// Closes what belongs to the monitor: other containers' logs and streams, clients, the loop.
+pub(super) fn close_inherited(init: &mut Init<'_>) -> Result<(), Fault> {
+    let around = init.around;
+    // 0 to 2 are the monitor's /dev/null and stderr; kept, so that nothing opened meanwhile gets a
+    // number that the streams will take.
+    let mut keep = vec![0, 1, 2, around.proc.as_fd().as_raw_fd(), init.link()?.as_raw_fd()];
+    keep.extend(around.cgroup.legacy.iter().map(AsRawFd::as_raw_fd));
+    keep.extend(init.target.map(|target| target.as_raw_fd()));
+    if let Some(stdio) = around.stdio {
+        keep.extend([&stdio.stdin, &stdio.stdout, &stdio.stderr].map(AsRawFd::as_raw_fd));
+    }
+    if let Some(container) = init.container {
+        keep.extend(container.fds.raw());
+    }
+    close_all_but(keep)
+}
+
+/// Keeps the standard streams, the way to the monitor, and the proof of the confinement.
+pub(super) fn close_all_but_link(init: &mut Init<'_>) -> Result<(), Fault> {
+    let mut keep = vec![0, 1, 2, init.link()?.as_raw_fd()];
+    keep.extend(init.master.as_ref().map(AsRawFd::as_raw_fd));
+    keep.extend(init.status.as_ref().map(AsRawFd::as_raw_fd));
+    close_all_but(keep)
+}
+
+fn close_all_but(mut keep: Vec<i32>) -> Result<(), Fault> {
+    keep.sort_unstable();
+    let mut first = 0_u32;
+    for fd in keep {
+        let fd = fd.unsigned_abs();
+        if fd > first {
+            sys::process::close_range(first, fd - 1)?;
+        }
+        first = first.max(fd + 1);
+    }
+    Ok(sys::process::close_range(first, u32::MAX)?)
+}
+
+pub(super) fn start(_: &mut Init<'_>) -> Result<(), Fault> {
+    // The monitor ignores some signals, and what is ignored stays so over execve.
+    sys::signal::reset()?;
+    rustix::process::setsid().about("setsid")?;
+    // Nodes and directories below get exactly the mode that is asked for.
+    rustix::process::umask(rustix::fs::Mode::empty());
+    Ok(())
+}
+
+/// Enters what the container does not share with the monitor anyway. All at once, so that there is
+/// no state between the two worlds.
+pub(super) fn join_namespaces(init: &mut Init<'_>) -> Result<(), Fault> {
+    let Some(target) = init.target else { return Ok(()) };
+    let kinds = ThreadNameSpaceType::MOUNT | ThreadNameSpaceType::CONTROL_GROUP;
+    Ok(rustix::thread::move_into_thread_name_spaces(target, kinds)?)
+}
+
+pub(super) fn connect_streams(init: &mut Init<'_>) -> Result<(), Fault> {
+    let Some(stdio) = init.around.stdio else { return Ok(()) };
+    rustix::stdio::dup2_stdin(&stdio.stdin).about("stdin")?;
+    rustix::stdio::dup2_stdout(&stdio.stdout).about("stdout")?;
+    rustix::stdio::dup2_stderr(&stdio.stderr).about("stderr")?;
+    give_to_user(init, rustix::stdio::stdin())?;
+    give_to_user(init, rustix::stdio::stdout())?;
+    give_to_user(init, rustix::stdio::stderr())
+}
+
+/// A program that is not root opens `/dev/stdout` again by name, which needs it to own the pipe.
+/// Devices such as `/dev/null` are shared and stay as they are.
+fn give_to_user(init: &Init<'_>, stream: BorrowedFd<'_>) -> Result<(), Fault> {
+    let is_pipe = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(stream)?.st_mode)
+        == rustix::fs::FileType::Fifo;
+    if !is_pipe || init.process.user.uid == 0 {
+        return Ok(());
+    }
+    let user = &init.process.user;
+    Ok(rustix::fs::fchown(stream, Some(Uid::from_raw(user.uid)), Some(Gid::from_raw(user.gid)))?)
+}
+
+/// When the monitor is killed nobody could reap, log or stop this process.
+pub(super) fn die_with_monitor(init: &mut Init<'_>) -> Result<(), Fault> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    if init.container.is_none() {
+        // What an exec leaves behind when its intermediate processes are gone stays its own, so
+        // that a timeout can find and kill all of it. It lasts only as long as the exec lives.
+        sys::process::become_subreaper()?;
+    }
+    // It may have died before the line above.
+    if handshake::is_orphaned(init.link()?.as_fd()) {
+        return Err(Fault::from(Errno::CHILD).about("the monitor is gone"));
+    }
+    Ok(())
+}

@@ -1,0 +1,339 @@
+//! Signals: to one process, to all of a container, to all that an exec started; and the end.
+//!
+//! A container's processes are found in proc by their cgroup. Each is held by a pidfd and looked
+//! at again before it is signalled, so a number that was given to another meanwhile is no danger.
+//!
+//! An exec has no cgroup of its own. Its processes are those of the container that descend from
+//! it or are in a session that one of them started. While it lives it is the reaper of its orphans
+//! (`session::die_with_monitor`), so descent is not lost when a process in between exits. Before a
+//! kill all of them are stopped, in rounds until a round finds nobody new: then none can fork away
+//! from the list, and all are killed.
+
+use std::collections::BTreeSet;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{Pid, PidfdFlags};
+
+use super::Server;
+use super::children::{Container, Fate, Phase};
+use super::clients::Caller;
+use super::pod::wrong_state;
+use super::poller::Key;
+use super::requests::unknown;
+use crate::executor::failure::{Failure, FailureKind, Fault};
+use crate::executor::procfs::Procfs;
+use crate::id::{ContainerId, ExecId};
+use crate::monitor::protocol::{KillScope, Reply};
+use crate::sys;
+
+/// A fork that is under way can bring a process after a round; a bomb must not hold the loop up.
+const ROUNDS: usize = 16;
+/// How long a shutdown waits for killed processes: one in the kernel's hands may take its time.
+const SHUTDOWN: Duration = Duration::from_secs(5);
+
+impl Server {
+    pub(super) fn kill(
+        &self,
+        id: &ContainerId,
+        signal: i32,
+        scope: KillScope,
+    ) -> Result<(), Failure> {
+        check(signal)?;
+        let key = self.find(id)?;
+        let container = self.containers.get(&key).ok_or_else(|| unknown(id))?;
+        if !container.is_alive() {
+            return Err(wrong_state("the container does not run"));
+        }
+        match scope {
+            KillScope::Init => send(&container.pidfd, signal),
+            KillScope::All => {
+                self.signal_all(container, signal);
+                Ok(())
+            }
+        }
+    }
+
+    /// Every process of the container.
+    fn signal_all(&self, container: &Container, signal: i32) {
+        if signal == libc::SIGKILL && kill_cgroup(container) {
+            return;
+        }
+        // The first process takes its PID namespace along.
+        let _ = send(&container.pidfd, signal);
+        if signal == libc::SIGKILL && container.own_pid_namespace {
+            return;
+        }
+        let Ok(pod) = self.pod() else { return };
+        let mut seen = BTreeSet::from([container.pid.as_raw_pid()]);
+        for _ in 0..ROUNDS {
+            let new = members(&pod.proc, container.cgroup_path.as_deref());
+            let mut found = false;
+            for process in new {
+                if seen.insert(process.pid) {
+                    found = true;
+                    signal_member(&pod.proc, container, process.pid, signal);
+                }
+            }
+            // Only a kill has to reach those that were forked meanwhile.
+            if !found || signal != libc::SIGKILL {
+                return;
+            }
+        }
+    }
+
+    /// What a dead first process without a PID namespace of its own left behind.
+    pub(super) fn kill_leftovers(&self, key: Key) {
+        if let Some(container) = self.containers.get(&key) {
+            self.signal_all(container, libc::SIGKILL);
+        }
+    }
+
+    pub(super) fn kill_exec(
+        &self,
+        id: &ExecId,
+        signal: i32,
+        scope: KillScope,
+    ) -> Result<(), Failure> {
+        check(signal)?;
+        let exec = self.execs.values().find(|exec| exec.id == *id).ok_or_else(|| {
+            Fault::new(FailureKind::NotFound, format!("exec {} is not here", id.short()))
+                .into_failure("find the exec")
+        })?;
+        if scope == KillScope::Init {
+            return send(&exec.pidfd, signal);
+        }
+        let Some(container) = self.containers.get(&exec.container) else {
+            return send(&exec.pidfd, signal);
+        };
+        let pod = self.pod().map_err(|fault| fault.into_failure("find the exec's processes"))?;
+        let root = exec.pid.as_raw_pid();
+        let kill = signal == libc::SIGKILL;
+        let mut family = BTreeSet::from([root]);
+        if kill {
+            let _ = sys::process::pidfd_send_signal(exec.pidfd.as_fd(), libc::SIGSTOP);
+        }
+        for _ in 0..ROUNDS {
+            let all = members(&pod.proc, container.cgroup_path.as_deref());
+            let relatives = family_of(root, &all);
+            let new: Vec<i32> = relatives.difference(&family).copied().collect();
+            if new.is_empty() {
+                break;
+            }
+            for pid in new {
+                let first = if kill { libc::SIGSTOP } else { signal };
+                signal_member(&pod.proc, container, pid, first);
+                family.insert(pid);
+            }
+        }
+        family.remove(&root);
+        if kill {
+            for pid in family {
+                signal_member(&pod.proc, container, pid, signal);
+            }
+        }
+        send(&exec.pidfd, signal)
+    }
+
+    pub(super) fn delete(&mut self, caller: Caller, id: &ContainerId) {
+        let result = self.find(id).and_then(|key| self.begin_delete(caller, key));
+        match result {
+            Ok(Deletion::Done) => self.reply(caller, Ok(Reply::Done)),
+            // Answered when its process is dead.
+            Ok(Deletion::Killed) => {}
+            Err(failure) => self.reply(caller, Err(failure)),
+        }
+    }
+
+    fn begin_delete(&mut self, caller: Caller, key: Key) -> Result<Deletion, Failure> {
+        let Some(container) = self.containers.get_mut(&key) else { return Ok(Deletion::Done) };
+        match &mut container.phase {
+            Phase::Exited(_) => {
+                self.forget(key);
+                Ok(Deletion::Done)
+            }
+            Phase::Draining { exit, .. } => {
+                let exit = *exit;
+                self.finish(key, exit);
+                self.forget(key);
+                Ok(Deletion::Done)
+            }
+            Phase::Created { handshake } => {
+                self.poller.remove(&handshake.socket, handshake.token);
+                let killed = send(&container.pidfd, libc::SIGKILL);
+                container.phase = Phase::Doomed { deleter: Some(Fate::Delete(caller)) };
+                killed.map(|()| Deletion::Killed)
+            }
+            Phase::Doomed { deleter } => {
+                *deleter = Some(Fate::Delete(caller));
+                Ok(Deletion::Killed)
+            }
+            Phase::Creating { .. } | Phase::Starting { .. } | Phase::Running { .. } => {
+                Err(wrong_state("the container is not stopped"))
+            }
+        }
+    }
+
+    pub(super) fn shut_down(&mut self, caller: Caller) {
+        self.stopping = Some((caller, Instant::now() + SHUTDOWN));
+        for container in self.containers.values() {
+            if !container.is_dead() {
+                self.signal_all(container, libc::SIGKILL);
+            }
+        }
+        if let Ok(pod) = self.pod()
+            && let Some(init) = &pod.init
+        {
+            let _ = sys::process::pidfd_send_signal(init.pidfd.as_fd(), libc::SIGKILL);
+        }
+    }
+
+    /// True when a shutdown was asked for and there is nothing more to wait for.
+    pub(super) fn has_stopped(&mut self) -> bool {
+        let Some((caller, until)) = self.stopping else { return false };
+        let all_dead =
+            self.containers.values().all(|container| matches!(container.phase, Phase::Exited(_)));
+        if !all_dead && Instant::now() < until {
+            return false;
+        }
+        self.reply(caller, Ok(Reply::Done));
+        true
+    }
+
+    /// The line by which the processes of a container are told from others: that of its v2 cgroup
+    /// or, on v1, of the hierarchy where it lies deepest. `None` when it is in the root everywhere.
+    pub(super) fn cgroup_path(&self, pid: i32) -> Option<String> {
+        let mut text = Vec::new();
+        self.pod().ok()?.proc.read(&format!("{pid}/cgroup"), &mut text).ok()?;
+        let text = String::from_utf8(text).ok()?;
+        let path = |line: &&str| line.splitn(3, ':').nth(2).map_or(0, str::len);
+        let line = text.lines().max_by_key(path)?;
+        (path(&line) > 1).then(|| line.to_owned())
+    }
+}
+
+enum Deletion {
+    Done,
+    Killed,
+}
+
+/// One process as proc shows it.
+struct Process {
+    pid: i32,
+    parent: i32,
+    session: i32,
+}
+
+/// The processes whose cgroup is the one of `line` or below it. Without a line, none: what is not
+/// in a cgroup of its own cannot be told from the host's.
+fn members(proc: &Procfs, line: Option<&str>) -> Vec<Process> {
+    let Some(line) = line else { return Vec::new() };
+    let Ok(directory) = proc.open(".", OFlags::RDONLY | OFlags::DIRECTORY) else {
+        return Vec::new();
+    };
+    let Ok(entries) = rustix::fs::Dir::new(directory) else { return Vec::new() };
+    let pids =
+        entries.filter_map(|entry| entry.ok()?.file_name().to_str().ok()?.parse::<i32>().ok());
+    let mut text = Vec::new();
+    pids.filter(|pid| is_member(proc, *pid, line, &mut text))
+        .filter_map(|pid| {
+            text_of(proc, &format!("{pid}/stat")).and_then(|stat| parse_stat(pid, &stat))
+        })
+        .collect()
+}
+
+fn is_member(proc: &Procfs, pid: i32, line: &str, text: &mut Vec<u8>) -> bool {
+    text.clear();
+    if proc.read(&format!("{pid}/cgroup"), text).is_err() {
+        return false;
+    }
+    std::str::from_utf8(text).is_ok_and(|text| {
+        text.lines().any(|own| {
+            own.strip_prefix(line).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        })
+    })
+}
+
+fn text_of(proc: &Procfs, path: &str) -> Option<String> {
+    let mut text = Vec::new();
+    proc.read(path, &mut text).ok()?;
+    Some(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// The name in parentheses may hold anything, so the fields are counted from its end.
+fn parse_stat(pid: i32, stat: &str) -> Option<Process> {
+    let (_, rest) = stat.rsplit_once(") ")?;
+    let mut fields = rest.split(' ');
+    let _state = fields.next()?;
+    let parent = fields.next()?.parse().ok()?;
+    let _group = fields.next()?;
+    let session = fields.next()?.parse().ok()?;
+    Some(Process { pid, parent, session })
+}
+
+/// `root`, whoever descends from it, and whoever is in a session that one of these leads.
+fn family_of(root: i32, all: &[Process]) -> BTreeSet<i32> {
+    let mut family = BTreeSet::from([root]);
+    loop {
+        let before = family.len();
+        for process in all {
+            if family.contains(&process.parent) || family.contains(&process.session) {
+                family.insert(process.pid);
+            }
+        }
+        if family.len() == before {
+            return family;
+        }
+    }
+}
+
+/// Signals a process if it is still one of the container's now that it cannot change its number.
+fn signal_member(proc: &Procfs, container: &Container, pid: i32, signal: i32) {
+    let Some(line) = container.cgroup_path.as_deref() else { return };
+    let Some(raw) = Pid::from_raw(pid) else { return };
+    let Ok(pidfd) = rustix::process::pidfd_open(raw, PidfdFlags::empty()) else { return };
+    if is_member(proc, pid, line, &mut Vec::new()) {
+        let _ = sys::process::pidfd_send_signal(pidfd.as_fd(), signal);
+    }
+}
+
+/// v2 since Linux 5.14 kills a whole cgroup at once.
+fn kill_cgroup(container: &Container) -> bool {
+    let Some(directory) = &container.cgroup.unified else { return false };
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    rustix::fs::openat(directory, "cgroup.kill", flags, Mode::empty())
+        .and_then(|file| rustix::io::write(&file, b"1"))
+        .is_ok()
+}
+
+fn send(pidfd: &OwnedFd, signal: i32) -> Result<(), Failure> {
+    sys::process::pidfd_send_signal(pidfd.as_fd(), signal)
+        .map_err(|errno| Fault::from(errno).into_failure("send the signal"))
+}
+
+fn check(signal: i32) -> Result<(), Failure> {
+    if (1..=64).contains(&signal) {
+        Ok(())
+    } else {
+        Err(Fault::invalid(format!("there is no signal {signal}")).into_failure("send the signal"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_parentheses_and_spaces_does_not_confuse_the_fields() {
+        let process = parse_stat(7, "7 (a) b) c) S 3 7 5 0 -1").unwrap();
+        assert_eq!((process.pid, process.parent, process.session), (7, 3, 5));
+    }
+
+    #[test]
+    fn a_family_is_descent_and_sessions() {
+        let all = [(10, 1, 10), (11, 10, 10), (12, 11, 12), (13, 1, 12), (14, 1, 14), (15, 14, 14)]
+            .map(|(pid, parent, session)| Process { pid, parent, session });
+        assert_eq!(family_of(10, &all), BTreeSet::from([10, 11, 12, 13]));
+    }
+}

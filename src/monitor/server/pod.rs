@@ -1,0 +1,73 @@
+//! The pod as a whole: setting it up, and sockets in its network namespace.
+
+use std::os::fd::OwnedFd;
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+
+use super::Server;
+use super::clients::Caller;
+use crate::executor::Fds;
+use crate::executor::failure::{About, Failure, FailureKind, Fault};
+use crate::executor::plan::PodPlan;
+use crate::executor::pod::{self, Pod};
+use crate::monitor::protocol::{Reply, SocketKind};
+
+#[derive(Debug)]
+pub(super) enum PodState {
+    None,
+    Ready(Pod),
+    /// Half in the pod's namespaces: good for nothing but to be replaced.
+    Failed,
+}
+
+impl Server {
+    pub(super) fn set_up_pod(&mut self, caller: Caller, plan: &PodPlan, fds: &Fds) {
+        let result = match self.pod {
+            PodState::None => self.enter_pod(plan, fds),
+            PodState::Ready(_) => Err(wrong_state("the pod is set up already")),
+            PodState::Failed => Err(wrong_state("setting up the pod has failed before")),
+        };
+        self.reply(caller, result);
+    }
+
+    fn enter_pod(&mut self, plan: &PodPlan, fds: &Fds) -> Result<Reply, Failure> {
+        self.pod = PodState::Failed;
+        let pod = pod::set_up(plan, fds).map_err(|fault| fault.into_failure("set up the pod"))?;
+        let init = pod.init.as_ref().map(|init| init.pid.as_raw_pid());
+        self.pod = PodState::Ready(pod);
+        Ok(Reply::PodReady { init })
+    }
+
+    /// The pod, for what needs it.
+    pub(super) fn pod(&self) -> Result<&Pod, Fault> {
+        match &self.pod {
+            PodState::Ready(pod) => Ok(pod),
+            PodState::None | PodState::Failed => {
+                Err(Fault::new(FailureKind::WrongState, "the pod is not set up"))
+            }
+        }
+    }
+
+    pub(super) fn open_socket(&mut self, caller: Caller, kind: SocketKind) {
+        match self.pod().and_then(|_| open(kind)) {
+            Ok(socket) => self.reply_with(caller, Ok(Reply::Socket), vec![socket]),
+            Err(fault) => self.reply(caller, Err(fault.into_failure("open a socket"))),
+        }
+    }
+}
+
+/// This process is in the pod's network namespace, so the socket is as well.
+fn open(kind: SocketKind) -> Result<OwnedFd, Fault> {
+    let (family, socket_type) = match kind {
+        SocketKind::Route => (AddressFamily::NETLINK, SocketType::RAW),
+        SocketKind::TcpV4 => (AddressFamily::INET, SocketType::STREAM),
+        SocketKind::TcpV6 => (AddressFamily::INET6, SocketType::STREAM),
+    };
+    // Protocol 0 is NETLINK_ROUTE, and TCP for a stream.
+    rustix::net::socket_with(family, socket_type, SocketFlags::CLOEXEC, None)
+        .about(&format!("{kind:?}"))
+}
+
+pub(super) fn wrong_state(detail: &str) -> Failure {
+    Fault::new(FailureKind::WrongState, detail).into_failure("check the state")
+}

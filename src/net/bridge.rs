@@ -290,7 +290,8 @@ fn adopt(host: &mut Socket, config: &BridgeConfig, link: Link) -> Result<(Link, 
     }
 }
 
-fn has_leases(directory: &Path) -> bool {
+/// Whether any pod may still live on the bridge.
+pub(super) fn has_leases(directory: &Path) -> bool {
     std::fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_some())
 }
 

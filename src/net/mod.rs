@@ -112,21 +112,19 @@ impl Network {
             timeout: config.cni_timeout,
             records: config.state.join("cni"),
         })?;
+        let leases = config.state.join("leases");
+        // Pods that came by the bridge go by it, whatever is configured now.
+        let is_in_use = !survivors.is_empty() || bridge::has_leases(&leases);
         let is_needed = match config.mode {
             Mode::Builtin => true,
-            Mode::Cni => !survivors.is_empty(),
-            Mode::Auto => !survivors.is_empty() || !cni.is_configured().unwrap_or(true),
+            Mode::Cni => is_in_use,
+            Mode::Auto => is_in_use || !cni.is_configured().unwrap_or(true),
         };
         let shared = Shared {
             mode: config.mode,
             cni,
             builtin: Mutex::new(Slot::Unused(survivors)),
-            bridge: BridgeConfig {
-                name: config.bridge,
-                subnet: config.subnet,
-                mtu: None,
-                leases: config.state.join("leases"),
-            },
+            bridge: BridgeConfig { name: config.bridge, subnet: config.subnet, mtu: None, leases },
             table: config.table,
             removals: TaskTracker::new(),
         };
@@ -148,6 +146,16 @@ impl Network {
                 self.shared.cni.add(&request.identity, &request.netns, arguments).await
             }
         }
+    }
+
+    /// What the pod's namespace needs to be told before it is attached: a neighbour on the bridge
+    /// must not make itself the pod's IPv6 router.
+    pub(crate) fn pod_sysctls(&self) -> Result<&'static [(&'static str, &'static str)]> {
+        const WITH_IPV6: &[(&str, &str)] = &[("net.ipv6.conf.default.accept_ra", "0")];
+        // A kernel without IPv6 does not have the file.
+        let has_ipv6 = Path::new("/proc/sys/net/ipv6").exists();
+        let is_ours = self.shared.provider()? == Provider::Builtin;
+        Ok(if is_ours && has_ipv6 { WITH_IPV6 } else { &[] })
     }
 
     /// Takes the pod's network back, whoever gave it; what is gone already is fine. `netns` is

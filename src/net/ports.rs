@@ -32,6 +32,8 @@ pub(crate) struct Ports {
 struct Table {
     ruleset: Ruleset,
     held: Held,
+    /// By us: then nobody writes it again.
+    is_removed: bool,
 }
 
 /// The elements of each pod, and the pods that hold each port.
@@ -65,7 +67,7 @@ impl Ports {
         }
         let elements: Vec<Element> = held.pods.values().flatten().copied().collect();
         let ruleset = Ruleset::install(table, bridge, subnet, &elements)?;
-        Ok(Self { table: Mutex::new(Table { ruleset, held }) })
+        Ok(Self { table: Mutex::new(Table { ruleset, held, is_removed: false }) })
     }
 
     pub(crate) fn publish(&self, published: &Published) -> Result<()> {
@@ -83,6 +85,7 @@ impl Ports {
             }
             other => other.context("publish the pod's ports")?,
         }
+        table.forget_flows(&elements);
         table.held.insert(&published.pod, elements);
         Ok(())
     }
@@ -92,6 +95,7 @@ impl Ports {
         let mut table = self.lock();
         let Some(elements) = table.held.pods.get(pod).cloned() else { return Ok(()) };
         table.ruleset.remove_elements(&elements).context("take the pod's ports back")?;
+        table.forget_flows(&elements);
         table.held.remove(pod);
         Ok(())
     }
@@ -99,7 +103,7 @@ impl Ports {
     /// Writes the whole table again if somebody flushed the host's rules.
     pub(crate) fn ensure(&self) -> Result<()> {
         let mut table = self.lock();
-        if table.ruleset.is_there()? {
+        if table.is_removed || table.ruleset.is_there()? {
             return Ok(());
         }
         tracing::warn!("the nftables rules were flushed by somebody else; writing them again");
@@ -109,11 +113,22 @@ impl Ports {
 
     /// Removes every rule of ours.
     pub(crate) fn remove(&self) -> Result<()> {
-        self.lock().ruleset.remove()
+        let mut table = self.lock();
+        table.is_removed = true;
+        table.ruleset.remove()
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    fn forget_flows(&mut self, elements: &[Element]) {
+        if let Err(refused) = self.ruleset.forget_flows(elements) {
+            // The ports are right for new flows all the same.
+            tracing::warn!(error = %refused, "forget the flows of the ports");
+        }
     }
 }
 

@@ -197,6 +197,24 @@ fn udp_is_published_too_and_sctp_has_its_element() {
 }
 
 #[test]
+fn a_udp_client_that_keeps_sending_reaches_the_pod_that_has_the_port_now() {
+    let world = World::new();
+    let (old, new) = (world.pod(), world.pod());
+    let mapping = PortMapping { protocol: Protocol::Udp, ..tcp(5353, 53) };
+    let client = world.outside.run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap());
+    for pod in [&old, &new] {
+        let server = pod.netns.run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 53)).unwrap());
+        server.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        // Before the port leads anywhere: the host itself is remembered as the receiver.
+        client.send_to(b"early", (HOST, 5353)).unwrap();
+        world.ports.publish(&pod.publishes(&[mapping])).unwrap();
+        client.send_to(b"question", (HOST, 5353)).unwrap();
+        assert_eq!(server.recv(&mut [0; 16]).unwrap(), 8);
+        world.ports.unpublish(&pod.id).unwrap();
+    }
+}
+
+#[test]
 fn a_pod_reaches_the_outside_with_the_hosts_address() {
     let world = World::new();
     let pod = world.pod();

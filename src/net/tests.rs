@@ -132,8 +132,12 @@ fn a_pod_is_attached_answers_and_is_taken_back() {
     let (node, pod) = (Node::new(), Pod::new());
     let network = node.open(Mode::Builtin, Vec::new());
     node.ready(&network).unwrap();
+    for (name, value) in network.pod_sysctls().unwrap() {
+        pod.netns.command(&format!("sysctl -qw {name}={value}"));
+    }
     let attachment = node.attach(&network, &pod, &[http()]).unwrap();
     assert_eq!(attachment.addresses, ["10.77.0.2/24".parse().unwrap()]);
+    assert_eq!(pod.netns.command("sysctl -n net.ipv6.conf.eth0.accept_ra").trim(), "0");
     let listener = pod.netns.run(|| TcpListener::bind(("0.0.0.0", 80)).unwrap());
     node.host.run(|| TcpStream::connect(("127.0.0.1", 8080)).unwrap());
     listener.accept().unwrap();
@@ -202,6 +206,8 @@ fn auto_uses_cni_while_it_is_configured_and_each_pod_goes_the_way_it_came() {
     assert_eq!(attachment.ipv4(), Some([10, 9, 9, 9].into()));
     assert!(second.netns.ip("link show lo").contains("UP"), "loopback is ours to raise");
 
+    // Also with a daemon that was started when CNI was there already.
+    let network = node.open(Mode::Auto, Vec::new());
     node.detach(&network, &first);
     node.detach(&network, &second);
     node.settle(&network);

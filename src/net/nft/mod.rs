@@ -13,6 +13,7 @@
 //! The table is replaced in one transaction at start, so a restart has no moment without rules.
 //! It stays when the daemon dies and goes with [`Ruleset::remove`].
 
+mod conntrack;
 mod wire;
 
 use std::net::Ipv4Addr;
@@ -114,6 +115,11 @@ impl Ruleset {
             }
         }
         Ok(())
+    }
+
+    /// Lets the next packet of each UDP flow to these ports be looked at anew.
+    pub(crate) fn forget_flows(&mut self, elements: &[Element]) -> Result<(), Refused> {
+        conntrack::forget(&mut self.socket, elements)
     }
 
     /// Removes the table with everything in it.

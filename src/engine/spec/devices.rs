@@ -1,0 +1,153 @@
+//! Device nodes, and which of them the cgroup lets through.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{LinuxDevice, LinuxDeviceBuilder, LinuxDeviceType};
+
+use super::{Draft, Input, field};
+use crate::cgroup::{DeviceAccess, DeviceRule, DeviceType};
+use crate::error::{Context, Error, Result};
+
+/// Nodes that every container has: path, major, minor.
+const DEFAULTS: [(&str, u32, u32); 6] = [
+    ("/dev/null", 1, 3),
+    ("/dev/zero", 1, 5),
+    ("/dev/full", 1, 7),
+    ("/dev/random", 1, 8),
+    ("/dev/urandom", 1, 9),
+    ("/dev/tty", 5, 0),
+];
+/// Usable without a node of ours: the multiplexer and the terminals of the container's own devpts.
+const TERMINALS: [(u32, Option<u32>); 2] = [(5, Some(2)), (136, None)];
+
+/// Below a directory of devices, these are no devices of the host's to pass on.
+const SKIPPED: [&str; 10] =
+    ["console", "fd", "mqueue", "ptmx", "pts", "shm", ".lxc", ".lxd-mounts", ".udev", "initctl"];
+const DEPTH_MAX: u32 = 8;
+const NODES_MAX: usize = 4096;
+
+/// A node found on the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Node {
+    kind: DeviceType,
+    major: u32,
+    minor: u32,
+    mode: u32,
+    uid: u32,
+    gid: u32,
+}
+
+pub(super) fn apply(input: &Input<'_>, draft: &mut Draft) -> Result<()> {
+    let mut nodes: BTreeMap<String, Node> = BTreeMap::new();
+    let mut rules = Vec::new();
+    for (path, major, minor) in DEFAULTS {
+        let kind = DeviceType::Character;
+        nodes.insert(path.to_owned(), Node { kind, major, minor, mode: 0o666, uid: 0, gid: 0 });
+        rules.push(character(major, Some(minor)));
+    }
+    rules.extend(TERMINALS.map(|(major, minor)| character(major, minor)));
+    if input.config.security.privileged {
+        for (path, node) in below("devices", Path::new("/dev"), "/dev")? {
+            nodes.entry(path).or_insert(node);
+        }
+    }
+    for (index, request) in input.config.devices.iter().enumerate() {
+        let named = format!("devices[{index}]");
+        let host = field::path(&format!("{named}.host_path"), &request.host_path)?;
+        let target = if request.container_path.as_os_str().is_empty() {
+            host.clone()
+        } else {
+            field::path(&format!("{named}.container_path"), &request.container_path)?
+        };
+        let permissions = if request.permissions.is_empty() { "rwm" } else { &request.permissions };
+        let access = DeviceAccess::parse(&format!("{named}.permissions"), permissions)?;
+        for (path, node) in below(&format!("{named}.host_path"), Path::new(&host), &target)? {
+            let Node { kind: device, major, minor, .. } = node;
+            rules.push(DeviceRule { device, major: Some(major), minor: Some(minor), access });
+            nodes.insert(path, node);
+        }
+    }
+    let devices: Result<Vec<LinuxDevice>> =
+        nodes.iter().map(|(path, node)| device(path, node)).collect();
+    draft.linux.set_devices(Some(devices?));
+    draft.devices = (!input.config.security.privileged).then_some(rules);
+    Ok(())
+}
+
+fn character(major: u32, minor: Option<u32>) -> DeviceRule {
+    let (device, access) = (DeviceType::Character, DeviceAccess::ALL);
+    DeviceRule { device, major: Some(major), minor, access }
+}
+
+fn device(path: &str, node: &Node) -> Result<LinuxDevice> {
+    let typ = match node.kind {
+        DeviceType::Block => LinuxDeviceType::B,
+        DeviceType::Character | DeviceType::Any => LinuxDeviceType::C,
+    };
+    LinuxDeviceBuilder::default()
+        .path(PathBuf::from(path))
+        .typ(typ)
+        .major(i64::from(node.major))
+        .minor(i64::from(node.minor))
+        .file_mode(node.mode)
+        .uid(node.uid)
+        .gid(node.gid)
+        .build()
+        .with_context(|| format!("device {path}"))
+}
+
+/// The node at `host`, or every node below that directory, with paths below `target`.
+fn below(field: &str, host: &Path, target: &str) -> Result<Vec<(String, Node)>> {
+    // The request may name a symbolic link, as in /dev/disk/by-id.
+    let found = std::fs::metadata(host).map_err(|error| {
+        Error::invalid(format!("{field}: {}: {error}", field::shown(&host.to_string_lossy())))
+    })?;
+    if let Some(node) = node(&found) {
+        return Ok(vec![(target.to_owned(), node)]);
+    }
+    if !found.is_dir() {
+        let shown = field::shown(&host.to_string_lossy());
+        return Err(Error::invalid(format!("{field}: {shown} is not a device node")));
+    }
+    let mut all = Vec::new();
+    let mut waiting = vec![(host.to_owned(), target.to_owned(), 0)];
+    while let Some((host, target, depth)) = waiting.pop() {
+        // A directory or node that goes while we look is not there.
+        for entry in std::fs::read_dir(&host).into_iter().flatten().flatten() {
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            // Symbolic links are not followed here: what they mean is in the list already.
+            let Ok(found) = entry.metadata() else { continue };
+            if SKIPPED.contains(&name.as_str()) {
+                continue;
+            }
+            let path = format!("{}/{name}", target.trim_end_matches('/'));
+            if found.is_dir() && depth < DEPTH_MAX {
+                waiting.push((entry.path(), path, depth + 1));
+            } else if let Some(node) = node(&found) {
+                all.push((path, node));
+            }
+        }
+        if all.len() > NODES_MAX {
+            return Err(Error::invalid(format!("{field}: more than {NODES_MAX} device nodes")));
+        }
+    }
+    Ok(all)
+}
+
+fn node(found: &std::fs::Metadata) -> Option<Node> {
+    let kind = match found.file_type() {
+        kind if kind.is_char_device() => DeviceType::Character,
+        kind if kind.is_block_device() => DeviceType::Block,
+        _ => return None,
+    };
+    Some(Node {
+        kind,
+        major: rustix::fs::major(found.rdev()),
+        minor: rustix::fs::minor(found.rdev()),
+        mode: found.mode() & 0o777,
+        uid: found.uid(),
+        gid: found.gid(),
+    })
+}

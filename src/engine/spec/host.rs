@@ -1,0 +1,34 @@
+//! What the machine offers, looked up once.
+
+use std::fs::read_to_string;
+
+use crate::error::{Context, Result};
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Host {
+    pub(crate) hostname: String,
+    /// `CAP_LAST_CAP` of the running kernel.
+    pub(crate) last_capability: u32,
+    pub(crate) has_apparmor: bool,
+    pub(crate) has_selinux: bool,
+}
+
+impl Host {
+    pub(crate) fn probe() -> Result<Self> {
+        let last = read_to_string("/proc/sys/kernel/cap_last_cap")
+            .context("read /proc/sys/kernel/cap_last_cap")?;
+        let flag = |path: &str, yes: &str| read_to_string(path).is_ok_and(|it| it.trim() == yes);
+        Ok(Self {
+            hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            last_capability: last.trim().parse().context("kernel.cap_last_cap")?,
+            has_apparmor: flag("/sys/module/apparmor/parameters/enabled", "Y"),
+            has_selinux: std::fs::metadata("/sys/fs/selinux/enforce").is_ok(),
+        })
+    }
+
+    /// True when a profile of this name is loaded.
+    pub(super) fn has_apparmor_profile(&self, name: &str) -> bool {
+        let list = read_to_string("/sys/kernel/security/apparmor/profiles").unwrap_or_default();
+        list.lines().any(|line| line.rsplit_once(" (").is_some_and(|(known, _)| known == name))
+    }
+}

@@ -1,0 +1,174 @@
+//! What is mounted where: the kernel's file systems, the pod's files, what the request asks for.
+
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{Mount, MountBuilder};
+
+use super::{Draft, Input, field, user};
+use crate::engine::container::config::{self, MountPropagation, MountSource};
+use crate::engine::pod::config::NamespaceMode;
+use crate::error::{Context, Error, Kind, Result};
+
+/// The type of the mount that stands for the pod's own `/dev/shm`.
+pub(crate) const POD_SHM: &str = "pod-shm";
+
+/// Debian's and everybody's group of terminals.
+const TTY_GROUP: u32 = 5;
+
+/// Files below `/proc` that may be mounted over, to show a container its own limits.
+const PROC_FILES: [&str; 8] = [
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/loadavg",
+    "/proc/meminfo",
+    "/proc/slabinfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/uptime",
+];
+
+pub(super) fn apply(input: &Input<'_>, draft: &mut Draft) -> Result<()> {
+    let mut requested = Vec::new();
+    for (index, mount) in input.config.mounts.iter().enumerate() {
+        requested.push(request(&format!("mounts[{index}]"), mount)?);
+    }
+    if let Some((index, _)) = requested.iter().enumerate().find(|(index, mount)| {
+        requested.iter().skip(index + 1).any(|other| other.destination() == mount.destination())
+    }) {
+        let path = requested.get(index).map(|mount| mount.destination().display().to_string());
+        return Err(Error::invalid(format!(
+            "mounts[{index}].container_path: {} is mounted twice",
+            path.unwrap_or_default()
+        )));
+    }
+    let overridden = |mount: &Mount| {
+        // A request that brings its own /dev or /sys brings what is below it as well.
+        requested.iter().any(|own| mount.destination().starts_with(own.destination()))
+    };
+    let mut all = kernel_mounts(input)?;
+    all.extend(pod_files(input)?);
+    all.retain(|mount| !overridden(mount));
+    // Parents before children, otherwise in the order of the request.
+    requested.sort_by_key(|mount| mount.destination().components().count());
+    all.extend(requested);
+    draft.mounts = all;
+    Ok(())
+}
+
+fn kernel_mounts(input: &Input<'_>) -> Result<Vec<Mount>> {
+    let safe = ["nosuid", "noexec", "nodev"];
+    let access = if input.config.security.privileged { "rw" } else { "ro" };
+    let with_access = |more: &[&'static str]| [&safe[..], more, &[access]].concat();
+    let mut pts = vec!["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"];
+    if user::has_group(input.rootfs, TTY_GROUP)? {
+        pts.push("gid=5");
+    }
+    let dev = ["nosuid", "strictatime", "mode=755", "size=65536k"];
+    let mut all = vec![
+        mount("/proc", "proc", "proc", &safe)?,
+        mount("/dev", "tmpfs", "tmpfs", &dev)?,
+        mount("/dev/pts", "devpts", "devpts", &pts)?,
+        mount("/dev/mqueue", "mqueue", "mqueue", &safe)?,
+        mount("/sys", "sysfs", "sysfs", &with_access(&[]))?,
+        mount("/sys/fs/cgroup", "cgroup", "cgroup", &with_access(&["relatime"]))?,
+    ];
+    if input.pod.namespaces.ipc == NamespaceMode::Node {
+        all.push(mount("/dev/shm", "bind", "/dev/shm", &["rbind", "rprivate"])?);
+    } else {
+        all.push(mount("/dev/shm", POD_SHM, "shm", &safe)?);
+    }
+    Ok(all)
+}
+
+fn pod_files(input: &Input<'_>) -> Result<Vec<Mount>> {
+    let access = if input.config.security.readonly_rootfs { "ro" } else { "rw" };
+    let files = input.files;
+    [
+        ("/etc/hosts", &files.hosts),
+        ("/etc/resolv.conf", &files.resolv_conf),
+        ("/etc/hostname", &files.hostname),
+    ]
+    .into_iter()
+    .map(|(target, source)| mount(target, "bind", source, &["bind", "rprivate", access]))
+    .collect()
+}
+
+fn request(named: &str, request: &config::Mount) -> Result<Mount> {
+    let target = field::path(&format!("{named}.container_path"), &request.container_path)?;
+    let source = match &request.source {
+        MountSource::Host(path) => field::path(&format!("{named}.host_path"), path)?,
+        MountSource::Image { .. } => {
+            return Err(Error::new(
+                Kind::Unsupported,
+                format!("{named}.image: mounting an image is not supported yet"),
+            ));
+        }
+    };
+    check_target(named, &target, &source)?;
+    if !request.uid_mappings.is_empty() || !request.gid_mappings.is_empty() {
+        return Err(Error::new(
+            Kind::Unsupported,
+            format!("{named}.uidMappings: mapped mounts are not supported yet"),
+        ));
+    }
+    let mut options = vec!["rbind"];
+    options.push(match request.propagation {
+        MountPropagation::Private => "rprivate",
+        MountPropagation::HostToContainer => "rslave",
+        MountPropagation::Bidirectional => "rshared",
+    });
+    if request.recursive_readonly {
+        if !request.readonly {
+            return Err(Error::invalid(format!(
+                "{named}.recursive_read_only: needs readonly as well"
+            )));
+        }
+        if request.propagation != MountPropagation::Private {
+            return Err(Error::invalid(format!(
+                "{named}.recursive_read_only: needs private propagation"
+            )));
+        }
+        options.push("rro");
+    } else {
+        options.push(if request.readonly { "ro" } else { "rw" });
+    }
+    for option in &request.options {
+        match option.as_str() {
+            known @ ("noexec" | "nosuid" | "nodev") => options.push(match known {
+                "noexec" => "noexec",
+                "nosuid" => "nosuid",
+                _ => "nodev",
+            }),
+            other => {
+                let shown = field::shown(other);
+                return Err(Error::invalid(format!(
+                    "{named}.mount_options: {shown} is none of noexec, nosuid and nodev"
+                )));
+            }
+        }
+    }
+    mount(&target, "bind", source, &options)
+}
+
+/// Over `/` nothing would be left to see, and a false `/proc` would be asked about the process.
+fn check_target(named: &str, target: &str, source: &str) -> Result<()> {
+    let proc_of_host = target == "/proc" && source == "/proc";
+    let inside_proc = target.starts_with("/proc/") && !PROC_FILES.contains(&target);
+    if target == "/" || inside_proc || (target == "/proc" && !proc_of_host) {
+        return Err(Error::invalid(format!(
+            "{named}.container_path: nothing can be mounted at {}",
+            field::shown(target)
+        )));
+    }
+    Ok(())
+}
+
+fn mount(target: &str, kind: &str, source: impl AsRef<Path>, options: &[&str]) -> Result<Mount> {
+    MountBuilder::default()
+        .destination(PathBuf::from(target))
+        .typ(kind.to_owned())
+        .source(source.as_ref().to_owned())
+        .options(options.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>())
+        .build()
+        .with_context(|| format!("mount at {target}"))
+}

@@ -33,10 +33,22 @@ mod sys;
 
 /// Runs a monitor on the socket that is its standard input. Returns its exit code.
 pub fn run_monitor() -> std::process::ExitCode {
-    match monitor::run() {
+    exit_code("cais-monitor", monitor::run())
+}
+
+/// The hidden `caisd stream-server`: holds exec, attach and port-forward sessions. `arguments` are
+/// those behind the subcommand.
+pub fn run_stream_server(
+    arguments: impl IntoIterator<Item = std::ffi::OsString>,
+) -> std::process::ExitCode {
+    exit_code("caisd stream-server", streaming::process::main(arguments))
+}
+
+fn exit_code(program: &str, result: error::Result<()>) -> std::process::ExitCode {
+    match result {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(error) => {
-            let line = format!("cais-monitor: {}\n", error.chain());
+            let line = format!("{program}: {}\n", error.chain());
             let _ = rustix::io::write(rustix::stdio::stderr(), line.as_bytes());
             std::process::ExitCode::FAILURE
         }

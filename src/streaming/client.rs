@@ -1,8 +1,6 @@
 //! What the daemon holds of the stream server: finds it or starts it, and registers sessions.
 
 use std::io::ErrorKind;
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -14,7 +12,7 @@ use tokio::time::timeout;
 
 use super::backend::{Attach, Exec, PortForward};
 use super::control::{self, Reply, Request};
-use super::process::socket_path;
+use super::process::{Arguments, socket_path};
 use super::server::Registered;
 use crate::error::{Context, Error, Kind, Result};
 
@@ -23,22 +21,33 @@ const ANSWER: Duration = Duration::from_secs(10);
 
 /// The stream server of a state directory, running or not yet.
 pub(crate) struct StreamServer {
-    state: PathBuf,
-    address: SocketAddr,
+    arguments: Arguments,
     /// One start at a time.
     starting: Mutex<()>,
 }
 
 impl StreamServer {
-    /// `address` is where a stream server that is started from here listens; port 0 takes any.
-    pub(crate) fn new(state: PathBuf, address: SocketAddr) -> Self {
-        Self { state, address, starting: Mutex::new(()) }
+    /// The arguments are for a stream server that is started from here; one that runs already
+    /// keeps its own.
+    pub(crate) fn new(arguments: Arguments) -> Self {
+        Self { arguments, starting: Mutex::new(()) }
     }
 
-    /// Finds the stream server that an earlier daemon left, or starts one. Returns its version.
-    pub(crate) async fn ensure(&self) -> Result<String> {
+    /// Finds the stream server that an earlier daemon left, or starts one. One of another version
+    /// keeps its sessions, but new ones go to a server of ours: only that knows our plans.
+    pub(crate) async fn ensure(&self) -> Result<()> {
         let reply = self.ask(&Request::Ping).await?;
-        if let Reply::Here { version, .. } = reply { Ok(version) } else { Err(unexpected(reply)) }
+        let Reply::Here { version, .. } = reply else { return Err(unexpected(reply)) };
+        if version == env!("CARGO_PKG_VERSION") {
+            return Ok(());
+        }
+        tracing::info!("the stream server has version {version} and is replaced");
+        let reply = self.ask(&Request::Retire).await?;
+        if reply != Reply::Done {
+            return Err(unexpected(reply));
+        }
+        let _starting = self.starting.lock().await;
+        self.spawn().await.context("replace the stream server").kind(Kind::Unavailable)
     }
 
     pub(crate) async fn exec_url(&self, exec: Exec) -> Result<String> {
@@ -75,7 +84,7 @@ impl StreamServer {
 
     /// `None` if no stream server is there.
     async fn connect(&self) -> Result<Option<UnixStream>> {
-        let path = socket_path(&self.state);
+        let path = socket_path(&self.arguments.state);
         match UnixStream::connect(&path).await {
             Ok(connection) => Ok(Some(connection)),
             Err(error)
@@ -104,10 +113,7 @@ impl StreamServer {
         // By this link the program is found even after its file was replaced by an update.
         let mut child = Command::new("/proc/self/exe")
             .arg("stream-server")
-            .arg("--state")
-            .arg(&self.state)
-            .arg("--address")
-            .arg(self.address.to_string())
+            .args(self.arguments.words())
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 use super::server::{Registered, Shared};
 use crate::error::{Context, Error, Kind, Result};
@@ -23,6 +23,9 @@ const LIMIT: usize = 4 << 20;
 pub(crate) enum Request {
     Ping,
     Register(Registered),
+    /// Gives the control socket up for a stream server of another version, and ends once every
+    /// session has ended.
+    Retire,
     /// Ends the process and with it every session. Sent only when an operator asks for it.
     Shutdown,
 }
@@ -59,20 +62,35 @@ impl Reply {
     }
 }
 
+/// When a stream server that was asked to stop does so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stop {
+    Now,
+    /// After its last session.
+    WhenIdle,
+}
+
 /// The side of the control socket that answers.
 pub(crate) struct Control {
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) address: SocketAddr,
-    pub(crate) stop: Notify,
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    stop: watch::Sender<Option<Stop>>,
 }
 
 impl Control {
+    pub(crate) fn new(shared: Arc<Shared>, address: SocketAddr) -> Arc<Self> {
+        Arc::new(Self { shared, address, stop: watch::Sender::new(None) })
+    }
+
     /// Answers until a request asks to stop.
-    pub(crate) async fn run(self: Arc<Self>, listener: UnixListener) {
+    pub(crate) async fn run(self: Arc<Self>, listener: UnixListener) -> Stop {
+        let mut stopping = self.stop.subscribe();
         loop {
             let connection = tokio::select! {
                 accepted = listener.accept() => accepted,
-                () = self.stop.notified() => return,
+                stop = stopping.wait_for(Option::is_some) => {
+                    return stop.ok().and_then(|stop| *stop).unwrap_or(Stop::Now);
+                }
             };
             match connection {
                 Ok((connection, _)) => {
@@ -93,10 +111,14 @@ impl Control {
 
     async fn answer(&self, mut connection: UnixStream) -> Result<()> {
         while let Some(request) = receive(&mut connection).await? {
-            let stops = request == Request::Shutdown;
+            let stop = match request {
+                Request::Shutdown => Some(Stop::Now),
+                Request::Retire => Some(Stop::WhenIdle),
+                Request::Ping | Request::Register(_) => None,
+            };
             send(&mut connection, &self.reply(request)).await?;
-            if stops {
-                self.stop.notify_one();
+            if stop.is_some() {
+                self.stop.send_replace(stop);
             }
         }
         Ok(())
@@ -114,7 +136,7 @@ impl Control {
                     Err(error) => Reply::of(&error),
                 }
             }
-            Request::Shutdown => Reply::Done,
+            Request::Retire | Request::Shutdown => Reply::Done,
         }
     }
 }

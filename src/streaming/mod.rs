@@ -15,6 +15,7 @@ pub(crate) mod backend;
 mod channel;
 pub(crate) mod client;
 mod control;
+mod monitors;
 mod port_forward;
 pub(crate) mod process;
 mod protocol;

@@ -16,6 +16,7 @@ use hyper_util::service::TowerToHyperService;
 use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
 
 use super::backend::{Attach, Backend, Exec, PortForward};
 use super::protocol::{
@@ -57,6 +58,15 @@ impl Registered {
 pub(crate) struct Shared {
     pub(crate) tokens: Tokens<Registered>,
     pub(crate) backend: Arc<dyn Backend>,
+    /// Counts the sessions that are open.
+    pub(crate) sessions: TaskTracker,
+}
+
+impl Shared {
+    pub(crate) fn new(backend: Arc<dyn Backend>) -> Arc<Self> {
+        let (tokens, sessions) = (Tokens::default(), TaskTracker::new());
+        Arc::new(Self { tokens, backend, sessions })
+    }
 }
 
 /// Serves connections for ever.
@@ -104,16 +114,15 @@ async fn open(
     else {
         return (StatusCode::NOT_FOUND, "404 page not found\n").into_response();
     };
-    let backend = Arc::clone(&shared.backend);
     if names(request.headers(), &header::UPGRADE).any(|name| name.eq_ignore_ascii_case("websocket"))
     {
-        over_websocket(registered, backend, request).await
+        over_websocket(registered, &shared, request).await
     } else {
-        over_spdy(registered, backend, request)
+        over_spdy(registered, &shared, request)
     }
 }
 
-fn over_spdy(registered: Registered, backend: Arc<dyn Backend>, request: Request) -> Response {
+fn over_spdy(registered: Registered, shared: &Shared, request: Request) -> Response {
     let headers = request.headers();
     let upgrades = names(headers, &header::CONNECTION).any(|n| n.eq_ignore_ascii_case("upgrade"))
         && names(headers, &header::UPGRADE).any(|name| name.eq_ignore_ascii_case(SPDY));
@@ -125,7 +134,8 @@ fn over_spdy(registered: Registered, backend: Arc<dyn Backend>, request: Request
         Err(response) => return *response,
     };
     let upgrade = hyper::upgrade::on(request);
-    tokio::spawn(async move {
+    let backend = Arc::clone(&shared.backend);
+    shared.sessions.spawn(async move {
         let Some((connection, early)) = upgraded(upgrade).await else { return };
         let (read, write) = connection.into_split();
         let session = Session::start(read, write, &early, IDLE);
@@ -187,11 +197,7 @@ async fn upgraded(upgrade: hyper::upgrade::OnUpgrade) -> Option<(TcpStream, byte
     Some((parts.io.into_inner(), parts.read_buf))
 }
 
-async fn over_websocket(
-    registered: Registered,
-    backend: Arc<dyn Backend>,
-    request: Request,
-) -> Response {
+async fn over_websocket(registered: Registered, shared: &Shared, request: Request) -> Response {
     let registered = match with_query_ports(registered, request.uri().query()) {
         Ok(registered) => registered,
         Err(text) => return refuse(text),
@@ -212,7 +218,8 @@ async fn over_websocket(
         Some(name) => upgrade.protocols([name]),
         None => upgrade,
     };
-    upgrade.on_upgrade(move |socket| async move {
+    let (backend, sessions) = (Arc::clone(&shared.backend), shared.sessions.clone());
+    let serve = move |socket| async move {
         match chosen {
             WebSocketChoice::Tunnel => {
                 let session = super::tunnel::start(socket, IDLE);
@@ -222,7 +229,8 @@ async fn over_websocket(
                 serve::over_websocket(socket, registered, protocol, backend).await;
             }
         }
-    })
+    };
+    upgrade.on_upgrade(move |socket| sessions.track_future(serve(socket)))
 }
 
 enum WebSocketChoice {

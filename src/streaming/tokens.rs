@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Kind, Result};
 use crate::id;
 
-const LIFETIME: Duration = Duration::from_secs(60);
+pub(crate) const LIFETIME: Duration = Duration::from_secs(60);
 const LIMIT: usize = 1000;
 
 /// What waits for its client, by token. A token is 256 random bits, looked up as a whole under a

@@ -5,15 +5,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::Notify;
 
 use super::Server;
 use super::client::{Spdy, WebSocket};
 use crate::error::Kind;
 use crate::streaming::backend::PortForward;
 use crate::streaming::client::StreamServer;
-use crate::streaming::control::Control;
-use crate::streaming::process::socket_path;
+use crate::streaming::control::{Control, Stop};
+use crate::streaming::process::{Arguments, socket_path};
 use crate::streaming::spdy::frame::Frame;
 
 const PROTOCOL: &str = "portforward.k8s.io";
@@ -178,14 +177,14 @@ async fn the_daemon_finds_a_running_server_and_gets_addresses_that_work() {
     let server = Server::start().await;
     let state = tempfile::tempdir().unwrap();
     let listener = UnixListener::bind(socket_path(state.path())).unwrap();
-    let control = Arc::new(Control {
-        shared: Arc::clone(&server.shared),
-        address: server.address,
-        stop: Notify::new(),
-    });
+    let control = Control::new(Arc::clone(&server.shared), server.address);
     let running = tokio::spawn(control.run(listener));
-    let daemon = StreamServer::new(state.path().to_owned(), server.address);
-    assert_eq!(daemon.ensure().await.unwrap(), env!("CARGO_PKG_VERSION"));
+    let daemon = StreamServer::new(Arguments {
+        state: state.path().to_owned(),
+        address: server.address,
+        log_level: "info".to_owned(),
+    });
+    daemon.ensure().await.unwrap();
 
     let pod = PortForward {
         monitor: "/none".into(),
@@ -201,5 +200,5 @@ async fn the_daemon_finds_a_running_server_and_gets_addresses_that_work() {
     }
     assert_eq!(daemon.port_forward_url(pod).await.unwrap_err().kind(), Kind::Exhausted);
     daemon.shut_down().await.unwrap();
-    running.await.unwrap();
+    assert_eq!(running.await.unwrap(), Stop::Now);
 }

@@ -12,7 +12,6 @@ use tokio::net::TcpListener;
 use super::backend::{Attach, Exec, PortForward, Wanted};
 use super::local::Local;
 use super::server::{self, Registered, Shared};
-use super::tokens::Tokens;
 use crate::id::{ContainerId, PodId};
 
 /// A running server; it ends with the test's runtime.
@@ -25,7 +24,7 @@ impl Server {
     async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let shared = Arc::new(Shared { tokens: Tokens::default(), backend: Arc::new(Local) });
+        let shared = Shared::new(Arc::new(Local));
         tokio::spawn(server::run(listener, Arc::clone(&shared)));
         Self { address, shared }
     }

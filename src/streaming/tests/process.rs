@@ -142,11 +142,11 @@ async fn a_client_that_keeps_windows_is_never_overrun() {
         let Frame::Data { data, .. } = client.wait_for(is_data).await else { panic!() };
         read += data.len();
         assert!(data.len() <= 1000);
-        if read % 1000 == 0 {
+        if read % 1000 == 0 && read < 5000 {
             // Nothing but the answer may come while the window is shut.
             client.send(&Frame::Ping { id: 1 }).await;
-            let next = client.wait_for(|_| true).await;
-            assert_eq!(next, Frame::Ping { id: 1 });
+            let next = client.wait_for(|frame| is_data(frame) || *frame == Frame::Ping { id: 1 });
+            assert_eq!(next.await, Frame::Ping { id: 1 });
             client.send(&Frame::WindowUpdate { id: ids[2], delta: 1000 }).await;
         }
     }

@@ -261,6 +261,7 @@ impl Shared {
         let bridge = Bridge::open(&self.bridge)?;
         let ports = Ports::open(&self.table, bridge.name(), bridge.subnet(), survivors)?;
         let builtin = Arc::new(Builtin { bridge, ports });
+        watch_rules(&builtin)?;
         *slot = Slot::Open(Arc::clone(&builtin));
         Ok(builtin)
     }
@@ -305,6 +306,21 @@ impl Shared {
             name_options: Vec::new(),
         })
     }
+}
+
+/// Writes the rules again as soon as somebody else deleted them: until then a port published on
+/// one address, or not at all, could be reached by others.
+fn watch_rules(builtin: &Arc<Builtin>) -> Result<()> {
+    let builtin = Arc::downgrade(builtin);
+    nft::watch::spawn(move |wake| {
+        let Some(builtin) = builtin.upgrade() else { return false };
+        if wake == nft::watch::Wake::Deleted
+            && let Err(error) = builtin.ports.ensure()
+        {
+            tracing::warn!(error = error.chain(), "write the nftables rules again");
+        }
+        true
+    })
 }
 
 /// What CNI plugins may ask for by a capability; each gets only what its configuration names.

@@ -247,3 +247,24 @@ fn a_network_that_is_not_ready_says_why_and_recovers() {
     node.ready(&network).unwrap();
     assert!(node.host.command("nft list ruleset").contains("ct-cais"));
 }
+
+#[test]
+fn flushed_rules_come_back_by_themselves_and_removed_ones_do_not() {
+    let (node, pod) = (Node::new(), Pod::new());
+    let network = node.open(Mode::Builtin, Vec::new());
+    node.attach(&network, &pod, &[http()]).unwrap();
+    let before = node.host.command("nft list ruleset");
+
+    for _ in 0..3 {
+        node.host.command("nft flush ruleset");
+        let deadline = std::time::Instant::now() + Duration::from_secs(2);
+        while node.host.command("nft list ruleset") != before {
+            assert!(std::time::Instant::now() < deadline, "the rules did not come back");
+        }
+    }
+
+    node.run(&network, async |network| network.remove().await).unwrap();
+    node.host.command("nft add table ip other");
+    node.host.command("nft delete table ip other");
+    assert_eq!(node.host.command("nft list ruleset"), "");
+}

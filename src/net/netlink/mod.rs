@@ -11,6 +11,7 @@
 //!
 //! `route` builds and reads rtnetlink messages; `net::nft` speaks nfnetlink over the same socket.
 
+mod notices;
 pub(crate) mod route;
 
 use std::borrow::Cow;
@@ -23,6 +24,7 @@ use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{RecvFlags, SendFlags, recvfrom, send};
 
+pub(crate) use self::notices::Notices;
 use crate::error::{Context, Error, Kind, Result};
 
 const HEADER: usize = 16;
@@ -50,6 +52,15 @@ const ACK_MESSAGE: u16 = 1;
 pub(crate) enum Protocol {
     Route,
     Netfilter,
+}
+
+impl Protocol {
+    fn number(self) -> isize {
+        match self {
+            Self::Route => netlink_sys::protocols::NETLINK_ROUTE,
+            Self::Netfilter => netlink_sys::protocols::NETLINK_NETFILTER,
+        }
+    }
 }
 
 /// What the kernel refused, with its own words where it has any.
@@ -161,11 +172,8 @@ static SEQUENCE: AtomicU32 = AtomicU32::new(1);
 impl Socket {
     /// Opens a socket in the calling thread's network namespace.
     pub(crate) fn open(protocol: Protocol) -> Result<Self> {
-        let protocol = match protocol {
-            Protocol::Route => netlink_sys::protocols::NETLINK_ROUTE,
-            Protocol::Netfilter => netlink_sys::protocols::NETLINK_NETFILTER,
-        };
-        let socket = netlink_sys::Socket::new(protocol).context("open a netlink socket")?;
+        let socket =
+            netlink_sys::Socket::new(protocol.number()).context("open a netlink socket")?;
         // Without these the kernel repeats our message in each error and keeps its reason.
         socket.set_ext_ack(true).context("ask for netlink explanations")?;
         socket.set_cap_ack(true).context("ask for short netlink acknowledgements")?;

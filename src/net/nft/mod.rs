@@ -14,6 +14,7 @@
 //! It stays when the daemon dies and goes with [`Ruleset::remove`].
 
 mod conntrack;
+pub(super) mod watch;
 mod wire;
 
 use std::net::Ipv4Addr;

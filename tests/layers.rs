@@ -1,0 +1,170 @@
+//! Imports point one way: down the layer table of ARCHITECTURE.md. The compiler cannot see that
+//! inside one package; this test reads the sources.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What each module may name of the crate. The longest prefix of a file's module decides.
+const LAYERS: &[(&str, &[&str])] = &[
+    ("daemon", &["api", "config", "engine", "error", "store", "streaming"]),
+    ("api", &["cgroup", "config", "engine", "error", "executor::plan", "id", "image", "net"]),
+    (
+        "engine",
+        &[
+            "cgroup",
+            "config",
+            "error",
+            "executor::plan",
+            "id",
+            "image",
+            "monitor::client",
+            "monitor::protocol",
+            "monitor::spawn",
+            "net",
+            "seccomp",
+            "store",
+            "streaming::backend",
+            "streaming::client",
+            "sys",
+        ],
+    ),
+    (
+        "streaming",
+        &["error", "executor::plan", "id", "monitor::client", "monitor::protocol", "store"],
+    ),
+    ("monitor::client", &["error", "executor::plan", "id", "sys"]),
+    ("monitor::spawn", &["error", "sys"]),
+    ("monitor::protocol", &["executor::plan", "id"]),
+    ("monitor", &["error", "executor", "id", "sys"]),
+    ("executor::plan", &["id"]),
+    ("executor", &["error", "id", "monitor::protocol", "sys"]),
+    ("seccomp", &["error", "executor::plan", "sys"]),
+    ("cgroup", &["error", "sys"]),
+    ("image", &["error", "id", "store", "sys"]),
+    ("net", &["config", "engine::pod::config", "error", "id", "store", "sys"]),
+    ("config", &["error"]),
+    ("store", &["error", "id"]),
+    ("sys", &[]),
+    ("error", &[]),
+    ("id", &["error"]),
+];
+
+/// Modules in which the word does not occur: their code runs where tokio must not be.
+const WITHOUT_TOKIO: &[&str] =
+    &["monitor::server", "monitor::wire", "executor", "cgroup", "seccomp", "store", "sys"];
+
+#[test]
+fn imports_point_down_the_layer_table() {
+    let mut faults = Vec::new();
+    for Line { module, file, number, text } in lines() {
+        // The crate's root wires everything.
+        let Some((own, allowed)) = layer(&module) else { continue };
+        for path in crate_paths(&text) {
+            let is_below = |it: &str| path == it || path.starts_with(&format!("{it}::"));
+            if !is_below(own) && !allowed.iter().any(|it| is_below(it)) {
+                faults.push(format!("{}:{number}: {module} names crate::{path}", file.display()));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "imports that point upward:\n{}", faults.join("\n"));
+}
+
+#[test]
+fn the_monitor_and_what_it_runs_know_no_tokio() {
+    let mut faults = Vec::new();
+    for Line { module, file, number, text } in lines() {
+        let is_barred =
+            WITHOUT_TOKIO.iter().any(|it| module == *it || module.starts_with(&format!("{it}::")));
+        if is_barred && code(&text).contains("tokio") {
+            faults.push(format!("{}:{number}: {}", file.display(), text.trim()));
+        }
+    }
+    assert!(faults.is_empty(), "tokio where it must not be:\n{}", faults.join("\n"));
+}
+
+#[test]
+fn every_module_of_the_sources_has_a_layer() {
+    let mut without: Vec<_> = lines()
+        .into_iter()
+        .map(|line| line.module)
+        .filter(|module| layer(module).is_none())
+        .filter(|module| !["lib", "main", "bin::monitor"].contains(&module.as_str()))
+        .collect();
+    without.dedup();
+    assert!(without.is_empty(), "not in the table: {without:?}");
+}
+
+fn layer(module: &str) -> Option<(&'static str, &'static [&'static str])> {
+    LAYERS
+        .iter()
+        .filter(|(name, _)| module == *name || module.starts_with(&format!("{name}::")))
+        .max_by_key(|(name, _)| name.len())
+        .copied()
+}
+
+fn code(line: &str) -> &str {
+    line.split("//").next().unwrap_or_default()
+}
+
+/// `a::b::C` of each `crate::a::b::C` in a line of code.
+fn crate_paths(line: &str) -> Vec<String> {
+    let code = code(line);
+    code.match_indices("crate::")
+        .filter(|(at, _)| !code[..*at].ends_with(|c: char| c.is_alphanumeric() || c == '_'))
+        // `pub(in crate::x)` names no dependency.
+        .filter(|(at, _)| !code[..*at].ends_with("(in "))
+        .map(|(at, found)| {
+            code[at + found.len()..]
+                .chars()
+                .take_while(|c| c.is_alphanumeric() || matches!(c, '_' | ':'))
+                .collect::<String>()
+                .trim_end_matches(':')
+                .to_owned()
+        })
+        .filter(|path| !path.is_empty())
+        .collect()
+}
+
+struct Line {
+    module: String,
+    file: PathBuf,
+    number: usize,
+    text: String,
+}
+
+/// Every line outside test modules.
+fn lines() -> Vec<Line> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    collect(&root, &mut files);
+    let mut lines = Vec::new();
+    for file in files {
+        let source = fs::read_to_string(&file).unwrap();
+        let relative = file.strip_prefix(&root).unwrap().with_extension("");
+        let parts = relative.iter().filter_map(|part| part.to_str());
+        let module = parts.filter(|part| *part != "mod").collect::<Vec<_>>().join("::");
+        let outside_tests = source.lines().take_while(|line| !line.starts_with("#[cfg(test)]"));
+        lines.extend(outside_tests.enumerate().map(|(index, text)| Line {
+            module: module.clone(),
+            file: file.clone(),
+            number: index + 1,
+            text: text.to_owned(),
+        }));
+    }
+    lines
+}
+
+fn collect(directory: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        // Helpers that only tests compile.
+        if path.file_stem().is_some_and(|stem| stem == "tests" || stem == "testing") {
+            continue;
+        }
+        if path.is_dir() {
+            collect(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+}

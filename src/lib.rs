@@ -19,6 +19,7 @@
 mod api;
 mod cgroup;
 mod config;
+mod daemon;
 mod engine;
 mod error;
 mod executor;

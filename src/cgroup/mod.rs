@@ -96,6 +96,16 @@ pub(crate) struct Join {
     pub(crate) oom_counter: Option<OwnedFd>,
 }
 
+impl Record {
+    /// The group that a request's parent names; `field` is what an error calls it.
+    pub(crate) fn of_parent(field: &str, text: &str) -> Result<Self> {
+        let path = match path::parent(field, text)? {
+            path::Parent::Path(path) | path::Parent::Slice { path, .. } => path,
+        };
+        Ok(Self { path, made_parents: Vec::new() })
+    }
+}
+
 impl Cgroups {
     /// Finds the mounted hierarchies.
     pub(crate) fn detect() -> Result<Self> {

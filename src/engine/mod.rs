@@ -1,6 +1,350 @@
 //! Decisions: what pods, containers and images are and may do.
+//!
+//! Both doors hold an [`Engine`] and call it with engine types. A mutation runs to its end even if
+//! the client hangs up (`operation`), holds the lock of its pod, and goes to disk before memory;
+//! a reader takes the last published snapshot and waits for nobody.
+//!
+//! ```text
+//! Engine ─┬─ pods, containers   registries of what there is; records under the state directory
+//!         ├─ images             what can be run
+//!         ├─ network            addresses and published ports
+//!         ├─ cgroups            limits and figures
+//!         └─ streams            the process that serves exec, attach and port-forward
+//! ```
+//!
+//! Begin reading at `pod::run` and `container::create`.
 
+mod clock;
 pub(crate) mod container;
+mod image;
+mod layout;
+mod network;
+mod operation;
 pub(crate) mod plan;
 pub(crate) mod pod;
+mod recover;
+mod registry;
 pub(crate) mod spec;
+pub(crate) mod stats;
+mod undo;
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+pub(crate) use self::container::exec::{AttachRequest, ExecOutput, ExecRequest};
+use self::container::Container;
+use self::layout::Layout;
+use self::operation::Flights;
+use self::pod::Pod;
+use self::registry::Registry;
+use crate::cgroup::{self, Cgroups, Resources};
+use crate::config::{CgroupDriver, Config};
+use crate::error::{Context, Result};
+use crate::executor::plan::Process;
+use crate::id::{ContainerId, PodId};
+use crate::image::registry::auth::Credentials;
+use crate::image::ImageStore;
+use crate::monitor::protocol::Exit;
+use crate::monitor::spawn::Program;
+use crate::net::Network;
+use crate::seccomp;
+use crate::store::atomic::{Directory, Durability};
+use crate::store::table::Table;
+use crate::streaming::client::StreamServer;
+
+/// A handle on the one engine of this process; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Engine {
+    shared: Arc<Shared>,
+}
+
+/// What the operations work with.
+pub(crate) struct Shared {
+    config: Config,
+    layout: Layout,
+    images: ImageStore,
+    network: Network,
+    cgroups: Cgroups,
+    host: spec::Host,
+    monitors: Program,
+    streams: StreamServer,
+    filters: seccomp::Cache,
+    pods: Registry<Pod>,
+    containers: Registry<Container>,
+    pod_records: Table<pod::record::Record>,
+    container_records: Table<container::record::Record>,
+    /// Groups of containers that have no record yet.
+    making: Table<cgroup::Record>,
+    pod_flights: Flights<PodKey, PodId>,
+    container_flights: Flights<ContainerKey, ContainerId>,
+    /// CPU time at the last look, by object id: what "nano cores" are computed from.
+    cpu_samples: Mutex<HashMap<String, stats::CpuSample>>,
+}
+
+/// What makes two RunPodSandbox calls mean the same pod.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct PodKey {
+    namespace: String,
+    name: String,
+    uid: String,
+    attempt: u32,
+}
+
+impl PodKey {
+    fn of(config: &pod::config::Config) -> Self {
+        Self {
+            namespace: config.namespace.clone(),
+            name: config.name.clone(),
+            uid: config.uid.clone(),
+            attempt: config.attempt,
+        }
+    }
+}
+
+/// What makes two CreateContainer calls mean the same container.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct ContainerKey {
+    pod: PodId,
+    name: String,
+    attempt: u32,
+}
+
+impl Engine {
+    /// Opens the state and the images, and takes up what an earlier daemon left: running pods are
+    /// rejoined, half-made ones undone.
+    pub(crate) async fn start(config: Config) -> Result<Self> {
+        let layout = Layout::open(&config.state, &config.root)?;
+        let images = image::open_store(&config, &layout).context("open the image store")?;
+        let pod_records = Table::open(&layout.pods(), Durability::UntilReboot)?;
+        let network = network::open(&config, &pod_records)?;
+        let container_records = Table::open(&layout.containers(), Durability::UntilReboot)?;
+        let making = Table::open(&layout.making(), Durability::UntilReboot)?;
+        let streams = StreamServer::new(layout.state().to_owned(), config.cri.stream_address);
+        let shared = Arc::new(Shared {
+            layout,
+            images,
+            network,
+            cgroups: Cgroups::detect()?,
+            monitors: Program::load(None)?,
+            host: spec::Host::probe()?,
+            streams,
+            filters: seccomp::Cache::default(),
+            pods: Registry::new("pod sandbox"),
+            containers: Registry::new("container"),
+            pod_records,
+            container_records,
+            making,
+            pod_flights: Flights::new(),
+            container_flights: Flights::new(),
+            cpu_samples: Mutex::default(),
+            config,
+        });
+        recover::recover(&shared).await.context("take up what an earlier daemon left")?;
+        Ok(Self { shared })
+    }
+
+    /// The daemon ends. Pods go on without it; without pods nothing of the engine stays behind.
+    pub(crate) async fn shut_down(&self) -> Result<()> {
+        self.shared.network.settle().await;
+        if self.shared.pods.all().is_empty() {
+            self.shared.streams.shut_down().await?;
+            self.shared.network.remove().await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn run_pod(&self, config: pod::config::Config) -> Result<PodId> {
+        pod::run::run(self.shared.clone(), config).await
+    }
+
+    pub(crate) async fn stop_pod(&self, id: &str) -> Result<()> {
+        pod::stop::stop(self.shared.clone(), id).await
+    }
+
+    pub(crate) async fn remove_pod(&self, id: &str) -> Result<()> {
+        pod::remove::remove(self.shared.clone(), id).await
+    }
+
+    pub(crate) fn pod(&self, id: &str) -> Result<Arc<pod::snapshot::Snapshot>> {
+        Ok(self.shared.pods.find(id)?.snapshot())
+    }
+
+    /// The newest first.
+    pub(crate) fn pods(&self) -> Vec<Arc<pod::snapshot::Snapshot>> {
+        let mut pods: Vec<_> = self.shared.pods.all().iter().map(|pod| pod.snapshot()).collect();
+        pods.sort_by_key(|pod| std::cmp::Reverse(pod.created_at));
+        pods
+    }
+
+    pub(crate) async fn create_container(
+        &self,
+        pod: &str,
+        config: container::config::Config,
+    ) -> Result<ContainerId> {
+        container::create::create(self.shared.clone(), pod, config).await
+    }
+
+    pub(crate) async fn start_container(&self, id: &str) -> Result<()> {
+        container::start::start(self.shared.clone(), id).await
+    }
+
+    pub(crate) async fn stop_container(&self, id: &str, timeout: Duration) -> Result<()> {
+        container::stop::stop(self.shared.clone(), id, timeout).await
+    }
+
+    pub(crate) async fn remove_container(&self, id: &str) -> Result<()> {
+        container::remove::remove(self.shared.clone(), id).await
+    }
+
+    pub(crate) fn container(&self, id: &str) -> Result<Arc<container::snapshot::Snapshot>> {
+        Ok(self.shared.containers.find(id)?.snapshot())
+    }
+
+    /// The newest first.
+    pub(crate) fn containers(&self) -> Vec<Arc<container::snapshot::Snapshot>> {
+        let all = self.shared.containers.all();
+        let mut containers: Vec<_> = all.iter().map(|container| container.snapshot()).collect();
+        containers.sort_by_key(|container| std::cmp::Reverse(container.created_at));
+        containers
+    }
+
+    pub(crate) async fn update_container(
+        &self,
+        id: &str,
+        resources: Resources,
+        oom_score_adj: Option<i32>,
+    ) -> Result<()> {
+        container::update::update(self.shared.clone(), id, resources, oom_score_adj).await
+    }
+
+    pub(crate) async fn reopen_log(&self, id: &str) -> Result<()> {
+        container::log::reopen(self.shared.clone(), id).await
+    }
+
+    pub(crate) async fn exec_sync(
+        &self,
+        id: &str,
+        command: Vec<String>,
+        timeout: Option<Duration>,
+    ) -> Result<ExecOutput> {
+        container::exec::exec_sync(&self.shared, id, command, timeout).await
+    }
+
+    pub(crate) async fn exec_url(&self, id: &str, request: ExecRequest) -> Result<String> {
+        container::stream::exec_url(&self.shared, id, request).await
+    }
+
+    pub(crate) async fn attach_url(&self, id: &str, request: AttachRequest) -> Result<String> {
+        container::stream::attach_url(&self.shared, id, request).await
+    }
+
+    pub(crate) async fn port_forward_url(&self, pod: &str, ports: Vec<u16>) -> Result<String> {
+        container::stream::port_forward_url(&self.shared, pod, ports).await
+    }
+
+    pub(crate) async fn container_stats(&self, id: &str) -> Result<stats::ContainerStats> {
+        let container = self.shared.containers.find(id)?;
+        stats::of_container(&self.shared, &container).await
+    }
+
+    pub(crate) async fn all_container_stats(
+        &self,
+        keep: impl Fn(&container::snapshot::Snapshot) -> bool,
+    ) -> Vec<stats::ContainerStats> {
+        stats::of_containers(&self.shared, |container| keep(&container.snapshot())).await
+    }
+
+    pub(crate) async fn pod_stats(&self, id: &str) -> Result<stats::PodStats> {
+        let pod = self.shared.pods.find(id)?;
+        stats::of_pod(&self.shared, &pod).await
+    }
+
+    pub(crate) async fn all_pod_stats(
+        &self,
+        keep: impl Fn(&pod::snapshot::Snapshot) -> bool,
+    ) -> Vec<stats::PodStats> {
+        stats::of_pods(&self.shared, |pod| keep(&pod.snapshot())).await
+    }
+
+    pub(crate) fn images(&self) -> &ImageStore {
+        &self.shared.images
+    }
+
+    /// The id of the pulled image.
+    pub(crate) async fn pull_image(
+        &self,
+        reference: &str,
+        credentials: Credentials,
+    ) -> Result<String> {
+        image::pull(&self.shared, reference, credentials).await
+    }
+
+    pub(crate) async fn remove_image(&self, reference: &str) -> Result<()> {
+        image::remove(&self.shared, reference).await
+    }
+
+    /// # Errors
+    /// `Unavailable` with the reason, for the NetworkReady condition.
+    pub(crate) async fn network_ready(&self) -> Result<()> {
+        self.shared.network.ready().await
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.shared.config
+    }
+
+    pub(crate) fn cgroup_driver(&self) -> CgroupDriver {
+        self.shared.config.cgroup.driver
+    }
+}
+
+impl Shared {
+    fn containers_of(&self, pod: &PodId) -> Vec<Arc<Container>> {
+        let mut containers = self.containers.all();
+        containers.retain(|container| container.record().pod == *pod);
+        containers
+    }
+
+    /// Where the pod's containers get their cgroups: what the client asks for, or one of our own.
+    fn pod_cgroup(&self, id: &PodId, config: &pod::config::Config) -> Result<cgroup::Record> {
+        if config.cgroup_parent.is_empty() {
+            cgroup::Record::of_parent("cgroup.parent", &format!("{}/{id}", self.config.cgroup.parent))
+        } else {
+            cgroup::Record::of_parent("linux.cgroup_parent", &config.cgroup_parent)
+        }
+    }
+
+    /// Removes the pod's group if it is one of our own; kubelet removes its own.
+    fn remove_pod_cgroup(&self, pod: &pod::record::Record) -> Result<()> {
+        if !pod.config.cgroup_parent.is_empty() {
+            return Ok(());
+        }
+        self.cgroups.open(&pod.cgroup)?.remove()
+    }
+
+    fn monitor_socket(&self, pod: &PodId) -> PathBuf {
+        self.layout.pod(pod).join("monitor.sock")
+    }
+
+    /// Keeps what an exec in the container starts from.
+    fn keep_process(&self, id: &ContainerId, process: &Process) -> Result<()> {
+        let bytes = rmp_serde::to_vec_named(process).context("encode the exec template")?;
+        let directory = Directory::open(&self.layout.containers(), Durability::UntilReboot)?;
+        directory.replace(&Layout::process_name(id), &bytes)
+    }
+
+    fn remove_process(&self, id: &ContainerId) -> Result<()> {
+        let directory = Directory::open(&self.layout.containers(), Durability::UntilReboot)?;
+        directory.remove(&Layout::process_name(id))
+    }
+
+    /// How a container ended, as its monitor wrote it down.
+    fn exit_record(&self, pod: &PodId, container: &ContainerId) -> Option<Exit> {
+        let path = self.layout.pod(pod).join("exits").join(container.as_str());
+        let bytes = std::fs::read(path).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+}

@@ -9,8 +9,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::engine::clock;
 use crate::error::{Error, Result};
 use crate::monitor::protocol::ExitStatus;
+
+/// The exit code of a container whose program could not be executed, as kubelet's users know it.
+const FAILED_START: i32 = 128;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Phase {
@@ -76,6 +80,23 @@ impl Phase {
             (Self::Exited(_), Event::Ended(_)) => {
                 Err(Error::wrong_state("the container has already exited"))
             }
+        }
+    }
+
+    /// After the monitor said that the program cannot be executed. Its report of the child's exit
+    /// may have come first, and knows no better reason.
+    pub(crate) fn after_failed_start(&self, message: &str) -> Result<Self> {
+        let end = |finished_at| End {
+            code: FAILED_START,
+            started_at: None,
+            finished_at,
+            reason: Reason::StartError,
+            message: message.to_owned(),
+        };
+        match self {
+            Self::Created { .. } => Ok(Self::Exited(end(clock::now()))),
+            Self::Exited(known) => Ok(Self::Exited(end(known.finished_at))),
+            Self::Running { .. } => Err(Error::wrong_state("the container is already running")),
         }
     }
 

@@ -1,13 +1,14 @@
 //! What a pod is asked to be: the one meaning behind CRI's PodSandboxConfig and Docker's container.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Resources;
 use crate::executor::plan::UserNamespace;
+pub(crate) use crate::net::dns_files::Dns;
+pub(crate) use crate::net::{PortMapping, Protocol};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Config {
@@ -41,29 +42,6 @@ pub(crate) struct Config {
     pub(crate) selinux: Option<SelinuxLabel>,
     /// RuntimeClass handler; empty is the default one.
     pub(crate) runtime_handler: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
-pub(crate) struct Dns {
-    pub(crate) servers: Vec<String>,
-    pub(crate) searches: Vec<String>,
-    pub(crate) options: Vec<String>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct PortMapping {
-    pub(crate) protocol: Protocol,
-    pub(crate) container_port: u16,
-    /// Never 0: such a mapping publishes nothing and is dropped at the door.
-    pub(crate) host_port: u16,
-    pub(crate) host_ip: Option<IpAddr>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub(crate) enum Protocol {
-    Tcp,
-    Udp,
-    Sctp,
 }
 
 /// Which namespaces of each kind the pod's containers are in.

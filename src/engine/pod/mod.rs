@@ -1,5 +1,94 @@
 //! Pods: what CRI calls a pod sandbox.
 
 pub(crate) mod config;
+pub(super) mod files;
 pub(crate) mod phase;
+pub(super) mod record;
+pub(super) mod remove;
+pub(super) mod run;
 pub(crate) mod snapshot;
+pub(super) mod stop;
+pub(super) mod watch;
+
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+
+use self::phase::Phase;
+use self::record::Record;
+use self::snapshot::Snapshot;
+use crate::engine::Shared;
+use crate::error::{Error, Result};
+use crate::id::PodId;
+use crate::monitor::client::Client;
+use crate::net::Attachment;
+
+/// A pod as the engine holds it. What it is now is in its record, which is what readers see too.
+pub(crate) struct Pod {
+    pub(super) id: PodId,
+    /// Held while the pod, or the set of its containers, changes. Readers never take it.
+    pub(super) mutation: tokio::sync::Mutex<()>,
+    record: ArcSwap<Record>,
+    snapshot: ArcSwap<Snapshot>,
+    monitor: ArcSwapOption<Client>,
+}
+
+impl Pod {
+    pub(super) fn new(record: Record, monitor: Option<Arc<Client>>) -> Self {
+        let snapshot = record.snapshot();
+        Self {
+            id: record.id.clone(),
+            mutation: tokio::sync::Mutex::default(),
+            record: ArcSwap::from_pointee(record),
+            snapshot: ArcSwap::from_pointee(snapshot),
+            monitor: ArcSwapOption::new(monitor),
+        }
+    }
+
+    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    pub(super) fn record(&self) -> Arc<Record> {
+        self.record.load_full()
+    }
+
+    pub(super) fn attachment(&self) -> Option<Attachment> {
+        self.record.load().attachment.clone()
+    }
+
+    /// The pod's monitor.
+    ///
+    /// # Errors
+    /// `WrongState` when it is gone: nothing can run in this pod any more.
+    pub(super) fn monitor(&self) -> Result<Arc<Client>> {
+        self.monitor.load_full().ok_or_else(|| {
+            Error::wrong_state(format!("pod sandbox {} is not ready", self.id.short()))
+        })
+    }
+
+    /// Moves to `Stopped`, on disk before in memory. Returns the monitor that was let go.
+    ///
+    /// The attachment stays in the record until the network is detached: a daemon that dies in
+    /// between must still find it.
+    pub(super) fn stopped(&self, shared: &Shared) -> Result<Option<Arc<Client>>> {
+        self.update(shared, |record| {
+            record.phase = Phase::Stopped;
+            record.monitor_pid = None;
+        })?;
+        Ok(self.monitor.swap(None))
+    }
+
+    pub(super) fn detached(&self, shared: &Shared) -> Result<()> {
+        self.update(shared, |record| record.attachment = None)
+    }
+
+    fn update(&self, shared: &Shared, change: impl FnOnce(&mut Record)) -> Result<()> {
+        let mut record = (*self.record()).clone();
+        change(&mut record);
+        shared.pod_records.put(self.id.as_str(), &record)?;
+        self.snapshot.store(Arc::new(record.snapshot()));
+        self.record.store(Arc::new(record));
+        Ok(())
+    }
+}

@@ -1,0 +1,238 @@
+//! CreateContainer: everything but the `execve`.
+//!
+//! ```text
+//! record ─ writable layer ─ overlay ─ spec ─ plan ─ binds ─ cgroup ─ log ─ init that waits
+//! ```
+//!
+//! The record comes first, so that whatever a killed daemon leaves behind has a name the next one
+//! finds. What the image and the host's paths are is decided here, once, as descriptors.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use super::config::Config;
+use super::phase::Phase;
+use super::record::Record;
+use super::{Container, log, signal};
+use crate::cgroup;
+use crate::engine::clock::now;
+use crate::engine::pod::{Pod, files};
+use crate::engine::pod::phase::Phase as PodPhase;
+use crate::engine::undo::Undo;
+use crate::engine::{ContainerKey, Shared, plan, spec};
+use crate::error::{Context, Error, Kind, Result};
+use crate::executor::plan::{ContainerPlan, Stdin};
+use crate::id::ContainerId;
+use crate::image::Image;
+use crate::image::snapshot::Writable;
+use crate::monitor::protocol::{Reply, Request};
+
+/// Makes the container, or finds the one that an earlier call with the same key made.
+pub(crate) async fn create(shared: Arc<Shared>, pod: &str, config: Config) -> Result<ContainerId> {
+    let pod = shared.pods.find(pod)?;
+    let key = ContainerKey {
+        pod: pod.id.clone(),
+        name: config.name.clone(),
+        attempt: config.attempt,
+    };
+    let config = Arc::new(config);
+    let work = {
+        let shared = shared.clone();
+        let key = key.clone();
+        move || async move {
+            let _mutation = pod.mutation.lock().await;
+            make_or_find(&shared, &pod, &key, config).await
+        }
+    };
+    shared.container_flights.join(key, work).await
+}
+
+async fn make_or_find(
+    shared: &Arc<Shared>,
+    pod: &Arc<Pod>,
+    key: &ContainerKey,
+    config: Arc<Config>,
+) -> Result<ContainerId> {
+    let found = shared.containers_of(&pod.id).into_iter().find(|container| {
+        let known = container.record().config.clone();
+        known.name == key.name && known.attempt == key.attempt
+    });
+    if let Some(found) = found {
+        if found.record().config == config {
+            return Ok(found.id.clone());
+        }
+        return Err(Error::new(
+            Kind::AlreadyExists,
+            format!(
+                "container {} attempt {} exists already in this pod sandbox as {}",
+                key.name, key.attempt, found.id
+            ),
+        ));
+    }
+    if pod.record().phase != PodPhase::Ready {
+        return Err(Error::wrong_state(format!("pod sandbox {} is not ready", pod.id.short())));
+    }
+    let image = shared.images.resolve(&config.image).ok_or_else(|| {
+        Error::not_found(format!("image {:?} is not present: pull it first", config.image))
+    })?;
+    make(shared, pod, config, &image).await
+}
+
+async fn make(
+    shared: &Arc<Shared>,
+    pod: &Arc<Pod>,
+    config: Arc<Config>,
+    image: &Image,
+) -> Result<ContainerId> {
+    let id = ContainerId::generate()?;
+    let mut undo = Undo::default();
+    match assemble(shared, pod, &id, config, image, &mut undo).await {
+        Ok(container) => {
+            undo.forget();
+            shared.containers.insert(id.as_str(), Arc::new(container));
+            Ok(id)
+        }
+        Err(error) => Err(undo.run(error).await),
+    }
+}
+
+async fn assemble(
+    shared: &Arc<Shared>,
+    pod: &Arc<Pod>,
+    id: &ContainerId,
+    config: Arc<Config>,
+    image: &Image,
+    undo: &mut Undo,
+) -> Result<Container> {
+    let pod_record = pod.record();
+    let log_path =
+        log::path(pod_record.config.log_directory.as_deref(), config.log_path.as_deref())?;
+
+    let rootfs = mount_rootfs(shared, id, image, undo)?;
+    let bundle = spec::build(&spec::Input {
+        pod: &pod_record.config,
+        config: &config,
+        image: &image.config,
+        rootfs: rootfs.as_fd(),
+        files: &files::for_containers(&shared.layout.pod(&pod.id)),
+        host: &shared.host,
+        filters: &shared.filters,
+    })?;
+    let choices =
+        plan::Choices { stdin: stdin(&config), hierarchies: shared.cgroups.legacy_names() };
+    let draft = plan::draft(&bundle, &choices)?;
+    let group = make_cgroup(shared, pod, id, &bundle, undo)?;
+    let log = log_path.as_deref().map(log::open).transpose()?;
+    let parts = plan::Parts { rootfs, cgroup: group.join()?, log };
+    let (plan, descriptors) = draft.complete(parts)?;
+
+    shared.keep_process(id, &plan.process)?;
+    undo.push("remove the exec template", {
+        let (shared, id) = (shared.clone(), id.clone());
+        async move { shared.remove_process(&id) }
+    });
+    let user = plan.process.user.clone();
+    let pid = ask_monitor(pod, id, plan, descriptors).await?;
+    undo.push("delete the container from its monitor", delete(pod.clone(), id.clone()));
+
+    let record = Record {
+        id: id.clone(),
+        pod: pod.id.clone(),
+        image_id: image.id.to_string(),
+        image_ref: image.digests.first().cloned().unwrap_or_else(|| image.id.to_string()),
+        layers: image.layers.clone(),
+        created_at: now(),
+        phase: Phase::Created { pid },
+        log_path,
+        resources: bundle.resources,
+        user,
+        stop_signal: stop_signal(&config, image),
+        cgroup: group.record().clone(),
+        config,
+    };
+    shared.container_records.put(id.as_str(), &record)?;
+    shared.making.remove(id.as_str())?;
+    Ok(Container::new(record))
+}
+
+fn mount_rootfs(
+    shared: &Arc<Shared>,
+    id: &ContainerId,
+    image: &Image,
+    undo: &mut Undo,
+) -> Result<OwnedFd> {
+    let (upper, work) = shared.layout.make_container_root(id)?;
+    undo.push("discard the writable layer", {
+        let (shared, id) = (shared.clone(), id.clone());
+        async move { shared.layout.discard(&shared.layout.container_root(&id)) }
+    });
+    let writable = Writable { upper: &upper, work: &work };
+    shared.images.mount(image, Some(writable)).context("mount the image")
+}
+
+fn make_cgroup(
+    shared: &Arc<Shared>,
+    pod: &Pod,
+    id: &ContainerId,
+    bundle: &spec::Bundle,
+    undo: &mut Undo,
+) -> Result<cgroup::Cgroup> {
+    let parent = pod.record().cgroup.path.clone();
+    let path = format!("{parent}/{id}");
+    // A killed daemon's successor finds the group by this note.
+    shared.making.put(id.as_str(), &cgroup::Record { path, made_parents: Vec::new() })?;
+    undo.push("forget the cgroup", {
+        let (shared, id) = (shared.clone(), id.clone());
+        async move { shared.making.remove(id.as_str()) }
+    });
+    let group = shared
+        .cgroups
+        .create(&cgroup::Request {
+            parent: &parent,
+            name: id.as_str(),
+            resources: &bundle.resources,
+            devices: bundle.devices.as_deref(),
+        })
+        .context("make the cgroup")?;
+    undo.push("remove the cgroup", {
+        let (shared, record) = (shared.clone(), group.record().clone());
+        async move { shared.cgroups.open(&record)?.remove() }
+    });
+    Ok(group)
+}
+
+fn stdin(config: &Config) -> Stdin {
+    match (config.stdin, config.stdin_once) {
+        (false, _) => Stdin::Closed,
+        (true, false) => Stdin::Open,
+        (true, true) => Stdin::Once,
+    }
+}
+
+/// The request's, the image's, or SIGTERM; an image's that means nothing counts as none.
+fn stop_signal(config: &Config, image: &Image) -> i32 {
+    let of_image = || image.config.stop_signal.as_deref().and_then(signal::parse);
+    config.stop_signal.or_else(of_image).unwrap_or(libc::SIGTERM)
+}
+
+async fn ask_monitor(
+    pod: &Pod,
+    id: &ContainerId,
+    plan: ContainerPlan,
+    descriptors: Vec<OwnedFd>,
+) -> Result<i32> {
+    let request = Request::Create { container: id.clone(), plan: Box::new(plan) };
+    let (reply, _) = pod
+        .monitor()?
+        .call(request, descriptors)
+        .await
+        .with_context(|| format!("create container {}", id.short()))?;
+    match reply {
+        Reply::Created { pid } => Ok(pid),
+        reply => Err(Error::internal(format!("the monitor answered {reply:?} to Create"))),
+    }
+}
+
+async fn delete(pod: Arc<Pod>, id: ContainerId) -> Result<()> {
+    pod.monitor()?.call(Request::Delete { container: id }, Vec::new()).await.map(drop)
+}

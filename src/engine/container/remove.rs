@@ -1,0 +1,46 @@
+//! RemoveContainer: everything of the container gone but its log, which is kubelet's.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Container, stop};
+use crate::engine::pod::Pod;
+use crate::engine::{Shared, operation};
+use crate::error::{Kind, Result};
+use crate::monitor::protocol::Request;
+
+/// Succeeds on what is gone already; kills what runs.
+pub(crate) async fn remove(shared: Arc<Shared>, id: &str) -> Result<()> {
+    let Some(container) = shared.containers.find_unless_gone(id)? else { return Ok(()) };
+    operation::run(async move {
+        let pod = shared.pods.find(container.record().pod.as_str())?;
+        let _mutation = pod.mutation.lock().await;
+        remove_locked(&shared, &pod, &container).await
+    })
+    .await
+}
+
+/// For callers that hold the pod's mutation lock.
+pub(crate) async fn remove_locked(
+    shared: &Arc<Shared>,
+    pod: &Pod,
+    container: &Arc<Container>,
+) -> Result<()> {
+    stop::stop_container(shared, container, Duration::ZERO).await?;
+    if let Ok(monitor) = pod.monitor() {
+        let request = Request::Delete { container: container.id.clone() };
+        match monitor.call(request, Vec::new()).await {
+            Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Unavailable) => {}
+            answer => drop(answer?),
+        }
+    }
+    let record = container.record();
+    shared.cgroups.open(&record.cgroup)?.remove()?;
+    shared.layout.discard(&shared.layout.container_root(&container.id))?;
+    shared.remove_process(&container.id)?;
+    shared.forget_cpu_sample(container.id.as_str());
+    // The record last: while it is there, the next daemon knows what is left to do.
+    shared.container_records.remove(container.id.as_str())?;
+    shared.containers.remove(container.id.as_str());
+    Ok(())
+}

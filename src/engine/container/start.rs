@@ -1,0 +1,50 @@
+//! StartContainer: the init that waits since the creation executes the user's program.
+
+use std::sync::Arc;
+
+use super::phase::{Event, Phase};
+use crate::engine::{Shared, operation};
+use crate::error::{Context, Error, Kind, Result};
+use crate::monitor::protocol::{Reply, Request};
+
+/// # Errors
+/// `WrongState` unless the container is created; the container is `Exited` with `StartError` when
+/// its program cannot be executed.
+pub(crate) async fn start(shared: Arc<Shared>, id: &str) -> Result<()> {
+    let container = shared.containers.find(id)?;
+    operation::run(async move {
+        let pod = shared.pods.find(container.record().pod.as_str())?;
+        let _mutation = pod.mutation.lock().await;
+        let phase = container.record().phase.clone();
+        if !matches!(phase, Phase::Created { .. }) {
+            return Err(Error::wrong_state(format!(
+                "container {} is {}, not created",
+                container.id.short(),
+                phase.name()
+            )));
+        }
+        let request = Request::Start { container: container.id.clone() };
+        let started = pod.monitor()?.call(request, Vec::new()).await;
+        match started {
+            Ok((Reply::Started { at }, _)) => {
+                match container.apply(&shared, Event::Started { at }) {
+                    // It was quick: the report of its exit came before the reply.
+                    Err(error) if error.kind() == Kind::WrongState => Ok(()),
+                    applied => applied,
+                }
+            }
+            Ok((reply, _)) => {
+                Err(Error::internal(format!("the monitor answered {reply:?} to Start")))
+            }
+            Err(error) => {
+                let error = Err::<(), _>(error)
+                    .with_context(|| format!("start container {}", container.id.short()));
+                if let Err(error) = &error {
+                    container.start_failed(&shared, &error.chain())?;
+                }
+                error
+            }
+        }
+    })
+    .await
+}

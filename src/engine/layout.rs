@@ -1,0 +1,146 @@
+//! Where things are on disk.
+//!
+//! ```text
+//! STATE/  daemon.lock  streams.sock           (dies with the boot)
+//!         pods/<id>.json  pods/<id>/…          record, monitor's directory
+//!         making/<id>.json                     cgroup of a container that has no record yet
+//!         containers/<id>.json  <id>.process   record, what an exec starts from
+//! ROOT/   containers/<id>/{upper,work}         writable layers
+//!         trash/                               being deleted
+//!         images/                              owned by `image`
+//! ```
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Context, Result};
+use crate::id::{ContainerId, PodId, random_hex};
+
+#[derive(Debug, Clone)]
+pub(crate) struct Layout {
+    state: PathBuf,
+    root: PathBuf,
+}
+
+impl Layout {
+    /// Makes the directories, for root's eyes only.
+    pub(crate) fn open(state: &Path, root: &Path) -> Result<Self> {
+        let layout = Self { state: state.to_owned(), root: root.to_owned() };
+        for directory in [
+            layout.pods(),
+            layout.containers(),
+            layout.root.join("containers"),
+            layout.root.join("trash"),
+        ] {
+            make(&directory)?;
+        }
+        Ok(layout)
+    }
+
+    pub(crate) fn state(&self) -> &Path {
+        &self.state
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(crate) fn pods(&self) -> PathBuf {
+        self.state.join("pods")
+    }
+
+    pub(crate) fn pod(&self, id: &PodId) -> PathBuf {
+        self.pods().join(id.as_str())
+    }
+
+    pub(crate) fn containers(&self) -> PathBuf {
+        self.state.join("containers")
+    }
+
+    /// Groups of containers that have no record yet.
+    pub(crate) fn making(&self) -> PathBuf {
+        self.state.join("making")
+    }
+
+    /// The file that holds what an exec starts from.
+    pub(crate) fn process(&self, id: &ContainerId) -> PathBuf {
+        self.containers().join(Self::process_name(id))
+    }
+
+    pub(crate) fn process_name(id: &ContainerId) -> String {
+        format!("{id}.process")
+    }
+
+    pub(crate) fn container_root(&self, id: &ContainerId) -> PathBuf {
+        self.root.join("containers").join(id.as_str())
+    }
+
+    /// Makes the writable layer of a container: (upper, work).
+    pub(crate) fn make_container_root(&self, id: &ContainerId) -> Result<(PathBuf, PathBuf)> {
+        let root = self.container_root(id);
+        let (upper, work) = (root.join("upper"), root.join("work"));
+        make(&work)?;
+        // The upper directory is `/` inside: every user of the container must get through.
+        DirBuilder::new()
+            .mode(0o755)
+            .create(&upper)
+            .with_context(|| format!("make {}", upper.display()))?;
+        Ok((upper, work))
+    }
+
+    /// Makes a tree disappear at once and deletes it in the background. Succeeds on what is gone.
+    pub(crate) fn discard(&self, tree: &Path) -> Result<()> {
+        let trash = self.root.join("trash").join(random_hex()?);
+        match std::fs::rename(tree, &trash) {
+            Ok(()) => {
+                delete_in_background(trash);
+                Ok(())
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error).with_context(|| format!("discard {}", tree.display())),
+        }
+    }
+
+    /// Deletes what an earlier daemon had discarded and did not get to delete.
+    pub(crate) fn empty_trash(&self) -> Result<()> {
+        for tree in list(&self.root.join("trash"))? {
+            delete_in_background(self.root.join("trash").join(tree));
+        }
+        Ok(())
+    }
+
+    /// Names of the writable layers there are.
+    pub(crate) fn container_roots(&self) -> Result<Vec<String>> {
+        list(&self.root.join("containers"))
+    }
+
+    /// Names in the directory of pod directories: records and directories both.
+    pub(crate) fn pod_directories(&self) -> Result<Vec<String>> {
+        let mut names = list(&self.pods())?;
+        names.retain(|name| self.pods().join(name).is_dir());
+        Ok(names)
+    }
+}
+
+fn make(directory: &Path) -> Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .with_context(|| format!("make {}", directory.display()))
+}
+
+fn list(directory: &Path) -> Result<Vec<String>> {
+    let entries = directory.read_dir().with_context(|| format!("list {}", directory.display()))?;
+    Ok(entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
+}
+
+fn delete_in_background(tree: PathBuf) {
+    tokio::task::spawn_blocking(move || {
+        if let Err(error) = std::fs::remove_dir_all(&tree) {
+            // The next start tries again.
+            tracing::warn!(tree = %tree.display(), %error, "delete a discarded tree");
+        }
+    });
+}

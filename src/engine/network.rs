@@ -1,0 +1,47 @@
+//! The network as the engine opens it: from the configuration and from what earlier pods publish.
+
+use std::time::Duration;
+
+use super::pod::record::Record;
+use crate::config::{Config, NetworkMode};
+use crate::error::Result;
+use crate::net::ports::Published;
+use crate::net::{Config as NetworkConfig, Mode, Network, Provider};
+use crate::store::table::Table;
+
+/// A plugin that needs longer hangs.
+const PLUGIN_TIMEOUT: Duration = Duration::from_secs(60);
+
+pub(super) fn open(config: &Config, records: &Table<Record>) -> Result<Network> {
+    let survivors = records.scan()?.into_iter().filter_map(|(_, record)| published(&record));
+    let network = &config.network;
+    let mode = match network.mode {
+        NetworkMode::Auto => Mode::Auto,
+        NetworkMode::Builtin => Mode::Builtin,
+        NetworkMode::Cni => Mode::Cni,
+    };
+    let settings = NetworkConfig {
+        mode,
+        bridge: network.bridge.clone(),
+        // Two daemons on one host have two bridges, and must not share rules either.
+        table: network.bridge.clone(),
+        subnet: network.subnet,
+        cni_config_dirs: vec![network.cni_config_dir.clone()],
+        cni_plugin_dirs: network.cni_plugin_dirs.clone(),
+        cni_timeout: PLUGIN_TIMEOUT,
+        state: config.state.clone(),
+    };
+    Network::open(settings, survivors.collect())
+}
+
+fn published(record: &Record) -> Option<Published> {
+    let attachment = record.attachment.as_ref()?;
+    if attachment.provider != Provider::Builtin || record.config.ports.is_empty() {
+        return None;
+    }
+    Some(Published {
+        pod: record.id.clone(),
+        address: attachment.ipv4()?,
+        mappings: record.config.ports.clone(),
+    })
+}

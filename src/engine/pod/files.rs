@@ -1,0 +1,91 @@
+//! A pod's directory under the state directory.
+//!
+//! ```text
+//! pods/<id>/  monitor.sock  exits/<container>  hosts  hostname  resolv.conf
+//! ```
+//!
+//! The last three are bound into every container of the pod.
+
+use std::fs::{DirBuilder, File};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use super::record::Record;
+use crate::engine::spec::PodFiles;
+use crate::error::{Context, Result};
+use crate::net::dns_files::{self, Dns};
+use crate::store::atomic::{Directory, Durability};
+
+pub(super) fn make_directory(path: &Path) -> Result<()> {
+    for directory in [path, &path.join("exits")] {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .with_context(|| format!("make {}", directory.display()))?;
+    }
+    Ok(())
+}
+
+/// Succeeds on what is gone.
+pub(crate) fn remove_directory(path: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("remove {}", path.display()))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// The socket of a monitor that is gone answers nobody; best effort, the directory goes later.
+pub(super) fn remove_socket(directory: &Path) {
+    let _ = std::fs::remove_file(directory.join("monitor.sock"));
+}
+
+pub(super) fn open_directory(path: &Path) -> Result<OwnedFd> {
+    File::open(path).map(Into::into).with_context(|| format!("open {}", path.display()))
+}
+
+/// Renders hosts, hostname and resolv.conf.
+pub(super) fn write(path: &Path, record: &Record, hostname: &str) -> Result<()> {
+    let config = &record.config;
+    let directory = Directory::open(path, Durability::UntilReboot)?;
+    let hosts = match &record.attachment {
+        Some(attachment) => {
+            let addresses: Vec<_> = attachment.addresses.iter().map(|it| it.addr()).collect();
+            dns_files::hosts(hostname, &addresses, &[])?
+        }
+        // With the host's network its own names hold.
+        None => host_file("/etc/hosts"),
+    };
+    directory.replace("hosts", hosts.as_bytes())?;
+    directory.replace("hostname", dns_files::hostname(hostname)?.as_bytes())?;
+    let resolv_conf = match (&config.dns, &record.attachment) {
+        (Some(dns), _) => dns_files::resolv_conf(dns)?,
+        (None, Some(attachment)) if !attachment.name_servers.is_empty() => {
+            dns_files::resolv_conf(&Dns {
+                servers: attachment.name_servers.clone(),
+                searches: attachment.name_searches.clone(),
+                options: attachment.name_options.clone(),
+            })?
+        }
+        (None, Some(_)) => dns_files::copy_of_host(&host_file("/etc/resolv.conf")),
+        (None, None) => host_file("/etc/resolv.conf"),
+    };
+    directory.replace("resolv.conf", resolv_conf.as_bytes())
+}
+
+/// The files that are bound into every container of the pod.
+pub(crate) fn for_containers(directory: &Path) -> PodFiles {
+    PodFiles {
+        hosts: directory.join("hosts"),
+        resolv_conf: directory.join("resolv.conf"),
+        hostname: directory.join("hostname"),
+    }
+}
+
+/// A host without the file has nothing to say.
+fn host_file(path: &str) -> String {
+    std::fs::read_to_string(path).unwrap_or_default()
+}

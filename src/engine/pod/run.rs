@@ -1,0 +1,227 @@
+//! RunPodSandbox: from a configuration to a pod that containers can be created in.
+//!
+//! ```text
+//! record (Making) ─ state directory ─ monitor ─ namespaces ─ network ─ files ─ record (Ready)
+//! ```
+//!
+//! Each acquisition is followed by its undo. The record comes first, so that whatever a killed
+//! daemon leaves behind has a name the next one finds.
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::config::{Config, NamespaceMode};
+use super::phase::Phase;
+use super::record::Record;
+use super::{Pod, files, watch};
+use crate::engine::clock::now;
+use crate::engine::undo::Undo;
+use crate::engine::{PodKey, Shared, spec};
+use crate::error::{Context, Error, Kind, Result};
+use crate::id::PodId;
+use crate::monitor::client::{Client, Reports};
+use crate::monitor::protocol::{Reply, Request, SocketKind};
+use crate::monitor::spawn::{exited, listen};
+use crate::net::{Attachment, PodIdentity, PodNetworkRequest, PodSocket};
+
+/// Makes the pod, or finds the one that an earlier call with the same key made.
+pub(crate) async fn run(shared: Arc<Shared>, config: Config) -> Result<PodId> {
+    let key = PodKey::of(&config);
+    let config = Arc::new(config);
+    let work = {
+        let shared = shared.clone();
+        let key = key.clone();
+        move || make_or_find(shared, key, config)
+    };
+    shared.pod_flights.join(key, work).await
+}
+
+async fn make_or_find(shared: Arc<Shared>, key: PodKey, config: Arc<Config>) -> Result<PodId> {
+    if let Some(pod) = find(&shared, &key) {
+        let found = pod.snapshot();
+        if found.phase == Phase::Ready && found.config == config {
+            return Ok(found.id.clone());
+        }
+        return Err(Error::new(
+            Kind::AlreadyExists,
+            format!(
+                "pod sandbox {}/{} attempt {} exists already as {}",
+                config.namespace, config.name, config.attempt, found.id
+            ),
+        ));
+    }
+    check(&config)?;
+    let id = PodId::generate()?;
+    let record = Record {
+        cgroup: shared.pod_cgroup(&id, &config)?,
+        id,
+        config,
+        created_at: now(),
+        phase: Phase::Making,
+        monitor_pid: None,
+        attachment: None,
+    };
+    make(&shared, record).await
+}
+
+fn find(shared: &Shared, key: &PodKey) -> Option<Arc<Pod>> {
+    shared.pods.all().into_iter().find(|pod| PodKey::of(&pod.record().config) == *key)
+}
+
+/// What can be refused before anything is made.
+fn check(config: &Config) -> Result<()> {
+    if !config.runtime_handler.is_empty() {
+        let handler = &config.runtime_handler;
+        return Err(Error::invalid(format!("runtime_handler: {handler:?} is not configured")));
+    }
+    if config.user_namespace.is_some() {
+        return Err(Error::new(Kind::Unsupported, "user namespaces are not supported yet"));
+    }
+    Ok(())
+}
+
+async fn make(shared: &Arc<Shared>, record: Record) -> Result<PodId> {
+    let id = record.id.clone();
+    let mut undo = Undo::default();
+    shared.pod_records.put(id.as_str(), &record)?;
+    undo.push("remove the record", {
+        let (shared, id) = (shared.clone(), id.clone());
+        async move { shared.pod_records.remove(id.as_str()) }
+    });
+    match assemble(shared, record, &mut undo).await {
+        Ok(pod) => {
+            undo.forget();
+            shared.pods.insert(id.as_str(), pod);
+            Ok(id)
+        }
+        Err(error) => Err(undo.run(error).await),
+    }
+}
+
+async fn assemble(shared: &Arc<Shared>, mut record: Record, undo: &mut Undo) -> Result<Arc<Pod>> {
+    let directory = shared.layout.pod(&record.id);
+    files::make_directory(&directory)?;
+    undo.push("remove the state directory", {
+        let directory = directory.clone();
+        async move { files::remove_directory(&directory) }
+    });
+
+    let Started { monitor, reports, pid } = start_monitor(shared, &record.id, undo).await?;
+    record.monitor_pid = Some(pid);
+    // From here on a killed daemon's successor can end this monitor.
+    shared.pod_records.put(record.id.as_str(), &record)?;
+    set_up(shared, &monitor, &record.config, &directory).await?;
+
+    record.attachment = attach(shared, &record, &monitor, pid, undo).await?;
+    files::write(&directory, &record, &spec::hostname(&record.config, &shared.host))?;
+
+    record.phase = Phase::Ready;
+    shared.pod_records.put(record.id.as_str(), &record)?;
+    let pod = Arc::new(Pod::new(record, Some(monitor)));
+    watch::spawn(shared, &pod, reports);
+    Ok(pod)
+}
+
+struct Started {
+    monitor: Arc<Client>,
+    reports: Reports,
+    pid: i32,
+}
+
+async fn start_monitor(
+    shared: &Arc<Shared>,
+    id: &PodId,
+    undo: &mut Undo,
+) -> Result<Started> {
+    let socket = shared.monitor_socket(id);
+    let spawned = shared.monitors.spawn(listen(&socket)?, id.as_str(), None)?;
+    let pid = spawned.pid;
+    // Whoever starts a process has to wait for it, or it stays as a zombie.
+    tokio::spawn(exited(spawned.pidfd));
+    let (monitor, reports) = reach(&socket).await?;
+    let monitor = Arc::new(monitor);
+    undo.push("end the monitor", {
+        let monitor = monitor.clone();
+        async move { end_monitor(&monitor).await }
+    });
+    Ok(Started { monitor, reports, pid })
+}
+
+/// Connects to a monitor and asks for its reports.
+pub(crate) async fn reach(socket: &Path) -> Result<(Client, Reports)> {
+    let (monitor, reports) = Client::connect(socket).await?;
+    monitor.call(Request::Subscribe, Vec::new()).await.context("subscribe to the monitor")?;
+    Ok((monitor, reports))
+}
+
+/// Asks the monitor to go and waits until it has: its namespaces are gone then.
+pub(crate) async fn end_monitor(monitor: &Client) -> Result<()> {
+    // A monitor that is gone already cannot answer, and need not.
+    let _ = monitor.call(Request::Shutdown, Vec::new()).await;
+    monitor.closed().await;
+    Ok(())
+}
+
+async fn set_up(
+    shared: &Shared,
+    monitor: &Client,
+    config: &Config,
+    directory: &Path,
+) -> Result<()> {
+    let plan = spec::pod_plan(config, &shared.host)?;
+    let exits = files::open_directory(&directory.join("exits"))?;
+    monitor
+        .call(Request::SetUpPod(Box::new(plan)), vec![exits])
+        .await
+        .context("set up the pod's namespaces")?;
+    Ok(())
+}
+
+async fn attach(
+    shared: &Arc<Shared>,
+    record: &Record,
+    monitor: &Client,
+    pid: i32,
+    undo: &mut Undo,
+) -> Result<Option<Attachment>> {
+    if record.config.namespaces.network == NamespaceMode::Node {
+        return Ok(None);
+    }
+    let config = &record.config;
+    let netns = netns(pid);
+    let request = PodNetworkRequest {
+        identity: PodIdentity {
+            pod: record.id.clone(),
+            name: config.name.clone(),
+            namespace: config.namespace.clone(),
+            uid: config.uid.clone(),
+        },
+        netns: netns.clone(),
+        socket: PodSocket::new(open_socket(monitor, SocketKind::Route).await?)?,
+        ports: config.ports.clone(),
+        dns: config.dns.clone(),
+        annotations: config.annotations.clone(),
+        cgroup_parent: config.cgroup_parent.clone(),
+    };
+    undo.push("detach the network", {
+        let (shared, id) = (shared.clone(), record.id.clone());
+        async move { shared.network.detach(&id, Some(&netns)).await }
+    });
+    let attachment = shared.network.attach(request).await.context("attach the network")?;
+    Ok(Some(attachment))
+}
+
+/// The pod's network namespace: the one its monitor lives in.
+pub(crate) fn netns(monitor: i32) -> PathBuf {
+    PathBuf::from(format!("/proc/{monitor}/ns/net"))
+}
+
+/// A socket that lives in the pod's network namespace.
+pub(crate) async fn open_socket(monitor: &Client, kind: SocketKind) -> Result<OwnedFd> {
+    let (reply, descriptors) = monitor.call(Request::OpenSocket(kind), Vec::new()).await?;
+    match (reply, descriptors.into_iter().next()) {
+        (Reply::Socket, Some(socket)) => Ok(socket),
+        (reply, _) => Err(Error::internal(format!("the monitor answered {reply:?} to OpenSocket"))),
+    }
+}

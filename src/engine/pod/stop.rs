@@ -1,0 +1,49 @@
+//! StopPodSandbox: every container ended, the network given back, the monitor gone.
+//!
+//! Succeeds on what is stopped or gone already; a step that failed is tried again by the next call.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use super::phase::Phase;
+use super::run::{end_monitor, netns};
+use super::{Pod, files};
+use crate::engine::{Shared, container};
+use crate::error::{Context, Result};
+
+pub(crate) async fn stop(shared: Arc<Shared>, id: &str) -> Result<()> {
+    let Some(pod) = shared.pods.find_unless_gone(id)? else { return Ok(()) };
+    crate::engine::operation::run(async move {
+        let _mutation = pod.mutation.lock().await;
+        stop_locked(&shared, &pod).await
+    })
+    .await
+}
+
+/// For callers that hold the pod's mutation lock.
+pub(crate) async fn stop_locked(shared: &Arc<Shared>, pod: &Arc<Pod>) -> Result<()> {
+    let record = pod.record();
+    if record.phase == Phase::Stopped && record.attachment.is_none() {
+        return Ok(());
+    }
+    let containers = shared.containers_of(&pod.id);
+    let stops = containers.iter().map(|container| {
+        container::stop::stop_container(shared, container, Duration::ZERO)
+    });
+    for stopped in join_all(stops).await {
+        stopped?;
+    }
+    // The network before the monitor: plugins look into the namespace that dies with it.
+    if record.attachment.is_some() {
+        let netns = pod.monitor().is_ok().then_some(record.monitor_pid).flatten().map(netns);
+        shared.network.detach(&pod.id, netns.as_deref()).await.context("detach the network")?;
+    }
+    if let Some(monitor) = pod.stopped(shared)? {
+        end_monitor(&monitor).await?;
+    }
+    pod.detached(shared)?;
+    files::remove_socket(&shared.layout.pod(&pod.id));
+    Ok(())
+}

@@ -1,0 +1,176 @@
+//! What a daemon does about the pods of the one before it.
+//!
+//! | record | monitor answers | becomes |
+//! |---|---|---|
+//! | Making | yes or no | undone, record deleted: the client's retry makes it anew |
+//! | Ready | yes | rejoined; containers take the state that the monitor tells |
+//! | Ready | no | Stopped; its containers killed and Exited as their exit records say |
+//! | Stopped | – | as it is |
+//!
+//! Directories without a record are what a crash left between two steps: they are removed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::container::phase::{End, Event, Phase};
+use super::container::{Container, record as container_record};
+use super::pod::{Pod, files, phase, record as pod_record, run, watch};
+use super::Shared;
+use crate::cgroup;
+use crate::error::{Context, Error, Kind, Result};
+use crate::id::ContainerId;
+use crate::monitor::client::{Client, Reports};
+use crate::monitor::protocol::{ContainerState, Reply, Request, State};
+
+/// How long what a crash left running may take to die.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A monitor that does not answer its socket within this is as good as gone.
+const ANSWER: Duration = Duration::from_secs(1);
+
+pub(crate) async fn recover(shared: &Arc<Shared>) -> Result<()> {
+    let containers = shared.container_records.scan()?;
+    for (_, record) in shared.pod_records.scan()? {
+        let id = record.id.clone();
+        let of_pod = containers.iter().filter(|(_, it)| it.pod == id).map(|(_, it)| it.clone());
+        if let Err(error) = recover_pod(shared, record, of_pod.collect()).await {
+            // One damaged pod must not keep the others from coming back.
+            tracing::error!(pod = %id, error = error.chain(), "take up a pod again");
+        }
+    }
+    sweep(shared)?;
+    let living = shared.pods.all().iter().map(|pod| pod.id.clone()).collect();
+    shared.network.collect(living).await.context("take back what dead pods had")
+}
+
+async fn recover_pod(
+    shared: &Arc<Shared>,
+    record: pod_record::Record,
+    containers: Vec<container_record::Record>,
+) -> Result<()> {
+    let (monitor, reports) = reach(shared, &record).await.unzip();
+    let monitor = monitor.map(Arc::new);
+    if record.phase == phase::Phase::Making {
+        return undo_making(shared, record, monitor).await;
+    }
+    let pod = Arc::new(Pod::new(record, monitor.clone()));
+    shared.pods.insert(pod.id.as_str(), pod.clone());
+    for record in containers {
+        let container = Arc::new(Container::new(record));
+        shared.containers.insert(container.id.clone().as_str(), container);
+    }
+    match monitor.zip(reports) {
+        Some((monitor, reports)) => {
+            rejoin(shared, &pod, &monitor).await?;
+            watch::spawn(shared, &pod, reports);
+        }
+        None if pod.record().phase == phase::Phase::Ready => watch::lost(shared, &pod),
+        None => {}
+    }
+    Ok(())
+}
+
+async fn reach(shared: &Shared, record: &pod_record::Record) -> Option<(Client, Reports)> {
+    let socket = shared.monitor_socket(&record.id);
+    tokio::time::timeout(ANSWER, run::reach(&socket)).await.ok()?.ok()
+}
+
+async fn undo_making(
+    shared: &Arc<Shared>,
+    record: pod_record::Record,
+    monitor: Option<Arc<Client>>,
+) -> Result<()> {
+    if let Some(monitor) = monitor {
+        run::end_monitor(&monitor).await?;
+    }
+    shared.network.detach(&record.id, None).await?;
+    files::remove_directory(&shared.layout.pod(&record.id))?;
+    shared.pod_records.remove(record.id.as_str())
+}
+
+/// Brings the containers' records up to what the monitor knows.
+async fn rejoin(shared: &Arc<Shared>, pod: &Arc<Pod>, monitor: &Client) -> Result<()> {
+    let told = match monitor.call(Request::List, Vec::new()).await? {
+        (Reply::Containers(told), _) => told,
+        (reply, _) => {
+            return Err(Error::internal(format!("the monitor answered {reply:?} to List")));
+        }
+    };
+    let mut told: BTreeMap<ContainerId, State> =
+        told.into_iter().map(|ContainerState { container, state }| (container, state)).collect();
+    for container in shared.containers_of(&pod.id) {
+        match told.remove(&container.id) {
+            Some(state) => take_up(shared, &container, state)?,
+            None => forgotten(shared, pod, &container)?,
+        }
+    }
+    // Made by a daemon that died before it could answer the client.
+    for (container, _) in told {
+        let request = Request::Delete { container: container.clone() };
+        monitor.call(request, Vec::new()).await.context("delete a half-made container")?;
+    }
+    Ok(())
+}
+
+fn take_up(shared: &Shared, container: &Container, state: State) -> Result<()> {
+    let known = container.record().phase.clone();
+    let event = match (known, state) {
+        (Phase::Created { .. }, State::Running { started_at, .. }) => {
+            Event::Started { at: started_at }
+        }
+        (Phase::Created { .. } | Phase::Running { .. }, State::Exited(exit)) => {
+            Event::Ended(End::of(exit))
+        }
+        (_, State::Created { .. } | State::Running { .. } | State::Exited(_)) => return Ok(()),
+    };
+    container.apply(shared, event)
+}
+
+/// A recorded container that the monitor does not know: it was being removed, or never came to be.
+fn forgotten(shared: &Shared, pod: &Pod, container: &Container) -> Result<()> {
+    container.kill_cgroup(shared);
+    let end = shared
+        .exit_record(&pod.id, &container.id)
+        .map_or_else(watch::monitor_lost, End::of);
+    match container.apply(shared, Event::Ended(end)) {
+        Err(error) if error.kind() == Kind::WrongState => Ok(()),
+        applied => applied,
+    }
+}
+
+fn remove_group(shared: &Shared, record: &cgroup::Record) -> Result<()> {
+    let mut group = shared.cgroups.open(record)?;
+    group.kill(PATIENCE)?;
+    group.remove()
+}
+
+/// Removes what belongs to no record.
+fn sweep(shared: &Shared) -> Result<()> {
+    for name in shared.layout.container_roots()? {
+        let Ok(id) = ContainerId::parse(&name) else { continue };
+        if shared.containers.find(&name).is_err() {
+            shared.layout.discard(&shared.layout.container_root(&id))?;
+        }
+    }
+    for (key, record) in shared.container_records.scan()? {
+        if shared.containers.find(&key).is_err() {
+            remove_group(shared, &record.cgroup)?;
+            shared.remove_process(&record.id)?;
+            shared.container_records.remove(&key)?;
+        }
+    }
+    for (key, group) in shared.making.scan()? {
+        if shared.containers.find(&key).is_err() {
+            remove_group(shared, &group)?;
+            shared.remove_process(&ContainerId::parse(&key)?)?;
+        }
+        shared.making.remove(&key)?;
+    }
+    for name in shared.layout.pod_directories()? {
+        if shared.pods.find(&name).is_err() {
+            files::remove_directory(&shared.layout.pods().join(&name))?;
+        }
+    }
+    shared.layout.empty_trash()
+}

@@ -19,7 +19,7 @@
 mod api;
 mod cgroup;
 mod config;
-mod daemon;
+//DAEMON
 mod engine;
 mod error;
 mod executor;

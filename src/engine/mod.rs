@@ -54,6 +54,7 @@ use crate::seccomp;
 use crate::store::atomic::{Directory, Durability};
 use crate::store::table::Table;
 use crate::streaming::client::StreamServer;
+use crate::streaming::process::Arguments as StreamArguments;
 
 /// A handle on the one engine of this process; cheap to clone.
 #[derive(Clone)]
@@ -122,7 +123,11 @@ impl Engine {
         let network = network::open(&config, &pod_records)?;
         let container_records = Table::open(&layout.containers(), Durability::UntilReboot)?;
         let making = Table::open(&layout.making(), Durability::UntilReboot)?;
-        let streams = StreamServer::new(layout.state().to_owned(), config.cri.stream_address);
+        let streams = StreamServer::new(StreamArguments {
+            state: layout.state().to_owned(),
+            address: config.cri.stream_address,
+            log_level: config.log_level.clone(),
+        });
         let shared = Arc::new(Shared {
             layout,
             images,

@@ -1,3 +1,66 @@
 //! Front doors: read a request, ask the engine, shape the answer. Nothing is decided here.
+//!
+//! ```text
+//!   client ──▶ Unix socket ──▶ call (span, deadline, panic guard) ──▶ cri ──▶ engine
+//! ```
+//!
+//! The socket is bound before the engine has taken up its pods: who connects meanwhile waits in
+//! the kernel's queue, so that no call sees a half-recovered engine.
 
+mod call;
 mod cri;
+mod socket;
+
+use std::pin::pin;
+use std::time::Duration;
+
+use tokio_stream::wrappers::UnixListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+
+use self::call::CallLayer;
+use self::socket::Socket;
+use crate::config::Config;
+use crate::engine::Engine;
+use crate::error::{Context, Result};
+
+/// How long calls that are under way may take once the daemon was told to end.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Bound sockets, not yet served.
+pub(crate) struct Listening {
+    cri: Socket,
+}
+
+/// Binds the sockets. Clients may connect from now on, and wait.
+pub(crate) fn listen(config: &Config) -> Result<Listening> {
+    Ok(Listening { cri: Socket::bind(&config.cri.socket)? })
+}
+
+impl Listening {
+    /// Answers calls until `stop` resolves, and then those that are under way.
+    pub(crate) async fn serve(
+        self,
+        engine: Engine,
+        stop: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<()> {
+        let (runtime, image) = cri::services(engine);
+        let incoming = UnixListenerStream::new(self.cri.listener()?);
+        let stopping = CancellationToken::new();
+        let server = Server::builder()
+            .layer(CallLayer)
+            .add_service(runtime)
+            .add_service(image)
+            .serve_with_incoming_shutdown(incoming, stopping.clone().cancelled_owned());
+        let mut server = pin!(server);
+        tokio::select! {
+            ended = &mut server => return ended.context("serve the CRI socket"),
+            () = stop => stopping.cancel(),
+        }
+        // Clients keep their connections open for ever: an idle one must not hold us.
+        match tokio::time::timeout(GRACE, server).await {
+            Ok(ended) => ended.context("serve the CRI socket"),
+            Err(_) => Ok(()),
+        }
+    }
+}

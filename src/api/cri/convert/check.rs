@@ -5,6 +5,7 @@
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 
@@ -129,6 +130,14 @@ pub(crate) fn id(field: impl Display, value: i64) -> Result<u32> {
     }
 }
 
+/// A timeout in whole seconds. Beyond a year, where clocks overflow, it is as good as for ever.
+pub(crate) fn seconds(field: impl Display, value: i64) -> Result<Duration> {
+    const YEAR: u64 = 365 * 24 * 3600;
+    u64::try_from(value)
+        .map(|seconds| Duration::from_secs(seconds.min(YEAR)))
+        .map_err(|_| refuse(field, format_args!("{value} is negative")))
+}
+
 /// Reads an enum by its number, where the generated accessors turn a stranger into zero.
 pub(crate) fn known<E: TryFrom<i32>>(
     field: impl Display,
@@ -178,6 +187,13 @@ mod tests {
         for number in [-1, 4_294_967_295, i64::MAX, i64::MIN] {
             assert!(refused(id("f", number)).starts_with(&format!("f: {number} is not")));
         }
+    }
+
+    #[test]
+    fn a_timeout_is_not_negative_and_does_not_overflow() {
+        assert_eq!(seconds("f", 10).unwrap(), Duration::from_secs(10));
+        assert!(std::time::Instant::now().checked_add(seconds("f", i64::MAX).unwrap()).is_some());
+        assert_eq!(refused(seconds("f", -1)), "f: -1 is negative");
     }
 
     #[test]

@@ -14,7 +14,6 @@ use super::signal;
 use crate::engine::container::config::{Config, GroupsPolicy, Security, UserRequest};
 use crate::engine::container::phase::Phase;
 use crate::engine::container::snapshot::Snapshot;
-use crate::engine::pod::config::{NamespaceMode, Namespaces, SeccompProfile};
 use crate::error::{Error, Result};
 
 pub(crate) fn container_config(message: Option<ContainerConfig>) -> Result<Config> {
@@ -82,10 +81,7 @@ pub(crate) fn container_config(message: Option<ContainerConfig>) -> Result<Confi
         oom_score_adj,
         // Not in the interface.
         rlimits: Vec::new(),
-        security: match security_context {
-            Some(context) => security(context)?,
-            None => unsaid(),
-        },
+        security: security(security_context.unwrap_or_default())?,
     })
 }
 
@@ -217,51 +213,6 @@ fn capability(field: &str, name: &str) -> Result<String> {
     Ok(bare.to_owned())
 }
 
-/// The security of a container whose client says nothing of it. The kubelet always does, and then
-/// an empty list of paths hides nothing; whoever is silent gets the lists that the kubelet sends.
-fn unsaid() -> Security {
-    const MASKED: [&str; 12] = [
-        "/proc/acpi",
-        "/proc/asound",
-        "/proc/interrupts",
-        "/proc/kcore",
-        "/proc/keys",
-        "/proc/latency_stats",
-        "/proc/sched_debug",
-        "/proc/scsi",
-        "/proc/timer_list",
-        "/proc/timer_stats",
-        "/sys/devices/virtual/powercap",
-        "/sys/firmware",
-    ];
-    const READONLY: [&str; 5] =
-        ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
-    let owned = |paths: &[&str]| paths.iter().map(|&path| path.to_owned()).collect();
-    Security {
-        add_capabilities: Vec::new(),
-        drop_capabilities: Vec::new(),
-        add_ambient_capabilities: Vec::new(),
-        privileged: false,
-        namespaces: Namespaces {
-            network: NamespaceMode::Pod,
-            pid: NamespaceMode::Pod,
-            ipc: NamespaceMode::Pod,
-        },
-        user_namespace: None,
-        user: UserRequest::Image,
-        run_as_group: None,
-        supplemental_groups: Vec::new(),
-        groups_policy: GroupsPolicy::Merge,
-        readonly_rootfs: false,
-        no_new_privileges: false,
-        masked_paths: owned(&MASKED),
-        readonly_paths: owned(&READONLY),
-        seccomp: SeccompProfile::Unconfined,
-        apparmor: None,
-        selinux: None,
-    }
-}
-
 fn metadata(config: &Config) -> ContainerMetadata {
     ContainerMetadata { name: config.name.clone(), attempt: config.attempt }
 }
@@ -357,6 +308,7 @@ mod tests {
 
     use super::*;
     use crate::engine::container::phase::{End, Reason};
+    use crate::engine::pod::config::{NamespaceMode, SeccompProfile};
     use crate::error::Kind;
     use crate::executor::plan::User;
     use crate::id::{ContainerId, PodId};
@@ -465,17 +417,6 @@ mod tests {
         assert_eq!(security.readonly_paths, ["/proc/sys"]);
         assert_eq!(security.seccomp, SeccompProfile::RuntimeDefault);
         assert_eq!(security.selinux.unwrap().kind, "spc_t");
-    }
-
-    #[test]
-    fn whoever_says_nothing_of_security_gets_the_usual_masks() {
-        let with = |security_context| {
-            let linux = Some(LinuxContainerConfig { security_context, ..Default::default() });
-            container_config(Some(ContainerConfig { linux, ..full() })).unwrap().security
-        };
-        assert!(with(None).masked_paths.contains(&"/proc/kcore".to_owned()));
-        let context = LinuxContainerSecurityContext::default();
-        assert_eq!(with(Some(context)).masked_paths, Vec::<String>::new());
     }
 
     #[test]

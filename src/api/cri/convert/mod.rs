@@ -9,14 +9,17 @@
 //! |---|---|
 //! | `pod`, `container`, `image`, `stats` | the four nouns of the interface |
 //! | `security`, `resources`, `mount`, `signal`, `sysctl` | parts of pods and containers |
+//! | `info` | what `verbose` adds |
 //! | `check` | what a name, a path, a number must look like |
 
 pub(super) mod check;
 pub(super) mod container;
 pub(super) mod image;
+pub(super) mod info;
 pub(super) mod mount;
 pub(super) mod pod;
 pub(super) mod resources;
 pub(super) mod security;
 pub(super) mod signal;
+pub(super) mod stats;
 pub(super) mod sysctl;

@@ -1,0 +1,84 @@
+//! The calls about pods.
+
+use std::collections::HashMap;
+
+use cais_proto::runtime::v1::{
+    ListPodSandboxRequest, ListPodSandboxResponse, PodSandboxStatusRequest,
+    PodSandboxStatusResponse, RemovePodSandboxRequest, RemovePodSandboxResponse,
+    RunPodSandboxRequest, RunPodSandboxResponse, StopPodSandboxRequest, StopPodSandboxResponse,
+};
+
+use super::convert::check::{refuse, shown};
+use super::convert::{info, pod};
+use super::{Cri, filter, fits};
+use crate::api::call::about;
+use crate::error::Result;
+
+impl Cri {
+    pub(super) async fn run_pod(
+        &self,
+        request: RunPodSandboxRequest,
+    ) -> Result<RunPodSandboxResponse> {
+        let RunPodSandboxRequest { config, runtime_handler } = request;
+        // Status lists the handlers: there is the default one.
+        if !runtime_handler.is_empty() {
+            let why = format_args!("{} is not a handler of this runtime", shown(&runtime_handler));
+            return Err(refuse("runtime_handler", why));
+        }
+        let config = pod::pod_config(config, runtime_handler)?;
+        about("pod", &config.name);
+
+        let id = self.engine.run_pod(config).await?;
+
+        Ok(RunPodSandboxResponse { pod_sandbox_id: id.into() })
+    }
+
+    pub(super) async fn stop_pod(
+        &self,
+        request: StopPodSandboxRequest,
+    ) -> Result<StopPodSandboxResponse> {
+        let StopPodSandboxRequest { pod_sandbox_id } = request;
+        about("pod", &pod_sandbox_id);
+        self.engine.stop_pod(&pod_sandbox_id).await?;
+        Ok(StopPodSandboxResponse {})
+    }
+
+    pub(super) async fn remove_pod(
+        &self,
+        request: RemovePodSandboxRequest,
+    ) -> Result<RemovePodSandboxResponse> {
+        let RemovePodSandboxRequest { pod_sandbox_id } = request;
+        about("pod", &pod_sandbox_id);
+        self.engine.remove_pod(&pod_sandbox_id).await?;
+        Ok(RemovePodSandboxResponse {})
+    }
+
+    pub(super) fn pod_status(
+        &self,
+        request: PodSandboxStatusRequest,
+    ) -> Result<PodSandboxStatusResponse> {
+        let PodSandboxStatusRequest { pod_sandbox_id, verbose } = request;
+        about("pod", &pod_sandbox_id);
+
+        let snapshot = self.engine.pod(&pod_sandbox_id)?;
+
+        Ok(PodSandboxStatusResponse {
+            status: Some(pod::pod_status(&snapshot)),
+            info: if verbose { info::pod(&snapshot)? } else { HashMap::new() },
+            // These two are for clients that follow events, which come later.
+            containers_statuses: Vec::new(),
+            timestamp: 0,
+        })
+    }
+
+    pub(super) fn list_pods(
+        &self,
+        request: ListPodSandboxRequest,
+    ) -> Result<ListPodSandboxResponse> {
+        let ListPodSandboxRequest { filter } = request;
+        let wanted = filter::Pods::new(filter)?;
+        let pods = self.engine.pods();
+        let items = pods.iter().filter(|pod| wanted.keeps(pod)).map(|it| pod::pod(it)).collect();
+        fits(ListPodSandboxResponse { items })
+    }
+}

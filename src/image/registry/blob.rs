@@ -91,7 +91,9 @@ impl Session {
                 Err(Broken::Final(error)) => return Err(Broken::Final(error)),
                 Err(Broken::Resumable(error)) => error,
             };
-            failures = if transfer.offset > before { 1 } else { failures + 1 };
+            // A few bytes per connection are no progress: that could go on for hours.
+            let is_progress = transfer.offset - before >= settings.stall_bytes;
+            failures = if is_progress { 1 } else { failures + 1 };
             let context = self.context(host, &transfer.target);
             if failures >= settings.attempts {
                 return Err(Broken::Resumable(error)).map_err(|broken| broken.context(&context));

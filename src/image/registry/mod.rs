@@ -14,6 +14,8 @@
 
 pub(crate) mod auth;
 mod blob;
+#[cfg(test)]
+pub(super) mod fake;
 mod mirrors;
 mod request;
 #[cfg(test)]

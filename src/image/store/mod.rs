@@ -19,6 +19,8 @@ mod catalog;
 mod commit;
 mod layers;
 mod record;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;

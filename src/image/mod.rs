@@ -23,4 +23,3 @@ mod unpack;
 pub(crate) use pull::{CredentialFields, Credentials};
 pub(crate) use snapshot::Writable;
 pub(crate) use store::{Image, ImageId, ImageStore, LayerKey, Settings, Usage};
-

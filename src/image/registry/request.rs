@@ -325,10 +325,10 @@ pub(super) async fn refusal(response: Response, kind: Kind) -> Error {
         Some(ErrorItem { code, message }) => Some(format!("{code}: {message}")),
         None => body.message.or(body.details),
     });
-    let what = match kind {
-        Kind::Denied => "access is denied",
-        Kind::NotFound => "not found",
-        Kind::Exhausted => "the registry limits the rate of requests",
+    let what = match status.as_u16() {
+        401 | 403 => "access is denied",
+        404 => "not found",
+        429 => "the registry limits the rate of requests",
         _ => "the registry failed",
     };
     let mut text = format!("{what} ({status}");

@@ -6,17 +6,17 @@
 //! from what a new file has.
 
 use std::io::BufRead;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::rc::Rc;
 
-use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, makedev,
-};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, XattrFlags, makedev};
 use rustix::io::Errno;
 
+use super::attributes::{gid, set_xattrs, space, timestamps, uid, write_all};
+use super::sparse::Segment;
 use super::stream::Decoded;
-use super::tar::{Archive, Entry, Kind, Segment, Time, shown};
+use super::tar::{Archive, Entry, Kind, Time, shown};
 use super::tree::{
     self, Tree, is_whiteout, make_opaque, open_directory, replace_whiteout, stat_at,
 };
@@ -65,18 +65,10 @@ pub(super) fn apply(stream: Decoded, root: &Path, limits: Limits) -> Result<Unpa
     })
 }
 
-/// A full disk is nobody's bad input.
-fn space(error: Error) -> Error {
-    let mut cause = std::error::Error::source(&error);
-    while let Some(link) = cause {
-        if let Some(errno) = link.downcast_ref::<Errno>()
-            && matches!(*errno, Errno::NOSPC | Errno::DQUOT)
-        {
-            return error.with_kind(ErrorKind::Exhausted);
-        }
-        cause = link.source();
-    }
-    error
+/// Where a member is to be made.
+struct Slot<'a> {
+    place: &'a Place<'a>,
+    parent: &'a OwnedFd,
 }
 
 struct Layer {
@@ -107,17 +99,18 @@ impl Layer {
             Target::Whiteout(place) => self.whiteout(&place),
             Target::Member(place) => {
                 let parent = self.tree.parent(&place.parent)?;
+                let slot = Slot { place: &place, parent: &parent };
                 match &entry.kind {
-                    Kind::Directory => self.directory(entry, &place, &parent),
-                    Kind::File { size } => self.file(entry, *size, &place, &parent, archive),
+                    Kind::Directory => self.directory(entry, &slot),
+                    Kind::File { size } => self.file(entry, *size, &slot, archive),
                     Kind::Sparse { size, segments } => {
-                        self.sparse(entry, (*size, segments), &place, &parent, archive)
+                        self.sparse(entry, (*size, segments), &slot, archive)
                     }
-                    Kind::HardLink { target } => self.hard_link(target, &place, &parent),
+                    Kind::HardLink { target } => self.hard_link(target, &slot),
                     Kind::Symlink { .. }
                     | Kind::CharDevice { .. }
                     | Kind::BlockDevice { .. }
-                    | Kind::Fifo => self.node(entry, &place, &parent),
+                    | Kind::Fifo => self.node(entry, &slot),
                 }
             }
         }
@@ -137,7 +130,8 @@ impl Layer {
         Ok(())
     }
 
-    fn directory(&mut self, entry: &Entry, place: &Place<'_>, parent: &OwnedFd) -> Result<()> {
+    fn directory(&mut self, entry: &Entry, slot: &Slot<'_>) -> Result<()> {
+        let Slot { place, parent } = *slot;
         let mode = Mode::from_raw_mode(entry.mode & 0o777);
         let is_new = match rustix::fs::mkdirat(parent, place.name, mode) {
             Ok(()) => true,
@@ -182,12 +176,11 @@ impl Layer {
         &mut self,
         entry: &Entry,
         size: u64,
-        place: &Place<'_>,
-        parent: &OwnedFd,
+        slot: &Slot<'_>,
         archive: &mut Archive<R>,
     ) -> Result<()> {
         self.spend(size)?;
-        let file = self.create(entry, place, parent)?;
+        let file = self.create(entry, slot)?;
         archive.read(size, |bytes| write_all(&file, bytes))?;
         self.count(size.next_multiple_of(BLOCK));
         self.attributes(entry, &file)
@@ -197,12 +190,11 @@ impl Layer {
         &mut self,
         entry: &Entry,
         (size, segments): (u64, &[Segment]),
-        place: &Place<'_>,
-        parent: &OwnedFd,
+        slot: &Slot<'_>,
         archive: &mut Archive<R>,
     ) -> Result<()> {
         self.spend(size)?;
-        let file = self.create(entry, place, parent)?;
+        let file = self.create(entry, slot)?;
         for segment in segments {
             let offset = rustix::fs::SeekFrom::Start(segment.offset);
             rustix::fs::seek(&file, offset).context("seek")?;
@@ -214,7 +206,8 @@ impl Layer {
         self.attributes(entry, &file)
     }
 
-    fn create(&mut self, entry: &Entry, place: &Place<'_>, parent: &OwnedFd) -> Result<OwnedFd> {
+    fn create(&mut self, entry: &Entry, slot: &Slot<'_>) -> Result<OwnedFd> {
+        let Slot { place, parent } = *slot;
         let flags = OFlags::WRONLY
             | OFlags::CREATE
             | OFlags::EXCL
@@ -222,20 +215,15 @@ impl Layer {
             | OFlags::CLOEXEC
             | OFlags::LARGEFILE;
         let mode = Mode::from_raw_mode(entry.mode & 0o777);
-        self.make(place, parent, || rustix::fs::openat(parent, place.name, flags, mode))
+        self.make(slot, || rustix::fs::openat(parent, place.name, flags, mode))
     }
 
     /// Runs `call`, which makes a new name, and once more after making way for it.
-    fn make<T>(
-        &mut self,
-        place: &Place<'_>,
-        parent: &OwnedFd,
-        call: impl Fn() -> rustix::io::Result<T>,
-    ) -> Result<T> {
+    fn make<T>(&mut self, slot: &Slot<'_>, call: impl Fn() -> rustix::io::Result<T>) -> Result<T> {
         match call() {
             Err(Errno::EXIST) => {
-                self.tree.displace(parent, place.name)?;
-                self.tree.forget_below(&place.path());
+                self.tree.displace(slot.parent, slot.place.name)?;
+                self.tree.forget_below(&slot.place.path());
                 call().context("create")
             }
             other => other.context("create"),
@@ -255,7 +243,8 @@ impl Layer {
         rustix::fs::futimens(file, &timestamps(entry.mtime)).context("set times")
     }
 
-    fn hard_link(&mut self, target: &[u8], place: &Place<'_>, parent: &OwnedFd) -> Result<()> {
+    fn hard_link(&mut self, target: &[u8], slot: &Slot<'_>) -> Result<()> {
+        let Slot { place, parent } = *slot;
         let missing = || {
             Error::invalid(format!("hard link to {}, which the layer does not have", shown(target)))
         };
@@ -275,13 +264,14 @@ impl Layer {
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
             return Err(Error::invalid("a hard link to a directory"));
         }
-        self.make(place, parent, || {
+        self.make(slot, || {
             rustix::fs::linkat(&*from, there.name, parent, place.name, AtFlags::empty())
         })
     }
 
     /// What has no data: symbolic links, devices, fifos.
-    fn node(&mut self, entry: &Entry, place: &Place<'_>, parent: &OwnedFd) -> Result<()> {
+    fn node(&mut self, entry: &Entry, slot: &Slot<'_>) -> Result<()> {
+        let Slot { place, parent } = *slot;
         let mode = Mode::from_raw_mode(entry.mode & 0o777);
         let mknod =
             |kind, device| move || rustix::fs::mknodat(parent, place.name, kind, mode, device);
@@ -291,7 +281,7 @@ impl Layer {
                     return Err(Error::invalid("the target of the symbolic link is malformed"));
                 }
                 let target = target.as_slice();
-                self.make(place, parent, || rustix::fs::symlinkat(target, parent, place.name))?;
+                self.make(slot, || rustix::fs::symlinkat(target, parent, place.name))?;
             }
             // overlayfs would take it for a whiteout.
             Kind::CharDevice { major: 0, minor: 0 } => {
@@ -299,13 +289,13 @@ impl Layer {
             }
             Kind::CharDevice { major, minor } => {
                 let device = makedev(*major, *minor);
-                self.make(place, parent, mknod(FileType::CharacterDevice, device))?;
+                self.make(slot, mknod(FileType::CharacterDevice, device))?;
             }
             Kind::BlockDevice { major, minor } => {
                 let device = makedev(*major, *minor);
-                self.make(place, parent, mknod(FileType::BlockDevice, device))?;
+                self.make(slot, mknod(FileType::BlockDevice, device))?;
             }
-            Kind::Fifo => self.make(place, parent, mknod(FileType::Fifo, 0))?,
+            Kind::Fifo => self.make(slot, mknod(FileType::Fifo, 0))?,
             Kind::File { .. } | Kind::Sparse { .. } | Kind::Directory | Kind::HardLink { .. } => {
                 return Err(Error::internal("a member with data is not a node"));
             }
@@ -404,36 +394,4 @@ impl Layer {
         self.size += size;
         self.inodes += 1;
     }
-}
-
-fn uid(entry: &Entry) -> Option<Uid> {
-    Some(Uid::from_raw(entry.uid))
-}
-
-fn gid(entry: &Entry) -> Option<Gid> {
-    Some(Gid::from_raw(entry.gid))
-}
-
-fn timestamps(time: Time) -> Timestamps {
-    let time = Timespec { tv_sec: time.seconds, tv_nsec: time.nanoseconds.into() };
-    Timestamps { last_access: time, last_modification: time }
-}
-
-fn set_xattrs(file: impl AsFd, entry: &Entry) -> Result<()> {
-    for (name, value) in &entry.xattrs {
-        rustix::fs::fsetxattr(&file, name.as_slice(), value, XattrFlags::empty())
-            .with_context(|| format!("set attribute {}", shown(name)))?;
-    }
-    Ok(())
-}
-
-fn write_all(file: &OwnedFd, mut bytes: &[u8]) -> Result<()> {
-    while !bytes.is_empty() {
-        match rustix::io::write(file, bytes) {
-            Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno).context("write"),
-        }
-    }
-    Ok(())
 }

@@ -1,6 +1,6 @@
 //! The 512 bytes in front of every member.
 
-use super::tar::Segment;
+use super::sparse::Segment;
 use crate::error::{Error, Result};
 
 pub(super) const BLOCK: usize = 512;

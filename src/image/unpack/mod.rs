@@ -5,6 +5,7 @@
 //!   tar       archive bytes ▶ members (header, pax: their parts)
 //!   whiteout  a member's path ▶ where it points, or what it hides
 //!   apply     members ▶ files, relative to the layer's root descriptor
+//!   attributes  owner, times, extended attributes of a new file
 //!   tree      the directories of that root, opened once
 //!   implied   directories the archive left out, completed from the layers below
 //! ```
@@ -14,9 +15,11 @@
 //! seen by anybody before the caller commits the directory.
 
 mod apply;
+mod attributes;
 mod header;
 mod implied;
 mod pax;
+mod sparse;
 mod stream;
 mod tar;
 #[cfg(test)]

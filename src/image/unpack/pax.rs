@@ -1,7 +1,8 @@
 //! PAX extended headers: `length key=value\n`, over and over.
 
 use super::header::decimal;
-use super::tar::{Segment, Time, shown};
+use super::sparse::{Segment, pairs};
+use super::tar::{Time, shown};
 use crate::error::{Error, Result};
 
 const LARGEST_XATTR: usize = 64 << 10;
@@ -117,15 +118,7 @@ impl Sparse {
         match self.major {
             Some(1) if self.numbers.is_empty() => Some(SparseMap::InData { real_size }),
             None | Some(0) if self.numbers.len().is_multiple_of(2) => {
-                let segments = self
-                    .numbers
-                    .chunks_exact(2)
-                    .filter_map(|pair| match pair {
-                        [offset, length] => Some(Segment { offset: *offset, length: *length }),
-                        _ => None,
-                    })
-                    .collect();
-                Some(SparseMap::Listed { real_size, segments })
+                Some(SparseMap::Listed { real_size, segments: pairs(&self.numbers) })
             }
             _ => None,
         }

@@ -187,7 +187,7 @@ impl Inflate {
                     Ok(0) => break,
                     Ok(count) => length += count,
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => return Err(decode_error(error)),
+                    Err(error) => return Err(decode_error(&error)),
                 }
             }
             if length == 0 {
@@ -199,7 +199,7 @@ impl Inflate {
                 return Ok(());
             }
         }
-        if !decoder.blob().fill_buf().map_err(decode_error)?.is_empty() {
+        if !decoder.blob().fill_buf().map_err(|error| decode_error(&error))?.is_empty() {
             return Err(Error::invalid("bytes follow the end of the compressed layer"));
         }
         // A reader that is gone has its own error to tell.
@@ -208,7 +208,7 @@ impl Inflate {
     }
 }
 
-fn decode_error(error: io::Error) -> Error {
+fn decode_error(error: &io::Error) -> Error {
     if error.kind() == io::ErrorKind::BrokenPipe {
         return Error::new(crate::error::Kind::Cancelled, "the download was broken off");
     }

@@ -9,6 +9,7 @@ use std::io::BufRead;
 
 use super::header::{self, BLOCK, Header};
 use super::pax::{Pax, SparseMap};
+use super::sparse::{Segment, pairs, sparse};
 use crate::error::{Context, Error, Kind as ErrorKind, Result};
 
 const LONGEST_PATH: u64 = 4096;
@@ -56,17 +57,18 @@ pub(super) enum Kind {
     Fifo,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Segment {
-    pub(super) offset: u64,
-    pub(super) length: u64,
-}
-
 /// Seconds since the epoch and nanoseconds on top.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Time {
     pub(super) seconds: i64,
     pub(super) nanoseconds: u32,
+}
+
+/// What a member's headers together say about its content.
+struct Body {
+    size: u64,
+    link: Vec<u8>,
+    sparse: Option<SparseMap>,
 }
 
 /// Reads an archive member by member from a stream.
@@ -224,7 +226,8 @@ impl<R: BufRead> Archive<R> {
             None => header.size().with_context(context)?,
         };
         let link = pax.link_path.or(long_link).unwrap_or_else(|| header.link().to_vec());
-        let kind = self.kind(header, &path, size, link, pax.sparse).with_context(context)?;
+        let body = Body { size, link, sparse: pax.sparse };
+        let kind = self.kind(header, &path, body).with_context(context)?;
         let owner = |stated: Option<u64>, field: Result<u64>| {
             let id = stated.map_or(field, Ok)?;
             // The last number is "no change" to chown(2).
@@ -248,14 +251,8 @@ impl<R: BufRead> Archive<R> {
         })
     }
 
-    fn kind(
-        &mut self,
-        header: &Header,
-        path: &[u8],
-        size: u64,
-        link: Vec<u8>,
-        sparse: Option<SparseMap>,
-    ) -> Result<Kind> {
+    fn kind(&mut self, header: &Header, path: &[u8], body: Body) -> Result<Kind> {
+        let Body { size, link, sparse } = body;
         let flag = header.type_flag();
         if sparse.is_some() && !matches!(flag, b'0' | 0) {
             return Err(Error::invalid("only a file can be sparse"));
@@ -347,34 +344,6 @@ impl<R: BufRead> Archive<R> {
             }
         }
     }
-}
-
-fn pairs(numbers: &[u64]) -> Vec<Segment> {
-    numbers
-        .chunks_exact(2)
-        .filter_map(|pair| match pair {
-            [offset, length] => Some(Segment { offset: *offset, length: *length }),
-            _ => None,
-        })
-        .collect()
-}
-
-/// A sparse file whose segments are in order, inside it, and together as long as its data.
-fn sparse(size: u64, segments: Vec<Segment>, data: u64) -> Result<Kind> {
-    let mut end = 0;
-    let mut sum: u64 = 0;
-    for segment in &segments {
-        let next = segment.offset.checked_add(segment.length).filter(|next| *next <= size);
-        match next {
-            Some(next) if segment.offset >= end => end = next,
-            _ => return Err(Error::invalid("the segments of the sparse file do not fit")),
-        }
-        sum += segment.length;
-    }
-    if sum != data {
-        return Err(Error::invalid("the sparse file's data and its segments differ in length"));
-    }
-    Ok(Kind::Sparse { size, segments })
 }
 
 fn set_once<T>(slot: &mut Option<T>, value: T) -> Result<()> {

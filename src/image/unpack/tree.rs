@@ -102,17 +102,15 @@ impl Tree {
             }
             Err(Errno::EXIST) => {
                 let stat = stat_at(&parent, name)?;
-                match FileType::from_raw_mode(stat.st_mode) {
+                if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
                     // To a directory that only a layer below has.
-                    FileType::Symlink => return self.open_link(&parent, path, links),
-                    _ if is_whiteout(&stat) => {
-                        replace_whiteout(&parent, name, Mode::from_raw_mode(0o755))?;
-                        self.implied.insert(path.to_vec());
-                    }
-                    _ => {
-                        return Err(Error::invalid(format!("{} is not a directory", shown(path))));
-                    }
+                    return self.open_link(&parent, path, links);
                 }
+                if !is_whiteout(&stat) {
+                    return Err(Error::invalid(format!("{} is not a directory", shown(path))));
+                }
+                replace_whiteout(&parent, name, Mode::from_raw_mode(0o755))?;
+                self.implied.insert(path.to_vec());
             }
             Err(errno) => {
                 return Err(errno).with_context(|| format!("make directory {}", shown(path)));

@@ -1,0 +1,55 @@
+//! What a new file gets: its bytes, owner, times and extended attributes.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{Gid, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::io::Errno;
+
+use super::tar::{Entry, Time, shown};
+use crate::error::{Context, Error, Kind, Result};
+
+pub(super) fn uid(entry: &Entry) -> Option<Uid> {
+    Some(Uid::from_raw(entry.uid))
+}
+
+pub(super) fn gid(entry: &Entry) -> Option<Gid> {
+    Some(Gid::from_raw(entry.gid))
+}
+
+pub(super) fn timestamps(time: Time) -> Timestamps {
+    let time = Timespec { tv_sec: time.seconds, tv_nsec: time.nanoseconds.into() };
+    Timestamps { last_access: time, last_modification: time }
+}
+
+pub(super) fn set_xattrs(file: impl AsFd, entry: &Entry) -> Result<()> {
+    for (name, value) in &entry.xattrs {
+        rustix::fs::fsetxattr(&file, name.as_slice(), value, XattrFlags::empty())
+            .with_context(|| format!("set attribute {}", shown(name)))?;
+    }
+    Ok(())
+}
+
+pub(super) fn write_all(file: &OwnedFd, mut bytes: &[u8]) -> Result<()> {
+    while !bytes.is_empty() {
+        match rustix::io::write(file, bytes) {
+            Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno).context("write"),
+        }
+    }
+    Ok(())
+}
+
+/// A full disk is nobody's bad input.
+pub(super) fn space(error: Error) -> Error {
+    let mut cause = std::error::Error::source(&error);
+    while let Some(link) = cause {
+        if let Some(errno) = link.downcast_ref::<Errno>()
+            && matches!(*errno, Errno::NOSPC | Errno::DQUOT)
+        {
+            return error.with_kind(Kind::Exhausted);
+        }
+        cause = link.source();
+    }
+    error
+}

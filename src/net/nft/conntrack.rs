@@ -74,7 +74,7 @@ fn destination(tuple: &[u8]) -> Destination {
                 // CTA_TUPLE_PROTO: CTA_PROTO_NUM and CTA_PROTO_DST_PORT.
                 (2, 1) => destination.protocol = value.first().copied().unwrap_or_default(),
                 (2, 3) => {
-                    destination.port = u16::from_be_bytes(value.try_into().unwrap_or_default())
+                    destination.port = u16::from_be_bytes(value.try_into().unwrap_or_default());
                 }
                 _ => {}
             }

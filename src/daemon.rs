@@ -2,8 +2,6 @@
 
 use std::io::Write;
 use std::path::PathBuf;
-use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
@@ -43,34 +41,20 @@ struct Arguments {
 enum Command {
     /// Print the configuration in force.
     Config,
-    /// Serve exec, attach and port-forward streams; started by the daemon itself.
-    #[command(hide = true)]
-    StreamServer,
 }
 
 /// Runs `caisd` with the arguments of this process.
-pub(crate) fn run() -> ExitCode {
-    let arguments = Arguments::parse();
-    match dispatch(&arguments) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // The log may not be set up yet, and whoever typed the command reads stderr.
-            let _ = writeln!(std::io::stderr(), "caisd: {}", error.chain());
-            ExitCode::FAILURE
-        }
+pub(crate) fn run() -> Result<()> {
+    let mut words = std::env::args_os().skip(1);
+    if words.next().is_some_and(|first| first == "stream-server") {
+        // Started by a daemon, with words of its own.
+        return streaming::process::main(words);
     }
-}
-
-fn dispatch(arguments: &Arguments) -> Result<()> {
-    let config = effective(arguments)?;
+    let arguments = Arguments::parse();
+    let config = effective(&arguments)?;
     match arguments.command {
         Some(Command::Config) => {
             std::io::stdout().write_all(config.to_toml()?.as_bytes()).context("print")
-        }
-        Some(Command::StreamServer) => {
-            start_log(&config)?;
-            let backend = Arc::new(streaming::monitors::Monitors);
-            streaming::process::run(&config.state, config.cri.stream_address, backend)
         }
         None => {
             start_log(&config)?;

@@ -19,7 +19,7 @@
 mod api;
 mod cgroup;
 mod config;
-//DAEMON
+mod daemon;
 mod engine;
 mod error;
 mod executor;
@@ -37,12 +37,9 @@ pub fn run_monitor() -> std::process::ExitCode {
     exit_code("cais-monitor", monitor::run())
 }
 
-/// The hidden `caisd stream-server`: holds exec, attach and port-forward sessions. `arguments` are
-/// those behind the subcommand.
-pub fn run_stream_server(
-    arguments: impl IntoIterator<Item = std::ffi::OsString>,
-) -> std::process::ExitCode {
-    exit_code("caisd stream-server", streaming::process::main(arguments))
+/// Runs `caisd` with the arguments of this process. Returns its exit code.
+pub fn run_daemon() -> std::process::ExitCode {
+    exit_code("caisd", daemon::run())
 }
 
 fn exit_code(program: &str, result: error::Result<()>) -> std::process::ExitCode {

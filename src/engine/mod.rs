@@ -34,8 +34,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-pub(crate) use self::container::exec::{AttachRequest, ExecOutput, ExecRequest};
 use self::container::Container;
+pub(crate) use self::container::exec::{AttachRequest, ExecOutput, ExecRequest};
 use self::layout::Layout;
 use self::operation::Flights;
 use self::pod::Pod;
@@ -45,8 +45,8 @@ use crate::config::{CgroupDriver, Config};
 use crate::error::{Context, Result};
 use crate::executor::plan::Process;
 use crate::id::{ContainerId, PodId};
-use crate::image::registry::auth::Credentials;
 use crate::image::ImageStore;
+use crate::image::registry::auth::Credentials;
 use crate::monitor::protocol::Exit;
 use crate::monitor::spawn::Program;
 use crate::net::Network;
@@ -316,7 +316,10 @@ impl Shared {
     /// Where the pod's containers get their cgroups: what the client asks for, or one of our own.
     fn pod_cgroup(&self, id: &PodId, config: &pod::config::Config) -> Result<cgroup::Record> {
         if config.cgroup_parent.is_empty() {
-            cgroup::Record::of_parent("cgroup.parent", &format!("{}/{id}", self.config.cgroup.parent))
+            cgroup::Record::of_parent(
+                "cgroup.parent",
+                &format!("{}/{id}", self.config.cgroup.parent),
+            )
         } else {
             cgroup::Record::of_parent("linux.cgroup_parent", &config.cgroup_parent)
         }

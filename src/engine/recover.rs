@@ -13,10 +13,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Shared;
 use super::container::phase::{End, Event, Phase};
 use super::container::{Container, record as container_record};
 use super::pod::{Pod, files, phase, record as pod_record, run, watch};
-use super::Shared;
 use crate::cgroup;
 use crate::error::{Context, Error, Kind, Result};
 use crate::id::ContainerId;
@@ -130,9 +130,7 @@ fn take_up(shared: &Shared, container: &Container, state: State) -> Result<()> {
 /// A recorded container that the monitor does not know: it was being removed, or never came to be.
 fn forgotten(shared: &Shared, pod: &Pod, container: &Container) -> Result<()> {
     container.kill_cgroup(shared);
-    let end = shared
-        .exit_record(&pod.id, &container.id)
-        .map_or_else(watch::monitor_lost, End::of);
+    let end = shared.exit_record(&pod.id, &container.id).map_or_else(watch::monitor_lost, End::of);
     match container.apply(shared, Event::Ended(end)) {
         Err(error) if error.kind() == Kind::WrongState => Ok(()),
         applied => applied,

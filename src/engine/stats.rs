@@ -100,9 +100,8 @@ pub(crate) async fn of_pod(shared: &Arc<Shared>, pod: &Arc<Pod>) -> Result<PodSt
     let record = pod.record();
     let group = shared.cgroups.open(&record.cgroup)?;
     let cgroup = if group.exists() { Some(group.stats()?) } else { None };
-    let cpu_nano_cores = cgroup
-        .as_ref()
-        .and_then(|stats| cpu_rate(shared, pod.id.as_str(), at, stats.cpu.usage_ns));
+    let cpu_nano_cores =
+        cgroup.as_ref().and_then(|stats| cpu_rate(shared, pod.id.as_str(), at, stats.cpu.usage_ns));
     let network = match (pod.monitor(), record.attachment.is_some()) {
         (Ok(monitor), true) => {
             let socket = pod::run::open_socket(&monitor, SocketKind::Route).await?;

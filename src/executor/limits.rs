@@ -3,6 +3,7 @@
 use rustix::io::Errno;
 
 use super::failure::{About, Fault};
+use super::plan::Rlimit;
 use super::steps::Init;
 use crate::sys;
 
@@ -25,10 +26,20 @@ pub(super) fn set_oom_score(init: &mut Init<'_>) -> Result<(), Fault> {
     }
 }
 
+/// A hard limit may be raised only with `CAP_SYS_RESOURCE`: without it the limit that the daemon
+/// itself is under stays the container's, and that is said.
 pub(super) fn set_rlimits(init: &mut Init<'_>) -> Result<(), Fault> {
-    for limit in &init.process.rlimits {
-        sys::process::set_rlimit(limit.resource, limit.soft, limit.hard)
-            .about(&format!("{} to {}:{}", limit.resource, limit.soft, limit.hard))?;
+    for Rlimit { resource, soft, hard } in init.process.rlimits.iter().copied() {
+        let about = || format!("{resource} to {soft}:{hard}");
+        match sys::process::set_rlimit(resource, soft, hard) {
+            Ok(()) => {}
+            Err(Errno::PERM) => {
+                let highest = sys::process::hard_rlimit(resource).about(&about())?.min(hard);
+                sys::process::set_rlimit(resource, soft.min(highest), highest).about(&about())?;
+                init.notes.push(format!("resource limit {} is capped at {highest}", about()));
+            }
+            Err(errno) => return Err(errno).about(&about()),
+        }
     }
     Ok(())
 }

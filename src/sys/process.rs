@@ -38,6 +38,23 @@ pub(crate) fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result<(), Errn
     checked(returned).map(drop)
 }
 
+/// The hard limit of the calling process.
+pub(crate) fn hard_rlimit(resource: u32) -> Result<u64, Errno> {
+    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: pid 0 is the caller; with a null new limit the kernel changes nothing, and it writes
+    // the old one into a struct that lives until the call returns.
+    let returned = unsafe {
+        libc::syscall(
+            libc::SYS_prlimit64,
+            0,
+            resource,
+            std::ptr::null::<libc::rlimit64>(),
+            &raw mut limit,
+        )
+    };
+    checked(returned).map(|_| limit.rlim_max)
+}
+
 /// Orphans among the descendants of the caller become its children.
 pub(crate) fn become_subreaper() -> Result<(), Errno> {
     // SAFETY: PR_SET_CHILD_SUBREAPER takes an integer and touches no memory.

@@ -16,8 +16,8 @@ use super::record::Record;
 use super::{Container, log, signal};
 use crate::cgroup;
 use crate::engine::clock::now;
-use crate::engine::pod::{Pod, files};
 use crate::engine::pod::phase::Phase as PodPhase;
+use crate::engine::pod::{Pod, files};
 use crate::engine::undo::Undo;
 use crate::engine::{ContainerKey, Shared, plan, spec};
 use crate::error::{Context, Error, Kind, Result};
@@ -30,11 +30,8 @@ use crate::monitor::protocol::{Reply, Request};
 /// Makes the container, or finds the one that an earlier call with the same key made.
 pub(crate) async fn create(shared: Arc<Shared>, pod: &str, config: Config) -> Result<ContainerId> {
     let pod = shared.pods.find(pod)?;
-    let key = ContainerKey {
-        pod: pod.id.clone(),
-        name: config.name.clone(),
-        attempt: config.attempt,
-    };
+    let key =
+        ContainerKey { pod: pod.id.clone(), name: config.name.clone(), attempt: config.attempt };
     let config = Arc::new(config);
     let work = {
         let shared = shared.clone();

@@ -58,8 +58,7 @@ pub(crate) async fn exec_sync(
     timeout: Option<Duration>,
 ) -> Result<ExecOutput> {
     let container = running(shared, id)?;
-    let request =
-        ExecRequest { command, tty: false, stdin: false, stdout: true, stderr: true };
+    let request = ExecRequest { command, tty: false, stdin: false, stdout: true, stderr: true };
     let plan = plan(shared, &container, &request)?;
     let exec = plan.id.clone();
     // A connection of its own: the report of the end comes to whoever started the exec.

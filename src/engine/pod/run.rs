@@ -129,11 +129,7 @@ struct Started {
     pid: i32,
 }
 
-async fn start_monitor(
-    shared: &Arc<Shared>,
-    id: &PodId,
-    undo: &mut Undo,
-) -> Result<Started> {
+async fn start_monitor(shared: &Arc<Shared>, id: &PodId, undo: &mut Undo) -> Result<Started> {
     let socket = shared.monitor_socket(id);
     let spawned = shared.monitors.spawn(listen(&socket)?, id.as_str(), None)?;
     let pid = spawned.pid;

@@ -29,9 +29,9 @@ pub(crate) async fn stop_locked(shared: &Arc<Shared>, pod: &Arc<Pod>) -> Result<
         return Ok(());
     }
     let containers = shared.containers_of(&pod.id);
-    let stops = containers.iter().map(|container| {
-        container::stop::stop_container(shared, container, Duration::ZERO)
-    });
+    let stops = containers
+        .iter()
+        .map(|container| container::stop::stop_container(shared, container, Duration::ZERO));
     for stopped in join_all(stops).await {
         stopped?;
     }

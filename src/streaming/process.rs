@@ -73,32 +73,42 @@ impl Arguments {
     }
 }
 
-/// The whole life of the process. Says `ready` on standard output once the sockets are open, for
-/// the daemon that waits for it.
+/// The whole life of `caisd stream-server`, from its command line on.
 pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> Result<()> {
     let arguments = Arguments::parse(arguments)?;
     // The daemon that started us may be gone, and the reader of its logs with it.
     let log = tracing_subscriber::fmt().with_writer(std::io::stderr).log_internal_errors(false);
-    log.with_env_filter(EnvFilter::new(&arguments.log_level)).init();
+    log.with_ansi(false).with_env_filter(EnvFilter::new(&arguments.log_level)).init();
+    run(&arguments.state, arguments.address, Arc::new(Monitors))
+}
+
+/// Serves until it is asked to stop. Says `ready` on standard output once the sockets are open,
+/// for the daemon that waits for it.
+pub(crate) fn run(state: &Path, address: SocketAddr, backend: Arc<dyn Backend>) -> Result<()> {
     // The daemon's terminal and process group are not ours: its end shall not be our end. This
     // fails only for the leader of a group, which then has what it wants already.
     let _ = rustix::process::setsid();
-    let lock = lock(&arguments.state)?;
+    let lock = lock(state)?;
     raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .context("start the runtime of the stream server")?;
-    runtime.block_on(serve(&arguments, lock, Arc::new(Monitors)))
+    runtime.block_on(serve(state, address, lock, backend))
 }
 
-async fn serve(arguments: &Arguments, lock: File, backend: Arc<dyn Backend>) -> Result<()> {
-    let listener = TcpListener::bind(arguments.address)
+async fn serve(
+    state: &Path,
+    address: SocketAddr,
+    lock: File,
+    backend: Arc<dyn Backend>,
+) -> Result<()> {
+    let listener = TcpListener::bind(address)
         .await
-        .with_context(|| format!("listen on {} for streams", arguments.address))?;
+        .with_context(|| format!("listen on {address} for streams"))?;
     let address = listener.local_addr().context("the address for streams")?;
-    let control_listener = bind_control(&socket_path(&arguments.state))?;
+    let control_listener = bind_control(&socket_path(state))?;
     let shared = Shared::new(backend);
     let control = Control::new(Arc::clone(&shared), address);
     tracing::info!(%address, "stream server is ready");

@@ -202,15 +202,26 @@ impl Server {
     }
 
     /// The line by which the processes of a container are told from others: that of its v2 cgroup
-    /// or, on v1, of the hierarchy where it lies deepest. `None` when it is in the root everywhere.
+    /// or, on v1, of the hierarchy where it lies deepest. `None` when it has no cgroup of its own:
+    /// whatever the monitor itself is in must never be taken for the container.
     pub(super) fn cgroup_path(&self, pid: i32) -> Option<String> {
-        let mut text = Vec::new();
-        self.pod().ok()?.proc.read(&format!("{pid}/cgroup"), &mut text).ok()?;
-        let text = String::from_utf8(text).ok()?;
-        let path = |line: &&str| line.splitn(3, ':').nth(2).map_or(0, str::len);
-        let line = text.lines().max_by_key(path)?;
-        (path(&line) > 1).then(|| line.to_owned())
+        let proc = &self.pod().ok()?.proc;
+        let theirs = text_of(proc, &format!("{pid}/cgroup"))?;
+        let ours = text_of(proc, "self/cgroup")?;
+        own_cgroup(&theirs, &ours).map(str::to_owned)
     }
+}
+
+fn own_cgroup<'a>(theirs: &'a str, ours: &str) -> Option<&'a str> {
+    let length = |line: &&str| line.splitn(3, ':').nth(2).map_or(0, str::len);
+    theirs.lines().filter(|line| length(line) > 1 && !is_in(ours, line)).max_by_key(length)
+}
+
+/// True when a process with these cgroups is in the one of `line` or below it.
+fn is_in(cgroups: &str, line: &str) -> bool {
+    cgroups.lines().any(|own| {
+        own.strip_prefix(line).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    })
 }
 
 enum Deletion {
@@ -248,11 +259,7 @@ fn is_member(proc: &Procfs, pid: i32, line: &str, text: &mut Vec<u8>) -> bool {
     if proc.read(&format!("{pid}/cgroup"), text).is_err() {
         return false;
     }
-    std::str::from_utf8(text).is_ok_and(|text| {
-        text.lines().any(|own| {
-            own.strip_prefix(line).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        })
-    })
+    std::str::from_utf8(text).is_ok_and(|cgroups| is_in(cgroups, line))
 }
 
 fn text_of(proc: &Procfs, path: &str) -> Option<String> {
@@ -328,6 +335,18 @@ mod tests {
     fn a_name_with_parentheses_and_spaces_does_not_confuse_the_fields() {
         let process = parse_stat(7, "7 (a) b) c) S 3 7 5 0 -1").unwrap();
         assert_eq!((process.pid, process.parent, process.session), (7, 3, 5));
+    }
+
+    #[test]
+    fn a_container_in_the_monitors_own_cgroup_has_none() {
+        let ours = "9:pids:/\n4:memory:/tools/me\n0::/";
+        assert_eq!(own_cgroup(ours, ours), None);
+        assert_eq!(own_cgroup("9:pids:/\n4:memory:/tools\n0::/", ours), None);
+        assert_eq!(
+            own_cgroup("9:pids:/a\n4:memory:/tools/me/box\n0::/", ours),
+            Some("4:memory:/tools/me/box")
+        );
+        assert_eq!(own_cgroup("4:memory:/tools/me2\n", ours), Some("4:memory:/tools/me2"));
     }
 
     #[test]

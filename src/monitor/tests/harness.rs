@@ -67,7 +67,7 @@ impl Pod {
             eprintln!("skipped: not root");
             return None;
         }
-        let busybox = ["/bin/busybox", "/usr/bin/busybox", "/tmp/ct-exec/bb/bin/busybox"];
+        let busybox = ["/bin/busybox", "/usr/bin/busybox"];
         let Some(busybox) = busybox.iter().map(Path::new).find(|path| path.exists()) else {
             eprintln!("skipped: no busybox (install busybox-static)");
             return None;
@@ -76,15 +76,28 @@ impl Pod {
         make_root(&directory.path().join("root"), busybox);
         let socket = directory.path().join("monitor.sock");
         let listener = spawn::listen(&socket).unwrap();
+        let errors = std::fs::File::create(directory.path().join("monitor.err")).unwrap();
         let process = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "monitor::tests::monitor_process", "--test-threads=1", "--nocapture"])
             .env(MARK, "1")
             .stdin(Stdio::from(listener))
             .stdout(Stdio::null())
+            .stderr(Stdio::from(errors))
             .spawn()
             .unwrap();
         let (client, reports) = Client::connect(&socket).await.unwrap();
         Some(Self { directory, process, client, reports, cgroups: Vec::new() })
+    }
+
+    /// The monitor in proc. The process that was started is the test program, and the monitor a
+    /// fork of it.
+    pub(super) fn monitor(&self) -> PathBuf {
+        let tasks = PathBuf::from(format!("/proc/{}/task", self.process.id()));
+        let children: String = std::fs::read_dir(tasks)
+            .unwrap()
+            .map(|task| std::fs::read_to_string(task.unwrap().path().join("children")).unwrap())
+            .collect();
+        Path::new("/proc").join(children.trim())
     }
 
     pub(super) fn root(&self) -> PathBuf {
@@ -113,6 +126,7 @@ impl Pod {
                 devices: usual_devices(),
                 links: vec![
                     (b"/dev/fd".to_vec().into(), b"/proc/self/fd".to_vec().into()),
+                    (b"/dev/stdout".to_vec().into(), b"/proc/self/fd/1".to_vec().into()),
                     (b"/dev/ptmx".to_vec().into(), b"pts/ptmx".to_vec().into()),
                 ],
                 masked_paths: vec![],
@@ -182,7 +196,9 @@ impl Pod {
 
     pub(super) async fn wait_exit(&mut self, id: &ContainerId) -> Exit {
         loop {
-            match within(self.reports.recv()).await.expect("the monitor lives") {
+            let report = tokio::time::timeout(PATIENCE, self.reports.recv()).await;
+            let Ok(report) = report else { panic!("no exit; logs: {}", self.all_logs()) };
+            match report.expect("the monitor lives") {
                 Report::Exited { container, exit } if container == *id => return exit,
                 Report::Exited { .. } | Report::ExecExited { .. } => {}
             }
@@ -208,6 +224,15 @@ impl Pod {
         String::from_utf8_lossy(&text)
             .lines()
             .map(|line| line.split_once(' ').unwrap().1.to_owned())
+            .collect()
+    }
+
+    fn all_logs(&self) -> String {
+        std::fs::read_dir(self.directory.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|end| end == "log" || end == "err"))
+            .map(|path| String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned())
             .collect()
     }
 

@@ -8,6 +8,7 @@
 //! | `monitor` | the per-pod process and its wire |
 //! | `executor` | the kernel work |
 //! | `cgroup` | control groups |
+//! | `seccomp` | system call filters |
 //! | `net` | the pods' network |
 //! | `image` | images: registries, layers, mounts |
 //! | `store` | records on disk |

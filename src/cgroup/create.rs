@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use rustix::fs::Mode;
 use rustix::io::Errno;
+use rustix::process::Pid;
 
 use super::controller::{Controller, Version};
 use super::hierarchy::Hierarchy;
 use super::path::{self, Parent};
-use super::{Cgroup, Cgroups, DeviceRule, Directory, Record, Resources, cpuset, file};
+use super::{Cgroup, Cgroups, DeviceRule, Directory, Record, Resources, cpuset, file, systemd};
 use crate::error::{Context, Error, Kind, Result};
 
 /// What a group is made from.
@@ -22,26 +23,31 @@ pub(crate) struct Request<'a> {
     pub(crate) resources: &'a Resources,
     /// `None` leaves what the parent allows.
     pub(crate) devices: Option<&'a [DeviceRule]>,
+    /// A process that stands in until the group has one of its own: systemd makes no scope without.
+    /// It is brought back by [`Cgroup::release_holder`]. Only a parent that is a slice needs it.
+    pub(crate) holder: Option<Pid>,
 }
 
 impl Cgroups {
     /// Makes a group with its limits in force; on an error nothing of it is left.
     pub(crate) fn create(&self, request: &Request<'_>) -> Result<Cgroup> {
-        let parent = match path::parent("cgroup_parent", request.parent)? {
-            Parent::Path(path) | Parent::Slice { path, .. } => path,
-        };
-        self.create_at(&parent, request)
-    }
-
-    pub(super) fn create_at(&self, parent: &str, request: &Request<'_>) -> Result<Cgroup> {
         path::component("cgroup name", request.name)?;
-        let path = format!("{parent}/{}", request.name);
+        let (parent, name, scope) = match path::parent("cgroup_parent", request.parent)? {
+            Parent::Path(path) => (path, request.name.to_owned(), None),
+            Parent::Slice { unit, path } => {
+                let name = systemd::scope_name(request.name);
+                (path, name.clone(), Some(systemd::Scope::new(name, unit, request.holder)?))
+            }
+        };
         let mut cgroup = Cgroup {
             hierarchies: Arc::clone(&self.hierarchies),
-            record: Record { path, made_parents: Vec::new() },
+            record: Record { path: format!("{parent}/{name}"), made_parents: Vec::new(), scope },
             dirs: Vec::new(),
         };
-        let filled = cgroup.fill(parent, request);
+        if let Some(scope) = &cgroup.record.scope {
+            scope.start()?;
+        }
+        let filled = cgroup.fill(&parent, request);
         if let Err(error) = filled {
             // The first error is the one that says what was wrong.
             let _ = cgroup.remove();

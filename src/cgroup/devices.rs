@@ -3,9 +3,12 @@
 //! v1 has two files, one to forbid everything and one to allow again. v2 runs a small program of
 //! ours at each access ([`program`]).
 
+use std::os::fd::{AsFd, OwnedFd};
+
 use super::controller::Controller;
-use super::{Cgroup, file};
+use super::{Cgroup, file, program};
 use crate::error::{Context, Error, Kind, Result};
+use crate::sys::bpf;
 
 /// One thing that is allowed; what no rule allows is denied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,8 +89,18 @@ impl Cgroup {
             }
             return Ok(());
         }
-        Err(Error::new(Kind::Unsupported, "cgroup: no way to restrict devices on this machine"))
+        let Some((hierarchy, dir)) = self.unified() else {
+            let text = "cgroup: no way to restrict devices on this machine";
+            return Err(Error::new(Kind::Unsupported, text));
+        };
+        attach(dir, rules).with_context(|| self.what(hierarchy, "restrict devices"))
     }
+}
+
+/// The v2 way. The program goes with the directory.
+pub(super) fn attach(dir: &OwnedFd, rules: &[DeviceRule]) -> Result<()> {
+    let program = bpf::load_device_program(&program::compile(rules)).context("load a program")?;
+    bpf::attach_device_program(dir.as_fd(), program.as_fd()).context("attach the program")
 }
 
 #[cfg(test)]

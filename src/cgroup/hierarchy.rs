@@ -27,6 +27,19 @@ impl Hierarchy {
         name.is_some_and(|name| self.controllers.iter().any(|own| own == name))
     }
 
+    /// Whether this is the hierarchy that `/proc/PID/cgroup` writes so: the controllers of a v1 one,
+    /// nothing for v2.
+    pub(super) fn is_called(&self, controllers: &str) -> bool {
+        match self.version {
+            Version::V2 => controllers.is_empty(),
+            Version::V1 => {
+                let names = || controllers.split(',');
+                !controllers.is_empty()
+                    && names().all(|name| self.controllers.iter().any(|own| own == name))
+            }
+        }
+    }
+
     /// The path under which a person finds a group of this hierarchy.
     pub(super) fn show(&self, path: &str) -> String {
         format!("{}{path}", self.mount)
@@ -115,8 +128,9 @@ fn needed(all: Vec<Mounted>) -> Vec<Mounted> {
             Controller::Io,
             Controller::Hugetlb,
         ]);
-        // A v2 group counts CPU time and freezes without any controller.
-        useful || (!unified && any(&[Controller::Cpuacct, Controller::Freezer]))
+        // A v2 group counts CPU time, freezes and is watched by systemd without any controller.
+        let is_watched = it.options.iter().any(|option| option == "name=systemd");
+        useful || (!unified && (is_watched || any(&[Controller::Cpuacct, Controller::Freezer])))
     };
     all.into_iter().filter(|it| it.version == Version::V2 || serves(it)).collect()
 }

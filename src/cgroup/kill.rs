@@ -41,6 +41,7 @@ impl Cgroup {
     /// Kills every process and waits, not longer than `patience`, until none is left.
     pub(crate) fn kill(&self, patience: Duration) -> Result<()> {
         let deadline = Instant::now() + patience;
+        self.release_holder()?;
         loop {
             self.signal_all()?;
             let left = self.processes()?;
@@ -73,7 +74,8 @@ impl Cgroup {
         let freezer = self.controller(Controller::Freezer);
         let frozen = freezer.is_some() && self.freeze().is_ok();
         for pid in self.processes()? {
-            if let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty())
+            if !self.is_holder(pid)
+                && let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty())
                 && self.processes()?.contains(&pid)
             {
                 // Gone is as good as killed.

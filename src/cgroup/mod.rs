@@ -30,10 +30,12 @@ mod kill;
 mod memory;
 mod path;
 mod pids;
+mod program;
 mod remove;
 mod resources;
 mod settings;
 mod stats;
+mod systemd;
 #[cfg(test)]
 mod tests;
 mod unified;
@@ -81,6 +83,9 @@ pub(crate) struct Record {
     pub(crate) path: String,
     /// Parents that were missing and were made for this group, outermost first.
     pub(crate) made_parents: Vec<String>,
+    /// Set when systemd has a unit for the group.
+    #[serde(default)]
+    scope: Option<systemd::Scope>,
 }
 
 /// The descriptors with which a new process gets into a group.

@@ -32,6 +32,9 @@ impl Cgroup {
                 first.get_or_insert(error);
             }
         }
+        if first.is_none() {
+            self.forget_scope();
+        }
         first.map_or(Ok(()), Err)
     }
 

@@ -32,7 +32,8 @@ impl Fixture {
     }
 
     fn create_with(&self, resources: &Resources, devices: Option<&[DeviceRule]>) -> Result<Cgroup> {
-        let request = Request { parent: &self.parent, name: "leaf", resources, devices };
+        let request =
+            Request { parent: &self.parent, name: "leaf", resources, devices, holder: None };
         self.cgroups.create(&request)
     }
 
@@ -228,18 +229,54 @@ fn frozen_processes_do_not_run_until_thawed() {
     cgroup.remove().unwrap();
 }
 
+/// Reads what it may not, and does what it may, of the rules below.
+const DEVICE_SCRIPT: &str = "echo x > /dev/null && ! head -c 1 /dev/zero >&2 && \
+                             head -c 1 /dev/urandom >&2 && ! echo x > /dev/urandom";
+
+fn device_rules() -> [DeviceRule; 2] {
+    let rule = |minor, write| DeviceRule {
+        device: DeviceType::Character,
+        major: Some(1),
+        minor: Some(minor),
+        access: DeviceAccess { read: true, write, mknod: false },
+    };
+    [rule(3, true), rule(9, false)]
+}
+
 #[test]
 fn only_the_devices_of_the_rules_open() {
     let Some(fixture) = Fixture::new("devices") else { return };
-    let rule = DeviceRule {
-        device: DeviceType::Character,
-        major: Some(1),
-        minor: Some(3),
-        access: DeviceAccess { read: true, write: true, mknod: false },
-    };
-    let mut cgroup = fixture.create_with(&Resources::default(), Some(&[rule])).unwrap();
-    let script = "echo x > /dev/null && ! head -c 1 /dev/zero >&2";
-    let mut child = run_in(&cgroup, script);
+    let mut cgroup = fixture.create_with(&Resources::default(), Some(&device_rules())).unwrap();
+    let mut child = run_in(&cgroup, DEVICE_SCRIPT);
     assert!(child.wait().unwrap().success());
     cgroup.remove().unwrap();
+}
+
+#[test]
+fn the_program_of_v2_decides_as_the_files_of_v1_do() {
+    let Some(fixture) = Fixture::new("program") else { return };
+    let mut cgroup = fixture.create(&Resources::default()).unwrap();
+    let Some((_, dir)) = cgroup.unified() else { return };
+    devices::attach(dir, &device_rules()).unwrap();
+    let mut child = run_in(&cgroup, DEVICE_SCRIPT);
+    assert!(child.wait().unwrap().success());
+    cgroup.remove().unwrap();
+}
+
+#[test]
+fn a_slice_without_systemd_is_refused_in_words() {
+    if systemd::is_running() || !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let resources = Resources::default();
+    let request = Request {
+        parent: "/kubepods.slice/kubepods-ct_conf.slice",
+        name: "leaf",
+        resources: &resources,
+        devices: None,
+        holder: None,
+    };
+    let error = Cgroups::detect().unwrap().create(&request).unwrap_err();
+    assert_eq!(error.kind(), Kind::Unsupported);
+    assert!(error.to_string().starts_with("cgroup_parent: kubepods-ct_conf.slice"), "{error}");
 }

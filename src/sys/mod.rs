@@ -5,6 +5,7 @@
 //!
 //! | file | calls |
 //! |---|---|
+//! | `bpf` | `bpf`, for device programs |
 //! | `clone` | `clone3`, `_exit` |
 //! | `mount` | `mount_setattr` |
 //! | `namespace` | `unshare` |
@@ -16,6 +17,7 @@
 
 #![expect(unsafe_code, reason = "this module is where the crate keeps it")]
 
+pub(crate) mod bpf;
 pub(crate) mod clone;
 pub(crate) mod memory;
 pub(crate) mod mount;

@@ -10,7 +10,9 @@ use rustix::process::Pid;
 use super::controller::{Controller, Version};
 use super::hierarchy::Hierarchy;
 use super::path::{self, Parent};
-use super::{Cgroup, Cgroups, DeviceRule, Directory, Record, Resources, cpuset, file, systemd};
+use super::{
+    Cgroup, Cgroups, DeviceRule, Directory, Record, Resources, cpuset, file, remove, systemd,
+};
 use crate::error::{Context, Error, Kind, Result};
 
 /// What a group is made from.
@@ -78,35 +80,44 @@ impl Cgroup {
         parent: &str,
         resources: &Resources,
     ) -> Result<OwnedFd> {
-        // Somebody who removes the same empty parent may win against us; twice in a row is not luck.
-        let mut attempts = 0;
-        loop {
-            self.make_parents(hierarchy, parent)?;
+        let path = self.record.path.clone();
+        // Somebody who removes the same empty parent may win against us, but not again and again.
+        for _ in 0..4 {
+            match self.make_parents(hierarchy, parent) {
+                Ok(()) => {}
+                Err(Errno::NOENT) => continue,
+                Err(errno) => {
+                    let what = format!("create cgroup {}", hierarchy.show(parent));
+                    return Err(errno).context(what);
+                }
+            }
             if hierarchy.version == Version::V2 {
                 enable_controllers(hierarchy, parent, resources)?;
             }
-            let path = self.record.path.clone();
             match make_one(hierarchy, &path) {
                 Ok(_) => return open_made(hierarchy, &path),
-                Err(Errno::NOENT) if attempts < 3 => attempts += 1,
+                Err(Errno::NOENT) => {}
                 Err(errno) => {
                     let what = format!("create cgroup {}", hierarchy.show(&path));
                     return Err(errno).context(what);
                 }
             }
         }
+        let path = hierarchy.show(&path);
+        Err(Error::new(Kind::Busy, format!("create cgroup {path}: its parent keeps vanishing")))
     }
 
-    fn make_parents(&mut self, hierarchy: &Hierarchy, parent: &str) -> Result<()> {
+    fn make_parents(&mut self, hierarchy: &Hierarchy, parent: &str) -> Result<(), Errno> {
         if file::open_dir(&hierarchy.root, parent).is_ok() {
             return Ok(());
         }
         for (end, _) in parent.match_indices('/').skip(1).chain([(parent.len(), "")]) {
             let Some(path) = parent.get(..end) else { continue };
-            let made = make_one(hierarchy, path)
-                .with_context(|| format!("create cgroup {}", hierarchy.show(path)))?;
-            if made == Made::New && !self.record.made_parents.iter().any(|known| known == path) {
-                self.record.made_parents.push(path.to_owned());
+            if make_one(hierarchy, path)? == Made::New {
+                remove::mark(&file::open_dir(&hierarchy.root, path)?);
+                if !self.record.made_parents.iter().any(|known| known == path) {
+                    self.record.made_parents.push(path.to_owned());
+                }
             }
         }
         Ok(())

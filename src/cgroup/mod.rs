@@ -107,7 +107,16 @@ impl Record {
         let path = match path::parent(field, text)? {
             path::Parent::Path(path) | path::Parent::Slice { path, .. } => path,
         };
-        Ok(Self { path, made_parents: Vec::new() })
+        Ok(Self { path, made_parents: Vec::new(), scope: None })
+    }
+
+    /// The group that [`Cgroups::create`] makes of this parent and name, to be noted down before.
+    pub(crate) fn planned(parent: &str, name: &str) -> Result<Self> {
+        let (path, name) = match path::parent("cgroup_parent", parent)? {
+            path::Parent::Path(path) => (path, name.to_owned()),
+            path::Parent::Slice { path, .. } => (path, systemd::scope_name(name)),
+        };
+        Ok(Self { path: format!("{path}/{name}"), made_parents: Vec::new(), scope: None })
     }
 }
 

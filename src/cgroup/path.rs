@@ -6,7 +6,7 @@ const NAME_MAX: usize = 255;
 const PATH_MAX: usize = 4096;
 
 /// Where a pod's or container's group is made when the request names no parent.
-pub(super) const DEFAULT_PARENT: &str = "/cais";
+const DEFAULT_PARENT: &str = "/cais";
 
 /// What a request's cgroup parent means.
 #[derive(Debug, Clone, PartialEq, Eq)]

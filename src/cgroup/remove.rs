@@ -5,17 +5,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{AtFlags, FileType};
+use rustix::fs::{AtFlags, FileType, XattrFlags};
 use rustix::io::Errno;
 
 use super::hierarchy::Hierarchy;
-use super::path::DEFAULT_PARENT;
 use super::{Cgroup, file};
 use crate::error::{Context, Error, Kind, Result};
 
 /// For how long the kernel may still hold directories for processes that are ending.
 const PATIENCE: Duration = Duration::from_millis(500);
 const PAUSE_MS: i64 = 5;
+/// On directories that we made for others to be in.
+const MARK: &str = "trusted.cais";
 /// Deeper than anything a container has a use for; each level is a descriptor.
 const DEPTH_MAX: u32 = 64;
 
@@ -49,13 +50,25 @@ impl Cgroup {
             }
         };
         self.remove_until(deadline, hierarchy, &parent, name)?;
-        let made = self.record.made_parents.iter().rev().map(String::as_str);
-        for made in made.chain([DEFAULT_PARENT]) {
-            // Not empty, or gone: both mean that others are at it.
-            let relative = made.trim_start_matches('/');
-            let _ = rustix::fs::unlinkat(&hierarchy.root, relative, AtFlags::REMOVEDIR);
-        }
+        self.remove_empty_parents(hierarchy, parent_path);
         Ok(())
+    }
+
+    /// From the innermost on, as long as they are ours and empty.
+    fn remove_empty_parents(&self, hierarchy: &Hierarchy, innermost: &str) {
+        let mut path = innermost;
+        while !path.is_empty() {
+            let is_ours = self.record.made_parents.iter().any(|made| made == path)
+                || file::open_dir(&hierarchy.root, path).is_ok_and(|dir| is_marked(&dir));
+            let relative = path.trim_start_matches('/');
+            // Not empty, or gone: both mean that others are at it.
+            if !is_ours
+                || rustix::fs::unlinkat(&hierarchy.root, relative, AtFlags::REMOVEDIR).is_err()
+            {
+                return;
+            }
+            path = path.rsplit_once('/').map_or("", |(parent, _)| parent);
+        }
     }
 
     fn remove_until(
@@ -82,6 +95,16 @@ impl Cgroup {
             wait_for_change(parent, name);
         }
     }
+}
+
+/// Says of a parent that we made it: whoever leaves it last removes it.
+pub(super) fn mark(dir: &OwnedFd) {
+    // Kernels without attributes here leave it to the record of the group that made it.
+    let _ = rustix::fs::fsetxattr(dir, MARK, b"1", XattrFlags::empty());
+}
+
+fn is_marked(dir: &OwnedFd) -> bool {
+    rustix::fs::fgetxattr(dir, MARK, &mut [0_u8; 8]).is_ok()
 }
 
 /// Removes `name` and, when it has children, those first.

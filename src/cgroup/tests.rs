@@ -115,6 +115,44 @@ fn limits_are_in_force_when_create_returns_and_nothing_is_left_after_remove() {
 }
 
 #[test]
+fn a_parent_goes_with_the_last_group_in_it_whoever_made_it() {
+    let Some(fixture) = Fixture::new("parents") else { return };
+    let parent = format!("{}/deeper", fixture.parent);
+    let resources = Resources::default();
+    let make = |name| {
+        let request =
+            Request { parent: &parent, name, resources: &resources, devices: None, holder: None };
+        fixture.cgroups.create(&request).unwrap()
+    };
+    let (mut first, mut second) = (make("first"), make("second"));
+    assert_eq!(second.record().path, Record::planned(&parent, "second").unwrap().path);
+    assert!(second.record().made_parents.is_empty());
+    first.remove().unwrap();
+    assert!(!fixture.is_clean());
+    second.remove().unwrap();
+    assert!(fixture.is_clean());
+}
+
+#[test]
+fn a_parent_of_somebody_else_stays() {
+    let Some(fixture) = Fixture::new("foreign") else { return };
+    for hierarchy in fixture.cgroups.hierarchies.iter() {
+        let mode = rustix::fs::Mode::from_raw_mode(0o755);
+        let relative = fixture.parent.trim_start_matches('/');
+        rustix::fs::mkdirat(&hierarchy.root, relative, mode).unwrap();
+        if hierarchy.has(Controller::Cpuset) && hierarchy.version == Version::V1 {
+            let parent = file::open_dir(&hierarchy.root, relative).unwrap();
+            cpuset::inherit(&hierarchy.root, &parent).unwrap();
+        }
+    }
+    fixture.create(&Resources::default()).unwrap().remove().unwrap();
+    for hierarchy in fixture.cgroups.hierarchies.iter() {
+        let relative = fixture.parent.trim_start_matches('/');
+        rustix::fs::unlinkat(&hierarchy.root, relative, rustix::fs::AtFlags::REMOVEDIR).unwrap();
+    }
+}
+
+#[test]
 fn a_process_that_writes_zero_to_the_joined_descriptors_is_counted_and_killed() {
     let Some(fixture) = Fixture::new("join") else { return };
     let mut cgroup = fixture.create(&Resources::default()).unwrap();

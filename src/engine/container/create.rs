@@ -131,6 +131,7 @@ async fn assemble(
     let user = plan.process.user.clone();
     let pid = ask_monitor(pod, id, plan, descriptors).await?;
     undo.push("delete the container from its monitor", delete(pod.clone(), id.clone()));
+    group.release_holder()?;
 
     let record = Record {
         id: id.clone(),
@@ -175,9 +176,8 @@ fn make_cgroup(
     undo: &mut Undo,
 ) -> Result<cgroup::Cgroup> {
     let parent = pod.record().cgroup.path.clone();
-    let path = format!("{parent}/{id}");
     // A killed daemon's successor finds the group by this note.
-    shared.making.put(id.as_str(), &cgroup::Record { path, made_parents: Vec::new() })?;
+    shared.making.put(id.as_str(), &cgroup::Record::planned(&parent, id.as_str())?)?;
     undo.push("forget the cgroup", {
         let (shared, id) = (shared.clone(), id.clone());
         async move { shared.making.remove(id.as_str()) }
@@ -189,6 +189,7 @@ fn make_cgroup(
             name: id.as_str(),
             resources: &bundle.resources,
             devices: bundle.devices.as_deref(),
+            holder: pod.record().monitor_pid.and_then(rustix::process::Pid::from_raw),
         })
         .context("make the cgroup")?;
     undo.push("remove the cgroup", {

@@ -25,8 +25,19 @@ pub(super) fn drop_bound(init: &mut Init<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
+/// A daemon that is confined itself can pass on only what it has: the rest is missing power, never
+/// a hole, so it is noted and not an error.
 pub(super) fn set(init: &mut Init<'_>) -> Result<(), Fault> {
-    let wanted = init.process.capabilities;
+    let mut wanted = init.process.capabilities;
+    let have = rustix::thread::capabilities(None).about("capget")?.permitted.bits();
+    let missing = (wanted.permitted | wanted.inheritable) & !have;
+    if missing != 0 {
+        init.notes.push(format!("the daemon lacks these capabilities itself: {missing:#x}"));
+    }
+    wanted.permitted &= have;
+    wanted.effective &= have;
+    wanted.inheritable &= have;
+    wanted.ambient &= have;
     let sets = CapabilitySets {
         effective: CapabilitySet::from_bits_retain(wanted.effective),
         permitted: CapabilitySet::from_bits_retain(wanted.permitted),

@@ -52,7 +52,7 @@ fn attach_one(root: Root<'_>, container: Container<'_>, mount: &Mount) -> Result
 /// Moves a detached mount onto a target, both by descriptor.
 pub(super) fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<(), Fault> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    Ok(rustix::mount::move_mount(mount, "", target, "", flags).about("attach")?)
+    rustix::mount::move_mount(mount, "", target, "", flags).about("attach")
 }
 
 /// A detached copy of the mount at a path of the monitor's private root.

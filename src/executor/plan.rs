@@ -136,7 +136,8 @@ pub(crate) enum MountSource {
     /// A file system made inside the container's namespaces (proc, sysfs, tmpfs, devpts, mqueue).
     New { fstype: String, options: Vec<(String, Option<String>)>, attributes: MountAttributes },
     /// The container's view of the cgroup file system: `cgroup2`, or a tmpfs with one bind per v1
-    /// hierarchy, as the host has it.
+    /// hierarchy, as the host has it. No hierarchies: `cgroup2`. Otherwise each is a list of
+    /// controllers (`cpu,cpuacct`), a name (`name=systemd`), or `unified` on a hybrid host.
     Cgroup { hierarchies: Vec<String>, read_only: bool },
     /// The pod's shared-memory tmpfs.
     PodShm,

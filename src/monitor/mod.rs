@@ -14,6 +14,7 @@ pub(crate) mod spawn;
 mod tests;
 pub(crate) mod wire;
 
+#[cfg_attr(not(test), expect(unused_imports, reason = "the engine's recovery will read them"))]
 pub(crate) use server::read_exit_record;
 
 /// The monitor's whole life.

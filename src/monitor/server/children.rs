@@ -90,7 +90,6 @@ pub(super) struct Handshake {
 #[derive(Debug)]
 pub(super) struct Exec {
     pub(super) id: ExecId,
-    pub(super) container: Key,
     pub(super) client: Key,
     pub(super) pid: Pid,
     pub(super) pidfd: OwnedFd,
@@ -144,7 +143,7 @@ impl Container {
     }
 
     /// Takes the phase out, to be replaced at once.
-    fn take_phase(&mut self) -> Phase {
+    pub(super) fn take_phase(&mut self) -> Phase {
         std::mem::replace(&mut self.phase, Phase::Doomed { deleter: None })
     }
 }
@@ -192,7 +191,7 @@ impl Server {
         }
     }
 
-    fn end_handshake(&mut self, handshake: Handshake) {
+    fn end_handshake(&mut self, handshake: &Handshake) {
         self.poller.remove(&handshake.socket, handshake.token);
     }
 
@@ -245,7 +244,7 @@ impl Server {
             }
         };
         container.phase = Phase::Doomed { deleter };
-        self.end_handshake(handshake);
+        self.end_handshake(&handshake);
         if let Some(caller) = caller {
             self.reply(caller, Err(failure));
         }
@@ -262,7 +261,7 @@ impl Server {
         };
         let started_at = now();
         container.phase = Phase::Running { started_at };
-        self.end_handshake(handshake);
+        self.end_handshake(&handshake);
         self.reply(caller, Ok(Reply::Started { at: started_at }));
     }
 
@@ -270,7 +269,7 @@ impl Server {
         let Some(exec) = self.execs.get_mut(&key) else { return };
         let phase = std::mem::replace(&mut exec.phase, ExecPhase::Failed);
         if let ExecPhase::Preparing { handshake, caller, .. } = phase {
-            self.end_handshake(handshake);
+            self.end_handshake(&handshake);
             self.reply(caller, Err(failure));
         }
     }
@@ -280,7 +279,7 @@ impl Server {
         let pid = exec.pid.as_raw_pid();
         let phase = std::mem::replace(&mut exec.phase, ExecPhase::Running);
         if let ExecPhase::Preparing { handshake, caller, ends } = phase {
-            self.end_handshake(handshake);
+            self.end_handshake(&handshake);
             self.reply_with(caller, Ok(Reply::ExecStarted { pid }), ends);
         }
     }

@@ -3,13 +3,13 @@
 //! A container's processes are found in proc by their cgroup. Each is held by a pidfd and looked
 //! at again before it is signalled, so a number that was given to another meanwhile is no danger.
 //!
-//! An exec has no cgroup of its own. Its processes are those of the container that descend from
-//! it or are in a session that one of them started. While it lives it is the reaper of its orphans
+//! An exec has no cgroup of its own. Its processes are those that descend from it or are in a
+//! session that one of them started. While it lives it is the reaper of its orphans
 //! (`session::die_with_monitor`), so descent is not lost when a process in between exits. Before a
 //! kill all of them are stopped, in rounds until a round finds nobody new: then none can fork away
 //! from the list, and all are killed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -104,33 +104,33 @@ impl Server {
         if scope == KillScope::Init {
             return send(&exec.pidfd, signal);
         }
-        let Some(container) = self.containers.get(&exec.container) else {
-            return send(&exec.pidfd, signal);
-        };
         let pod = self.pod().map_err(|fault| fault.into_failure("find the exec's processes"))?;
         let root = exec.pid.as_raw_pid();
         let kill = signal == libc::SIGKILL;
-        let mut family = BTreeSet::from([root]);
+        let mut family = BTreeMap::new();
         if kill {
             let _ = sys::process::pidfd_send_signal(exec.pidfd.as_fd(), libc::SIGSTOP);
         }
         for _ in 0..ROUNDS {
-            let all = members(&pod.proc, container.cgroup_path.as_deref());
-            let relatives = family_of(root, &all);
-            let new: Vec<i32> = relatives.difference(&family).copied().collect();
-            if new.is_empty() {
+            let relatives = family_of(root, &processes(&pod.proc, |_| true));
+            let known = family.len();
+            for pid in relatives.iter().filter(|pid| **pid != root) {
+                if family.contains_key(pid) {
+                    continue;
+                }
+                if let Some(pidfd) = hold_relative(&pod.proc, *pid, &relatives) {
+                    let first = if kill { libc::SIGSTOP } else { signal };
+                    let _ = sys::process::pidfd_send_signal(pidfd.as_fd(), first);
+                    family.insert(*pid, pidfd);
+                }
+            }
+            if family.len() == known {
                 break;
             }
-            for pid in new {
-                let first = if kill { libc::SIGSTOP } else { signal };
-                signal_member(&pod.proc, container, pid, first);
-                family.insert(pid);
-            }
         }
-        family.remove(&root);
         if kill {
-            for pid in family {
-                signal_member(&pod.proc, container, pid, signal);
+            for pidfd in family.values() {
+                let _ = sys::process::pidfd_send_signal(pidfd.as_fd(), signal);
             }
         }
         send(&exec.pidfd, signal)
@@ -240,18 +240,28 @@ struct Process {
 /// in a cgroup of its own cannot be told from the host's.
 fn members(proc: &Procfs, line: Option<&str>) -> Vec<Process> {
     let Some(line) = line else { return Vec::new() };
+    let mut text = Vec::new();
+    processes(proc, |pid| is_member(proc, pid, line, &mut text))
+}
+
+/// All processes of the host that are `wanted`.
+fn processes(proc: &Procfs, mut wanted: impl FnMut(i32) -> bool) -> Vec<Process> {
     let Ok(directory) = proc.open(".", OFlags::RDONLY | OFlags::DIRECTORY) else {
         return Vec::new();
     };
     let Ok(entries) = rustix::fs::Dir::new(directory) else { return Vec::new() };
-    let pids =
-        entries.filter_map(|entry| entry.ok()?.file_name().to_str().ok()?.parse::<i32>().ok());
-    let mut text = Vec::new();
-    pids.filter(|pid| is_member(proc, *pid, line, &mut text))
-        .filter_map(|pid| {
-            text_of(proc, &format!("{pid}/stat")).and_then(|stat| parse_stat(pid, &stat))
-        })
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str().ok()?.parse::<i32>().ok())
+        .filter(|pid| wanted(*pid))
+        .filter_map(|pid| parse_stat(pid, &text_of(proc, &format!("{pid}/stat"))?))
         .collect()
+}
+
+/// A hold on a process that is still of the family now that it cannot change its number.
+fn hold_relative(proc: &Procfs, pid: i32, family: &BTreeSet<i32>) -> Option<OwnedFd> {
+    let pidfd = rustix::process::pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
+    let process = parse_stat(pid, &text_of(proc, &format!("{pid}/stat"))?)?;
+    (family.contains(&process.parent) || family.contains(&process.session)).then_some(pidfd)
 }
 
 fn is_member(proc: &Procfs, pid: i32, line: &str, text: &mut Vec<u8>) -> bool {

@@ -38,7 +38,7 @@ impl Server {
             return self.reply(caller, Err(wrong_state("the container exists already")));
         }
         let key = self.new_key();
-        match self.fork_container(caller, key, id, &plan, &fds) {
+        match self.fork_container((caller, key), id, &plan, &fds) {
             Ok(container) => {
                 self.containers.insert(key, container);
             }
@@ -51,8 +51,7 @@ impl Server {
 
     fn fork_container(
         &mut self,
-        caller: Caller,
-        key: Key,
+        (caller, key): (Caller, Key),
         id: ContainerId,
         plan: &ContainerPlan,
         fds: &Fds,
@@ -74,7 +73,7 @@ impl Server {
             None
         } else {
             let open_stdin = plan.stdio.stdin != Stdin::Closed;
-            Some(Pipes::new(pod.open_null()?, [open_stdin, true, true])?)
+            Some(Pipes::new(&pod.open_null()?, [open_stdin, true, true])?)
         };
         let around = Surroundings {
             proc: &pod.proc,
@@ -148,19 +147,15 @@ impl Server {
     fn send_start(&mut self, caller: Caller, id: &ContainerId) -> Result<(), Failure> {
         let key = self.find(id)?;
         let container = self.containers.get_mut(&key).ok_or_else(|| unknown(id))?;
-        if !matches!(container.phase, Phase::Created { .. }) {
+        let phase = container.take_phase();
+        let Phase::Created { mut handshake } = phase else {
+            container.phase = phase;
             return Err(wrong_state("the container was started already"));
-        }
-        let phase = std::mem::replace(&mut container.phase, Phase::Doomed { deleter: None });
-        container.phase = match phase {
-            Phase::Created { mut handshake } => {
-                // A dead child is noticed by its exit, which answers the caller.
-                let _ = handshake::send_start(handshake.socket.as_fd());
-                handshake.deadline = Some(Instant::now() + PATIENCE);
-                Phase::Starting { handshake, caller }
-            }
-            other => other,
         };
+        // A dead child is noticed by its exit, which answers the caller.
+        let _ = handshake::send_start(handshake.socket.as_fd());
+        handshake.deadline = Some(Instant::now() + PATIENCE);
+        container.phase = Phase::Starting { handshake, caller };
         Ok(())
     }
 
@@ -187,7 +182,7 @@ impl Server {
             None
         } else {
             let null = pod.open_null().map_err(|errno| step(errno.into()))?;
-            Some(Pipes::new(null, [plan.stdin, plan.stdout, plan.stderr]).map_err(step)?)
+            Some(Pipes::new(&null, [plan.stdin, plan.stdout, plan.stderr]).map_err(step)?)
         };
         let around = Surroundings {
             proc: &pod.proc,
@@ -203,7 +198,6 @@ impl Server {
         let ends = pipes.map_or_else(Vec::new, |pipes| pipes.ours.into_iter().flatten().collect());
         Ok(Exec {
             id: plan.id.clone(),
-            container: container_key,
             client: caller.client,
             pid: child.pid,
             pidfd: child.pidfd,
@@ -220,7 +214,7 @@ struct Pipes {
 
 impl Pipes {
     /// A stream that is not wanted leads to `null`.
-    fn new(null: OwnedFd, [stdin, stdout, stderr]: [bool; 3]) -> Result<Self, Fault> {
+    fn new(null: &OwnedFd, [stdin, stdout, stderr]: [bool; 3]) -> Result<Self, Fault> {
         let (their_stdin, our_stdin) = pipe(stdin)?;
         let (our_stdout, their_stdout) = pipe(stdout)?;
         let (our_stderr, their_stderr) = pipe(stderr)?;

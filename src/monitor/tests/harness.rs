@@ -39,7 +39,12 @@ impl Pod {
 
     pub(super) async fn boot_with(change: impl FnOnce(&mut PodPlan)) -> Option<Self> {
         let mut pod = Self::boot_bare().await?;
-        let exits = pod.directory.path().join("exits");
+        pod.set_up(change).await;
+        Some(pod)
+    }
+
+    pub(super) async fn set_up(&mut self, change: impl FnOnce(&mut PodPlan)) {
+        let exits = self.directory.path().join("exits");
         std::fs::create_dir(&exits).unwrap();
         let mut plan = PodPlan {
             network: Namespace::New,
@@ -55,21 +60,20 @@ impl Pod {
         };
         change(&mut plan);
         let exits = open(&exits);
-        pod.client.call(Request::SetUpPod(Box::new(plan)), vec![exits]).await.unwrap();
-        pod.client.call(Request::Subscribe, vec![]).await.unwrap();
-        while pod.reports.try_recv().is_ok() {}
-        Some(pod)
+        self.client.call(Request::SetUpPod(Box::new(plan)), vec![exits]).await.unwrap();
+        self.client.call(Request::Subscribe, vec![]).await.unwrap();
+        while self.reports.try_recv().is_ok() {}
     }
 
     /// A monitor that was told nothing yet.
     pub(super) async fn boot_bare() -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
-            eprintln!("skipped: not root");
+            skipped("not root");
             return None;
         }
         let busybox = ["/bin/busybox", "/usr/bin/busybox"];
         let Some(busybox) = busybox.iter().map(Path::new).find(|path| path.exists()) else {
-            eprintln!("skipped: no busybox (install busybox-static)");
+            skipped("no busybox (install busybox-static)");
             return None;
         };
         let directory = tempfile::tempdir().unwrap();
@@ -151,7 +155,7 @@ impl Pod {
         let name = format!("ct-exec-{}-{number}", std::process::id());
         let path = Path::new("/sys/fs/cgroup/memory").join(name);
         if std::fs::create_dir(&path).is_err() {
-            eprintln!("skipped: no v1 memory controller");
+            skipped("no v1 memory controller");
             return false;
         }
         let limit = path.join("memory.limit_in_bytes");
@@ -169,10 +173,9 @@ impl Pod {
 
     pub(super) async fn create(&self, planned: Planned) -> (ContainerId, i32) {
         let id = planned.id.clone();
-        match self.try_create(planned).await.unwrap() {
-            Reply::Created { pid } => (id, pid),
-            other => panic!("{other:?}"),
-        }
+        let reply = self.try_create(planned).await.unwrap();
+        let Reply::Created { pid } = reply else { panic!("{reply:?}") };
+        (id, pid)
     }
 
     pub(super) async fn try_create(&self, planned: Planned) -> crate::error::Result<Reply> {
@@ -283,6 +286,12 @@ impl Planned {
         self.fds.push(fd);
         Fd(u32::try_from(self.fds.len() - 1).unwrap())
     }
+}
+
+/// What a run on a smaller machine shows of a test that it could not do.
+fn skipped(why: &str) {
+    let line = format!("skipped: {why}\n");
+    let _ = rustix::io::write(rustix::stdio::stderr(), line.as_bytes());
 }
 
 pub(super) async fn within<T>(future: impl Future<Output = T>) -> T {

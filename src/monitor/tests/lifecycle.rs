@@ -24,10 +24,9 @@ async fn a_container_runs_logs_and_leaves_its_exit_code() {
 
     let record = pod.directory.path().join("exits").join(id.as_str());
     assert_eq!(read_exit_record(&super::harness::open(&record)).unwrap(), exit);
-    match pod.call(Request::List).await.unwrap() {
-        Reply::Containers(list) => assert_eq!(list[0].state, State::Exited(exit)),
-        other => panic!("{other:?}"),
-    }
+    let reply = pod.call(Request::List).await.unwrap();
+    let Reply::Containers(list) = reply else { panic!("{reply:?}") };
+    assert_eq!(list[0].state, State::Exited(exit));
     pod.call(Request::Delete { container: id.clone() }).await.unwrap();
     let again = pod.call(Request::Delete { container: id }).await.unwrap_err();
     assert_eq!(again.kind(), Kind::NotFound);
@@ -91,7 +90,8 @@ async fn a_running_container_is_not_deleted_and_a_second_of_its_name_is_refused(
 #[tokio::test]
 async fn bad_plans_are_refused_with_the_reason() {
     let Some(pod) = Pod::boot().await else { return };
-    let broken: [(&str, fn(&mut super::harness::Planned)); 5] = [
+    type Damage = fn(&mut super::harness::Planned);
+    let broken: [(&str, Damage); 5] = [
         ("descriptor 99", |planned| planned.plan.rootfs = crate::executor::plan::Fd(99)),
         ("no command", |planned| planned.plan.process.args.clear()),
         ("not an absolute path", |planned| {
@@ -160,12 +160,9 @@ async fn containers_outlive_every_client_and_a_new_one_finds_them() {
     let (client, reports) = crate::monitor::client::Client::connect(&socket).await.unwrap();
     pod.client = client;
     pod.reports = reports;
-    match pod.call(Request::List).await.unwrap() {
-        Reply::Containers(list) => {
-            assert!(matches!(list[0].state, State::Running { pid: p, .. } if p == pid));
-        }
-        other => panic!("{other:?}"),
-    }
+    let reply = pod.call(Request::List).await.unwrap();
+    let Reply::Containers(list) = reply else { panic!("{reply:?}") };
+    assert!(matches!(list[0].state, State::Running { pid: p, .. } if p == pid));
 }
 
 #[tokio::test]

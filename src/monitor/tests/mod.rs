@@ -4,6 +4,7 @@ mod confinement;
 mod exec;
 mod harness;
 mod lifecycle;
+mod program;
 mod streams;
 
 /// Not a test: what [`harness`] executes as the monitor. The runner of tests has threads, which a

@@ -1,0 +1,62 @@
+//! The real program, when it lies beside the tests: `cargo build --bin cais-monitor`.
+
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+
+use super::harness::{Pod, within};
+use crate::monitor::client::Client;
+use crate::monitor::protocol::Request;
+use crate::monitor::spawn::{self, Program};
+
+/// Another one to test, such as a release build.
+const PROGRAM: &str = "CAIS_TEST_PROGRAM";
+
+fn program() -> Option<PathBuf> {
+    if let Some(path) = std::env::var_os(PROGRAM) {
+        return Some(path.into());
+    }
+    let tests = std::env::current_exe().unwrap();
+    let beside = tests.parent()?.parent()?.join("cais-monitor");
+    beside.exists().then_some(beside)
+}
+
+#[tokio::test]
+async fn a_spawned_monitor_is_sealed_small_and_ends_when_told() {
+    let (Some(program), Some(mut pod)) = (program(), Pod::boot_bare().await) else { return };
+    let memory = Program::load(Some(&program)).unwrap();
+    let socket = pod.directory.path().join("real.sock");
+    let spawned = memory.spawn(spawn::listen(&socket).unwrap(), "test-pod", None).unwrap();
+    let own = PathBuf::from(format!("/proc/{}", spawned.pid));
+    let (client, reports) = Client::connect(&socket).await.unwrap();
+    (pod.client, pod.reports) = (client, reports);
+    pod.set_up(|_| {}).await;
+
+    assert!(std::fs::OpenOptions::new().write(true).open(own.join("exe")).is_err());
+    let threads = std::fs::read_dir(own.join("task")).unwrap().count();
+    assert_eq!(threads, 1);
+
+    // A container, output of some size, and some execs: what a pod goes through.
+    let (id, _) = pod.create(pod.container("idle", "seq 1 20000; exec sleep 600")).await;
+    pod.start(&id).await;
+    pod.wait_log("idle", " 20000").await;
+    let private = private_kib(&own);
+    let limit = if std::env::var_os(PROGRAM).is_some() { 300 } else { 3000 };
+    assert!(private <= limit, "{private} KiB are private to the monitor");
+    #[expect(clippy::print_stdout, reason = "the figure is what the test is read for")]
+    {
+        println!("an idle monitor with one container: {private} KiB private");
+    }
+
+    pod.call(Request::Shutdown).await.unwrap();
+    within(spawn::exited(spawned.pidfd.as_fd().try_clone_to_owned().unwrap())).await.unwrap();
+    assert!(!own.exists());
+}
+
+fn private_kib(process: &std::path::Path) -> u64 {
+    let rollup = std::fs::read_to_string(process.join("smaps_rollup")).unwrap();
+    rollup
+        .lines()
+        .filter_map(|line| line.strip_prefix("Private_")?.split_whitespace().nth(1))
+        .map(|kib| kib.parse::<u64>().unwrap())
+        .sum()
+}

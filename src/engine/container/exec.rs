@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 
@@ -147,12 +148,14 @@ impl Capture {
         Ok(())
     }
 
-    /// What is in the pipe now, without waiting for more.
+    /// What is in the pipe now, without waiting for more. Asks the kernel: tokio's `try_read` answers
+    /// from what the last poll saw, and the command may have written after it.
     fn rest(mut self) -> Result<Vec<u8>> {
         while self.is_open {
-            match self.pipe.try_read(&mut self.buffer) {
+            match rustix::io::read(&self.pipe, &mut *self.buffer) {
                 Ok(count) => self.keep(count),
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+                Err(Errno::AGAIN) => break,
+                Err(Errno::INTR) => {}
                 Err(error) => return Err(error).context("read from the command"),
             }
         }

@@ -1,0 +1,164 @@
+//! Images that are wrong: the error names what, and the disk is as before.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use tonic::{Code, Status};
+
+use crate::fake_registry::{FakeRegistry, digest, gzip, header, tar_with};
+use crate::node::Node;
+
+/// Everything below the image directory, except the files of an empty store.
+fn files_below(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut todo = vec![directory.to_owned()];
+    while let Some(directory) = todo.pop() {
+        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+            if entry.file_type().unwrap().is_dir() {
+                todo.push(entry.path());
+            }
+            found.push(entry.path());
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Pulls `name`, which must fail, and compares the disk with what it was.
+async fn refused(node: &Node, registry: &FakeRegistry, name: &str) -> Status {
+    node.trust(&registry.address);
+    let root = node.home.join("root");
+    let before = files_below(&root);
+    let error = node.try_pull(&registry.reference(name)).await.unwrap_err();
+    assert!(node.all_images().await.is_empty());
+    crate::wait::until("the disk to be as before", async || files_below(&root) == before).await;
+    error
+}
+
+async fn set_up() -> (Node, FakeRegistry) {
+    (Node::boot().await, FakeRegistry::start().await)
+}
+
+#[tokio::test]
+async fn an_honest_image_of_the_fake_registry_is_pulled() {
+    let (node, registry) = set_up().await;
+    let tar = tar_with("file", b"content");
+    registry.image("good", &gzip(&tar), &digest(&tar), |_| {});
+    node.trust(&registry.address);
+    node.pull(&registry.reference("good")).await;
+    assert_eq!(node.all_images().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_layer_with_another_digest_is_refused() {
+    let (node, registry) = set_up().await;
+    let tar = tar_with("file", b"content");
+    let wrong = digest(b"something else");
+    registry.image("wrong", &gzip(&tar), &digest(&tar), |manifest| {
+        manifest["layers"][0]["digest"] = wrong.clone().into();
+    });
+    let error = refused(&node, &registry, "wrong").await;
+    assert!(error.message().contains(&wrong[7..19]), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_layer_that_unpacks_to_another_diff_id_is_refused() {
+    let (node, registry) = set_up().await;
+    let tar = tar_with("file", b"content");
+    registry.image("diff", &gzip(&tar), &digest(b"another tar"), |_| {});
+    let error = refused(&node, &registry, "diff").await;
+    assert!(error.message().to_lowercase().contains("diff"), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_layer_of_another_size_is_refused() {
+    for change in [-1, 1] {
+        let (node, registry) = set_up().await;
+        let tar = tar_with("file", b"content");
+        registry.image("size", &gzip(&tar), &digest(&tar), |manifest| {
+            let size = manifest["layers"][0]["size"].as_i64().unwrap();
+            manifest["layers"][0]["size"] = (size + change).into();
+        });
+        let error = refused(&node, &registry, "size").await;
+        assert!(!error.message().is_empty(), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_broken_stream_is_refused() {
+    let (node, registry) = set_up().await;
+    let tar = tar_with("file", &[7; 100_000]);
+    let mut layer = gzip(&tar);
+    let middle = layer.len() / 2;
+    layer.truncate(middle);
+    registry.image("broken", &layer, &digest(&tar), |_| {});
+    let error = refused(&node, &registry, "broken").await;
+    assert!(!matches!(error.code(), Code::Ok | Code::Unknown), "{error:?}");
+}
+
+#[tokio::test]
+async fn members_that_point_outside_stay_inside_or_are_refused() {
+    let outside = Path::new("/run/cais-e2e-escaped");
+    for name in ["../../../../../../../../run/cais-e2e-escaped", "/run/cais-e2e-escaped"] {
+        let (node, registry) = set_up().await;
+        let tar = tar_with(name, b"escaped");
+        registry.image("escape", &gzip(&tar), &digest(&tar), |_| {});
+        node.trust(&registry.address);
+        let pulled = node.try_pull(&registry.reference("escape")).await;
+        assert!(!outside.exists(), "{name} was written to the host");
+        // `..` has no honest meaning; a leading slash is the image's own root.
+        assert_eq!(pulled.is_err(), name.starts_with(".."), "{name}: {pulled:?}");
+        if let Err(error) = pulled {
+            assert!(error.message().contains(".."), "{error:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_link_to_the_host_is_not_followed() {
+    let (node, registry) = set_up().await;
+    let mut builder = tar::Builder::new(Vec::new());
+    let mut link = header("way", 0);
+    link.set_entry_type(tar::EntryType::Symlink);
+    link.set_link_name("/run").unwrap();
+    link.set_cksum();
+    builder.append(&link, &[][..]).unwrap();
+    builder.append(&header("way/cais-e2e-followed", 3), &b"out"[..]).unwrap();
+    let tar = builder.into_inner().unwrap();
+    registry.image("link", &gzip(&tar), &digest(&tar), |_| {});
+    node.trust(&registry.address);
+    let _ = node.try_pull(&registry.reference("link")).await;
+    assert!(!Path::new("/run/cais-e2e-followed").exists());
+}
+
+#[tokio::test]
+async fn a_registry_that_cannot_be_reached_is_named() {
+    let node = Node::boot().await;
+    node.trust("127.0.0.1:1");
+    let error = node.try_pull("127.0.0.1:1/none:latest").await.unwrap_err();
+    assert_eq!(error.code(), Code::Unavailable, "{error:?}");
+    assert!(error.message().contains("127.0.0.1:1"), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_pull_ends_with_its_deadline_and_leaves_nothing() {
+    let (node, registry) = set_up().await;
+    node.trust(&registry.address);
+    let tar = tar_with("file", &[7; 1_000_000]);
+    let layer = gzip(&tar);
+    registry.image("slow", &layer, &digest(&tar), |_| {});
+    let blob = format!("/v2/slow/blobs/{}", digest(&layer));
+    registry.answer(&blob, "200 OK", "application/octet-stream", layer, Some(100));
+    let root = node.home.join("root");
+    let before = files_below(&root);
+    let mut request = tonic::Request::new(cais_proto::runtime::v1::PullImageRequest {
+        image: Some(crate::node::named(&registry.reference("slow"))),
+        ..Default::default()
+    });
+    request.set_timeout(Duration::from_secs(1));
+    let started = Instant::now();
+    let error = node.images().pull_image(request).await.unwrap_err();
+    assert!(matches!(error.code(), Code::DeadlineExceeded | Code::Cancelled), "{error:?}");
+    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    crate::wait::until("the disk to be as before", async || files_below(&root) == before).await;
+}

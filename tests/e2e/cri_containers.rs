@@ -1,0 +1,251 @@
+//! Containers: their life, exits, and what their process is given.
+
+use std::collections::HashMap;
+use std::fs;
+use std::time::Duration;
+
+use cais_proto::runtime::v1::{
+    ContainerFilter, ContainerState, ContainerStateValue, Device, KeyValue, ListContainersRequest,
+    Mount, MountPropagation, Signal,
+};
+
+use crate::node::Node;
+
+#[tokio::test]
+async fn a_container_is_created_runs_exits_and_says_when() {
+    let node = Node::boot().await;
+    let pod = node.pod("life").run().await;
+    let container = pod.container("main").shell("sleep 0.2; exit 3").create().await;
+    let created = container.status().await;
+    assert_eq!(created.state(), ContainerState::ContainerCreated);
+    assert_eq!((created.started_at, created.finished_at), (0, 0));
+
+    container.start().await.unwrap();
+    let exit = container.wait_exit().await;
+    assert_eq!((exit.code, exit.reason.as_str()), (3, "Error"));
+    let status = exit.status;
+    assert!(created.created_at <= status.started_at);
+    let ran = Duration::from_nanos(u64::try_from(status.finished_at - status.started_at).unwrap());
+    assert!(ran >= Duration::from_millis(150) && ran < Duration::from_secs(10), "{ran:?}");
+    assert_eq!(status.log_path, container.log_path().to_str().unwrap());
+
+    container.remove().await;
+    container.remove().await;
+    assert_eq!(container.try_status().await.unwrap_err().code(), tonic::Code::NotFound);
+}
+
+#[tokio::test]
+async fn exits_are_named_by_how_they_came_about() {
+    let node = Node::boot().await;
+    let pod = node.pod("exits").run().await;
+    for (name, script, code, reason) in [
+        ("done", "true", 0, "Completed"),
+        ("failed", "exit 42", 42, "Error"),
+        ("killed", "kill -9 $$", 137, "Error"),
+        ("segv", "kill -SEGV $$", 139, "Error"),
+    ] {
+        // A shell as PID 1 would ignore its own signals: the killed one is a child.
+        let script = format!("sh -c '{script}'; exit $?");
+        let exit = pod.container(name).shell(&script).start().await.wait_exit().await;
+        assert_eq!((exit.code, exit.reason.as_str()), (code, reason), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_stop_asks_first_and_kills_after_the_timeout() {
+    let node = Node::boot().await;
+    let pod = node.pod("stops").run().await;
+    let polite = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done";
+    let polite = pod.container("polite").shell(polite).start().await;
+    polite.wait_output("ready").await;
+    polite.stop(20).await;
+    assert_eq!(polite.wait_exit().await.code, 7);
+
+    let deaf = "trap '' TERM; echo ready; while :; do sleep 0.05; done";
+    let deaf = pod.container("deaf").shell(deaf).start().await;
+    deaf.wait_output("ready").await;
+    let before = std::time::Instant::now();
+    deaf.stop(1).await;
+    let waited = before.elapsed();
+    assert!(waited >= Duration::from_millis(900) && waited < Duration::from_secs(5), "{waited:?}");
+    assert_eq!(deaf.wait_exit().await.code, 137);
+    deaf.stop(1).await;
+}
+
+#[tokio::test]
+async fn the_stop_signal_of_the_request_is_sent() {
+    let node = Node::boot().await;
+    let pod = node.pod("signal").run().await;
+    let script =
+        "trap 'exit 10' USR1; trap 'exit 15' TERM; echo ready; while :; do sleep 0.05; done";
+    let container = pod.container("main").shell(script);
+    let container = container.with(|c| c.stop_signal = Signal::Sigusr1.into()).start().await;
+    container.wait_output("ready").await;
+    assert_eq!(container.status().await.stop_signal(), Signal::Sigusr1);
+    container.stop(20).await;
+    assert_eq!(container.wait_exit().await.code, 10);
+}
+
+#[tokio::test]
+async fn a_program_that_is_not_there_fails_the_start_and_says_which() {
+    let node = Node::boot().await;
+    let pod = node.pod("missing").run().await;
+    let container = pod.container("main").command(["/no/such/program"]).try_create().await;
+    let refused = match container {
+        Err(refused) => refused,
+        Ok(container) => container.start().await.unwrap_err(),
+    };
+    assert!(refused.message().contains("/no/such/program"), "{refused:?}");
+    // The pod is as usable as before.
+    assert_eq!(pod.container("next").shell("echo fine").output().await, "fine\n");
+}
+
+#[tokio::test]
+async fn a_container_starts_once() {
+    let node = Node::boot().await;
+    let pod = node.pod("once").run().await;
+    let container = pod.container("main").command(["true"]).start().await;
+    container.wait_exit().await;
+    let refused = container.start().await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::FailedPrecondition, "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_second_container_of_the_same_name_and_attempt_is_refused() {
+    let node = Node::boot().await;
+    let pod = node.pod("twins").run().await;
+    let _first = pod.container("main").command(["true"]).create().await;
+    let Err(refused) = pod.container("main").command(["true"]).try_create().await else {
+        panic!("a second container was made")
+    };
+    assert_eq!(refused.code(), tonic::Code::AlreadyExists, "{refused:?}");
+    let again = pod.container("main").command(["true"]);
+    again.with(|config| config.metadata.as_mut().unwrap().attempt = 1).create().await;
+}
+
+#[tokio::test]
+async fn command_arguments_environment_and_directory_reach_the_process() {
+    let node = Node::boot().await;
+    let pod = node.pod("process").run().await;
+    let script = "echo $0 $1; echo $COLOUR; echo $PATH; pwd";
+    let container = pod.container("main").command(["sh", "-c", script]).with(|config| {
+        config.args = vec!["zero".to_owned(), "one".to_owned()];
+        config.working_dir = "/made/for/it".to_owned();
+        let pair = |key: &str, value: &str| KeyValue { key: key.to_owned(), value: value.into() };
+        config.envs = vec![pair("COLOUR", "red"), pair("COLOUR", "blue")];
+    });
+    // The path is the image's.
+    let expected = "zero one\nblue\n/usr/local/bin:/usr/bin:/bin\n/made/for/it\n";
+    assert_eq!(container.output().await, expected);
+}
+
+#[tokio::test]
+async fn the_images_command_runs_when_the_request_names_none() {
+    let node = Node::boot().await;
+    let pod = node.pod("default").run().await;
+    // Busybox runs `sh`, which ends with its input.
+    let exit = pod.container("main").start().await.wait_exit().await;
+    assert_eq!((exit.code, exit.reason.as_str()), (0, "Completed"));
+    let only_arguments = pod.container("args").with(|config| {
+        config.args = vec!["echo".to_owned(), "from arguments".to_owned()];
+    });
+    assert_eq!(only_arguments.output().await, "from arguments\n");
+}
+
+#[tokio::test]
+async fn bind_mounts_are_read_only_when_asked_and_report_back() {
+    let node = Node::boot().await;
+    let pod = node.pod("mounts").run().await;
+    let source = node.home.join("source");
+    fs::create_dir_all(&source).unwrap();
+    fs::write(source.join("file"), "from the host").unwrap();
+    let mount = |container_path: &str, readonly: bool| Mount {
+        container_path: container_path.to_owned(),
+        host_path: source.to_str().unwrap().to_owned(),
+        readonly,
+        ..Default::default()
+    };
+    let mounts = vec![mount("/deep/writable", false), mount("/closed", true)];
+    let container = pod.container("main").command(["sleep", "1000"]);
+    let container = container.with(|config| config.mounts = mounts.clone()).start().await;
+    assert_eq!(container.shell("cat /deep/writable/file").await, "from the host");
+    container.shell("echo back > /deep/writable/answer").await;
+    assert_eq!(fs::read_to_string(source.join("answer")).unwrap(), "back\n");
+    let denied = container.exec(&["sh", "-c", "echo no > /closed/file"]).await;
+    assert_ne!(denied.exit_code, 0);
+    assert!(String::from_utf8_lossy(&denied.stderr).contains("Read-only"), "{denied:?}");
+    let reported = container.status().await.mounts;
+    for asked in mounts {
+        assert!(reported.iter().any(|m| m.container_path == asked.container_path
+            && m.host_path == asked.host_path
+            && m.readonly == asked.readonly
+            && m.propagation() == MountPropagation::PropagationPrivate));
+    }
+}
+
+#[tokio::test]
+async fn a_missing_mount_source_is_made_as_a_directory() {
+    let node = Node::boot().await;
+    let pod = node.pod("made").run().await;
+    let source = node.home.join("not/there/yet");
+    let container = pod.container("main").shell("touch /data/here").with(|config| {
+        config.mounts = vec![Mount {
+            container_path: "/data".to_owned(),
+            host_path: source.to_str().unwrap().to_owned(),
+            ..Default::default()
+        }];
+    });
+    container.output().await;
+    assert!(source.join("here").exists());
+}
+
+#[tokio::test]
+async fn a_device_is_there_when_asked_for_and_closed_otherwise() {
+    let node = Node::boot().await;
+    let pod = node.pod("devices").run().await;
+    let given = pod.container("given").command(["sleep", "1000"]).with(|config| {
+        config.devices = vec![Device {
+            container_path: "/dev/spare".to_owned(),
+            host_path: "/dev/zero".to_owned(),
+            permissions: "r".to_owned(),
+        }];
+    });
+    let given = given.start().await;
+    assert_eq!(given.shell("head -c 3 /dev/spare | wc -c").await, "3");
+    assert_ne!(given.exec(&["sh", "-c", "echo > /dev/spare"]).await.exit_code, 0);
+    let made = given.exec(&["sh", "-c", "mknod /tmp/kmsg c 1 11 && cat /tmp/kmsg"]).await;
+    assert_ne!(made.exit_code, 0, "a device of one's own making can be read");
+}
+
+#[tokio::test]
+async fn containers_are_filtered_by_pod_state_and_labels() {
+    let node = Node::boot().await;
+    let pods = [node.pod("one").run().await, node.pod("two").run().await];
+    let label = |value: &str| HashMap::from([("tier".to_owned(), value.to_owned())]);
+    let web = pods[0].container("web").command(["sleep", "1000"]);
+    let web = web.with(|config| config.labels = label("front")).start().await;
+    let db = pods[0].container("db").command(["sleep", "1000"]);
+    let db = db.with(|config| config.labels = label("back")).create().await;
+    let other = pods[1].container("web").command(["sleep", "1000"]);
+    let other = other.with(|config| config.labels = label("front")).start().await;
+    let found = async |filter: ContainerFilter| {
+        let request = ListContainersRequest { filter: Some(filter) };
+        let listed = node.runtime().list_containers(request).await.unwrap().into_inner();
+        let mut ids: Vec<String> = listed.containers.into_iter().map(|c| c.id).collect();
+        ids.sort();
+        ids
+    };
+    let sorted = |mut ids: Vec<String>| {
+        ids.sort();
+        ids
+    };
+    let of_pod = ContainerFilter { pod_sandbox_id: pods[0].id.clone(), ..Default::default() };
+    assert_eq!(found(of_pod).await, sorted(vec![web.id.clone(), db.id.clone()]));
+    let state = ContainerStateValue { state: ContainerState::ContainerRunning.into() };
+    let running = ContainerFilter { state: Some(state), ..Default::default() };
+    assert_eq!(found(running).await, sorted(vec![web.id.clone(), other.id.clone()]));
+    let front = ContainerFilter { label_selector: label("front"), ..Default::default() };
+    assert_eq!(found(front).await, sorted(vec![web.id.clone(), other.id.clone()]));
+    let by_id = ContainerFilter { id: db.id[..12].to_owned(), ..Default::default() };
+    assert_eq!(found(by_id).await, [db.id.clone()]);
+}

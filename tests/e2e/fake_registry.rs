@@ -1,0 +1,174 @@
+//! A registry that serves what a test gives it, also what no honest registry would.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+
+pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub(crate) const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+
+#[derive(Clone)]
+pub(crate) struct Answer {
+    status: &'static str,
+    kind: String,
+    body: Vec<u8>,
+    /// Bytes after which the connection stands still.
+    stall_after: Option<usize>,
+}
+
+pub(crate) struct FakeRegistry {
+    pub(crate) address: String,
+    answers: Arc<Mutex<HashMap<String, Answer>>>,
+}
+
+impl FakeRegistry {
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let answers: Arc<Mutex<HashMap<String, Answer>>> = Arc::default();
+        let shared = Arc::clone(&answers);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream, Arc::clone(&shared)));
+            }
+        });
+        Self { address, answers }
+    }
+
+    pub(crate) fn put(&self, path: &str, kind: &str, body: impl Into<Vec<u8>>) {
+        self.answer(path, "200 OK", kind, body, None);
+    }
+
+    pub(crate) fn answer(
+        &self,
+        path: &str,
+        status: &'static str,
+        kind: &str,
+        body: impl Into<Vec<u8>>,
+        stall_after: Option<usize>,
+    ) {
+        let answer = Answer { status, kind: kind.to_owned(), body: body.into(), stall_after };
+        self.answers.lock().unwrap().insert(path.to_owned(), answer);
+    }
+
+    /// An image of one layer, its parts as the caller wants them after an honest draft.
+    pub(crate) fn image(
+        &self,
+        name: &str,
+        layer: &[u8],
+        diff_id: &str,
+        change: impl FnOnce(&mut Value),
+    ) {
+        let config = json!({
+            "architecture": "amd64", "os": "linux", "config": {"Cmd": ["sh"]},
+            "rootfs": {"type": "layers", "diff_ids": [diff_id]},
+        });
+        let config = config.to_string().into_bytes();
+        let mut manifest = json!({
+            "schemaVersion": 2, "mediaType": MANIFEST,
+            "config": {
+                "mediaType": "application/vnd.oci.image.config.v1+json",
+                "digest": digest(&config), "size": config.len(),
+            },
+            "layers": [{"mediaType": LAYER, "digest": digest(layer), "size": layer.len()}],
+        });
+        change(&mut manifest);
+        let layer_digest = manifest["layers"][0]["digest"].as_str().unwrap().to_owned();
+        let config_digest = manifest["config"]["digest"].as_str().unwrap().to_owned();
+        self.put(&format!("/v2/{name}/blobs/{layer_digest}"), "application/octet-stream", layer);
+        self.put(&format!("/v2/{name}/blobs/{config_digest}"), "application/octet-stream", config);
+        let manifest = manifest.to_string().into_bytes();
+        self.put(
+            &format!("/v2/{name}/manifests/{}", digest(&manifest)),
+            MANIFEST,
+            manifest.clone(),
+        );
+        self.put(&format!("/v2/{name}/manifests/latest"), MANIFEST, manifest);
+    }
+
+    pub(crate) fn reference(&self, name: &str) -> String {
+        format!("{}/{name}:latest", self.address)
+    }
+}
+
+async fn serve(stream: TcpStream, answers: Arc<Mutex<HashMap<String, Answer>>>) {
+    let mut stream = BufReader::new(stream);
+    loop {
+        let mut request = String::new();
+        if stream.read_line(&mut request).await.unwrap_or(0) == 0 {
+            return;
+        }
+        let mut header = String::new();
+        while stream.read_line(&mut header).await.unwrap_or(0) > 2 {
+            header.clear();
+        }
+        let mut words = request.split(' ');
+        let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let path = path.split('?').next().unwrap_or_default();
+        let found = answers.lock().unwrap().get(path).cloned();
+        let found = found.unwrap_or_else(|| Answer {
+            status: if path == "/v2/" { "200 OK" } else { "404 Not Found" },
+            kind: "application/json".to_owned(),
+            body: b"{}".to_vec(),
+            stall_after: None,
+        });
+        let Answer { status, kind, body, stall_after } = found;
+        let head = format!(
+            "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        if stream.write_all(head.as_bytes()).await.is_err() {
+            return;
+        }
+        if method == "HEAD" {
+            continue;
+        }
+        let sent = &body[..stall_after.unwrap_or(body.len()).min(body.len())];
+        if stream.write_all(sent).await.is_err() {
+            return;
+        }
+        if sent.len() < body.len() {
+            // Until the client gives up.
+            let _ = stream.read_u8().await;
+            return;
+        }
+    }
+}
+
+pub(crate) fn digest(bytes: &[u8]) -> String {
+    let hash = Sha256::digest(bytes);
+    format!("sha256:{}", hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+}
+
+pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// A tar with one file whose name is written as it is, however wrong.
+pub(crate) fn tar_with(name: &str, content: &[u8]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    builder.append(&header(name, content.len() as u64), content).unwrap();
+    builder.into_inner().unwrap()
+}
+
+pub(crate) fn header(name: &str, size: u64) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    // `set_path` refuses what this is for.
+    header.as_gnu_mut().unwrap().name[..name.len()].copy_from_slice(name.as_bytes());
+    header.set_size(size);
+    header.set_mode(0o644);
+    header.set_mtime(0);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_cksum();
+    header
+}

@@ -1,0 +1,31 @@
+//! Tests against a real daemon, a real registry and the real kernel. `hack/e2e` runs them, as root.
+//!
+//! Each test boots a node of its own (see [`node`]), speaks CRI to it as kubelet would, and names a promise. When the node is
+//! dropped, everything it made must be gone. Nothing waits for a time: it waits for a condition, with a deadline.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and its own files need no crash safety"
+)]
+
+mod bad_images;
+mod bad_input;
+mod bad_requests;
+mod cri_containers;
+mod cri_exec;
+mod cri_pods;
+mod cri_user;
+mod fake_registry;
+mod images;
+mod logs;
+mod network;
+mod node;
+mod pulls_killed;
+mod resources;
+mod restart;
+mod restart_kills;
+mod streams;
+mod wait;

@@ -29,7 +29,7 @@ mod streams;
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -57,11 +57,16 @@ pub(super) struct Server {
     last_key: Key,
     input: Vec<u8>,
     batch: Vec<u8>,
+    /// Output has flowed since memory was last given back.
+    warm: bool,
     /// Its own score before it was lowered: what containers get that ask for none.
     oom_score_adj: i32,
     /// Who is to be told when everything is dead, and until when that is waited for.
     stopping: Option<(Caller, Instant)>,
 }
+
+/// How long buffers are kept for more output.
+const COOL_AFTER: Duration = Duration::from_secs(1);
 
 /// Serves the socket on standard input until it is told to stop.
 pub(super) fn run() -> Result<()> {
@@ -126,6 +131,7 @@ impl Server {
             last_key: 0,
             input: vec![0; READ_SIZE],
             batch: Vec::new(),
+            warm: false,
             oom_score_adj: protect_from_oom(),
             stopping: None,
         })
@@ -133,9 +139,14 @@ impl Server {
 
     fn serve(&mut self) -> Result<(), Errno> {
         loop {
-            let timeout =
-                self.next_deadline().map(|at| at.saturating_duration_since(Instant::now()));
-            for happened in self.poller.wait(timeout)? {
+            let now = Instant::now();
+            let deadline = self.next_deadline().map(|at| at.saturating_duration_since(now));
+            let cooling = self.warm.then_some(COOL_AFTER);
+            let happened = self.poller.wait(deadline.into_iter().chain(cooling).min())?;
+            if happened.is_empty() && cooling.is_some() {
+                self.cool();
+            }
+            for happened in happened {
                 self.dispatch(happened);
             }
             self.expire();
@@ -143,6 +154,13 @@ impl Server {
                 return Ok(());
             }
         }
+    }
+
+    /// Nothing has happened for a while: the buffers of busy times go.
+    fn cool(&mut self) {
+        self.batch = Vec::new();
+        self.warm = false;
+        sys::memory::release_free_pages();
     }
 
     fn dispatch(&mut self, happened: Happened) {
@@ -153,6 +171,7 @@ impl Server {
             Source::Client(key) => self.client_ready(key, writable),
             Source::Handshake(child) => self.listen(child),
             Source::Output(key, stream) => {
+                self.warm = true;
                 if let Some((container, mut io)) = self.container_io(key) {
                     container.streams.pump(&mut io, stream);
                 }

@@ -112,6 +112,7 @@ impl StreamServer {
     async fn spawn(&self) -> Result<()> {
         // By this link the program is found even after its file was replaced by an update.
         let mut child = Command::new("/proc/self/exe")
+            .arg0("caisd")
             .arg("stream-server")
             .args(self.arguments.words())
             .current_dir("/")

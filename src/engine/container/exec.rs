@@ -204,3 +204,18 @@ pub(crate) fn plan(
         stderr: request.stderr && !request.tty,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn output_that_the_reactor_has_not_seen_yet_is_not_lost() {
+        let (reader, writer) = rustix::pipe::pipe().unwrap();
+        rustix::io::ioctl_fionbio(&reader, true).unwrap();
+        let capture = Capture::of(Some(reader)).unwrap();
+        rustix::io::write(&writer, b"last words").unwrap();
+
+        assert_eq!(capture.rest().unwrap(), b"last words");
+    }
+}

@@ -1,5 +1,6 @@
 //! A real monitor with real containers, as root. The monitor is this test program, executed again.
 
+mod backend;
 mod confinement;
 mod exec;
 mod harness;

@@ -7,20 +7,19 @@ use crate::error::{Context, Result};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Host {
     pub(crate) hostname: String,
-    /// `CAP_LAST_CAP` of the running kernel.
-    pub(crate) last_capability: u32,
+    /// What the daemon may give: its own permitted set. A daemon in a container has not all.
+    pub(crate) capabilities: u64,
     pub(crate) has_apparmor: bool,
     pub(crate) has_selinux: bool,
 }
 
 impl Host {
     pub(crate) fn probe() -> Result<Self> {
-        let last = read_to_string("/proc/sys/kernel/cap_last_cap")
-            .context("read /proc/sys/kernel/cap_last_cap")?;
+        let capabilities = rustix::thread::capabilities(None).context("read our capabilities")?;
         let flag = |path: &str, yes: &str| read_to_string(path).is_ok_and(|it| it.trim() == yes);
         Ok(Self {
             hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
-            last_capability: last.trim().parse().context("kernel.cap_last_cap")?,
+            capabilities: capabilities.permitted.bits(),
             has_apparmor: flag("/sys/module/apparmor/parameters/enabled", "Y"),
             has_selinux: std::fs::metadata("/sys/fs/selinux/enforce").is_ok(),
         })

@@ -14,9 +14,10 @@ pub(super) fn apply(input: &Input<'_>, draft: &mut Draft) -> Result<()> {
     let is_node = |mode: &NamespaceMode| *mode == NamespaceMode::Node;
     for (field, own, pod) in [("network", &own.network, &pod.network), ("ipc", &own.ipc, &pod.ipc)]
     {
-        if is_node(own) != is_node(pod) {
+        // POD is also what a client sends that says nothing: the pod's own choice holds.
+        if is_node(own) && !is_node(pod) {
             return Err(Error::invalid(format!(
-                "namespace_options.{field}: the container and its pod sandbox differ"
+                "namespace_options.{field}: NODE, but the pod sandbox has a namespace of its own"
             )));
         }
     }
@@ -28,12 +29,11 @@ pub(super) fn apply(input: &Input<'_>, draft: &mut Draft) -> Result<()> {
     draft.pid = match &own.pid {
         NamespaceMode::Container => ContainerPid::Own,
         NamespaceMode::Node => ContainerPid::Host,
-        NamespaceMode::Pod if pod.pid == NamespaceMode::Pod => ContainerPid::Pod,
-        NamespaceMode::Pod => {
-            return Err(Error::invalid(
-                "namespace_options.pid: POD, but the pod sandbox has no PID namespace to share",
-            ));
-        }
+        NamespaceMode::Pod => match pod.pid {
+            NamespaceMode::Pod => ContainerPid::Pod,
+            NamespaceMode::Node => ContainerPid::Host,
+            NamespaceMode::Container | NamespaceMode::Target(_) => ContainerPid::Own,
+        },
         NamespaceMode::Target(id) => {
             ContainerPid::Target(ContainerId::parse(id).context("namespace_options.target_id")?)
         }

@@ -42,7 +42,7 @@ impl Fixture {
             rootfs,
             host: Host {
                 hostname: "node".into(),
-                last_capability: 40,
+                capabilities: (1 << 41) - 1,
                 has_apparmor: false,
                 has_selinux: false,
             },

@@ -111,16 +111,20 @@ async fn a_container_starts_once() {
 }
 
 #[tokio::test]
-async fn a_second_container_of_the_same_name_and_attempt_is_refused() {
+async fn a_repeated_request_finds_its_container_and_another_of_that_name_is_refused() {
     let node = Node::boot().await;
     let pod = node.pod("twins").run().await;
-    let _first = pod.container("main").command(["true"]).create().await;
-    let Err(refused) = pod.container("main").command(["true"]).try_create().await else {
+    let first = pod.container("main").command(["true"]).create().await;
+    let repeated = pod.container("main").command(["true"]).create().await;
+    assert_eq!(repeated.id, first.id);
+    let Err(refused) = pod.container("main").command(["false"]).try_create().await else {
         panic!("a second container was made")
     };
     assert_eq!(refused.code(), tonic::Code::AlreadyExists, "{refused:?}");
+    assert!(refused.message().contains(&first.id), "{refused:?}");
     let again = pod.container("main").command(["true"]);
-    again.with(|config| config.metadata.as_mut().unwrap().attempt = 1).create().await;
+    let again = again.with(|config| config.metadata.as_mut().unwrap().attempt = 1).create().await;
+    assert_ne!(again.id, first.id);
 }
 
 #[tokio::test]
@@ -206,15 +210,18 @@ async fn a_device_is_there_when_asked_for_and_closed_otherwise() {
     let given = pod.container("given").command(["sleep", "1000"]).with(|config| {
         config.devices = vec![Device {
             container_path: "/dev/spare".to_owned(),
-            host_path: "/dev/zero".to_owned(),
+            host_path: "/dev/kmsg".to_owned(),
             permissions: "r".to_owned(),
         }];
     });
     let given = given.start().await;
-    assert_eq!(given.shell("head -c 3 /dev/spare | wc -c").await, "3");
+    assert_eq!(given.shell("exec 3< /dev/spare && echo read").await, "read");
     assert_ne!(given.exec(&["sh", "-c", "echo > /dev/spare"]).await.exit_code, 0);
-    let made = given.exec(&["sh", "-c", "mknod /tmp/kmsg c 1 11 && cat /tmp/kmsg"]).await;
-    assert_ne!(made.exit_code, 0, "a device of one's own making can be read");
+    let plain = pod.container("plain").command(["sleep", "1000"]).start().await;
+    assert_ne!(plain.exec(&["test", "-e", "/dev/spare"]).await.exit_code, 0);
+    plain.shell("mknod /tmp/kmsg c 1 11").await;
+    let opened = plain.exec(&["sh", "-c", "exec 3< /tmp/kmsg"]).await;
+    assert_ne!(opened.exit_code, 0, "a device of one's own making can be opened");
 }
 
 #[tokio::test]

@@ -130,11 +130,15 @@ async fn pods_are_filtered_by_id_prefix_state_and_labels() {
 }
 
 #[tokio::test]
-async fn the_same_pod_twice_is_refused_and_changes_nothing() {
+async fn a_repeated_request_finds_its_pod_and_another_of_that_name_is_refused() {
     let node = Node::boot().await;
     let pod = node.pod("twin").run().await;
-    let Err(refused) = node.pod("twin").try_run().await else { panic!("a second pod was made") };
+    let repeated = node.pod("twin").run().await;
+    assert_eq!(repeated.id, pod.id);
+    let other = node.pod("twin").with(|config| config.hostname = "other".to_owned());
+    let Err(refused) = other.try_run().await else { panic!("a second pod was made") };
     assert_eq!(refused.code(), tonic::Code::AlreadyExists, "{refused:?}");
+    assert!(refused.message().contains(&pod.id), "{refused:?}");
     assert_eq!(node.pod_ids().await, [pod.id.clone()]);
     assert!(pod.is_ready().await);
 }

@@ -55,34 +55,33 @@ async fn lines_are_split_at_16_kib() {
 
 #[tokio::test]
 async fn no_line_is_lost_or_doubled_while_the_log_is_rotated() {
-    const LINES: usize = 50_000;
     let node = Node::boot().await;
     let pod = node.pod("rotated").run().await;
-    let script =
-        format!("echo begin; i=0; while [ $i -lt {LINES} ]; do echo line $i; i=$((i+1)); done");
-    let container = pod.container("main").shell(&script).start().await;
-    container.wait_output("begin").await;
+    let script = "i=0; while [ ! -e /enough ]; do echo line $i; i=$((i+1)); done; echo lines: $i";
+    let container = pod.container("main").shell(script).start().await;
+    container.wait_output("line 10\n").await;
     let mut rotated = Vec::new();
-    for number in 0..8 {
+    for number in 0..20 {
         let aside = container.log_path().with_extension(number.to_string());
         fs::rename(container.log_path(), &aside).unwrap();
         container.reopen_log().await;
         rotated.push(aside);
         let path = container.log_path();
         let grows = async || fs::metadata(&path).is_ok_and(|file| file.len() > 0);
-        let ended = async || container.state().await as i32 != 1;
-        until("the new log to be written", async || grows().await || ended().await).await;
+        until("the new log to be written", grows).await;
     }
+    container.shell("touch /enough").await;
     container.wait_exit().await;
     rotated.push(container.log_path());
     let texts = rotated.iter().map(|path| fs::read_to_string(path).unwrap());
     let all: Vec<LogLine> = texts.flat_map(|text| parse_log(&text)).collect();
-    let expected = (0..LINES).fold("begin\n".to_owned(), |text, i| text + &format!("line {i}\n"));
-    // Compared by parts: a difference of megabytes is unreadable.
-    let (got, expected) = (joined(&all, "stdout"), expected);
-    let differs = got.lines().zip(expected.lines()).position(|(a, b)| a != b);
-    assert_eq!(differs, None, "{:?}", differs.map(|at| got.lines().nth(at)));
-    assert_eq!(got.len(), expected.len());
+    let output = joined(&all, "stdout");
+    let lines = output.lines().count() - 1;
+    // By line: a difference of megabytes is unreadable.
+    for (number, line) in output.lines().take(lines).enumerate() {
+        assert_eq!(line, format!("line {number}"));
+    }
+    assert!(output.ends_with(&format!("\nlines: {lines}\n")), "{lines} lines were logged");
 }
 
 #[tokio::test]

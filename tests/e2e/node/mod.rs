@@ -12,11 +12,12 @@ mod leftovers;
 mod pod;
 
 use std::fs::{self, File};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
 use cais_proto::runtime::v1::image_service_client::ImageServiceClient;
 use cais_proto::runtime::v1::runtime_service_client::RuntimeServiceClient;
@@ -48,7 +49,11 @@ pub(crate) struct Node {
     pub(crate) bridge: String,
     daemon: Mutex<Option<Child>>,
     channel: Channel,
+    /// Copies of the sockets of all connections.
+    sockets: Sockets,
 }
+
+type Sockets = Arc<Mutex<Vec<OwnedFd>>>;
 
 static NODES: AtomicU32 = AtomicU32::new(0);
 
@@ -68,8 +73,9 @@ impl Node {
             fs::create_dir_all(home.join(directory)).unwrap();
         }
         let bridge = format!("ce{number}n{process}");
-        let channel = connect(state.join("cri.sock"));
-        let node = Self { name, state, home, bridge, daemon: Mutex::new(None), channel };
+        let sockets = Sockets::default();
+        let channel = connect(state.join("cri.sock"), Arc::clone(&sockets));
+        let node = Self { name, state, home, bridge, daemon: Mutex::new(None), channel, sockets };
         node.write_config(network);
         node.start().await;
         node
@@ -236,19 +242,21 @@ impl Drop for Node {
         if failed_already {
             eprintln!("the daemon's log ends with:\n{}", self.log_tail());
         }
-        // A new connection: the old one belongs to the runtime of the test, which may be going.
-        let channel = self.channel.clone();
+        // The runtime of the test stands still, and with it the connections: a daemon that ends politely would wait for them.
+        for socket in self.sockets.lock().unwrap().drain(..) {
+            let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
+        }
         let complaints = std::thread::scope(|scope| {
             let cleaning = scope.spawn(|| {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
                 runtime.unwrap().block_on(async {
-                    self.channel = connect(self.state.join("cri.sock"));
+                    let sockets = Arc::clone(&self.sockets);
+                    self.channel = connect(self.state.join("cri.sock"), sockets);
                     self.shut_down().await
                 })
             });
             cleaning.join()
         });
-        drop(channel);
         let complaints = complaints.unwrap_or_else(|_| vec!["cleaning up failed".to_owned()]);
         if failed_already {
             eprintln!("left behind: {complaints:#?}");
@@ -259,10 +267,14 @@ impl Drop for Node {
     }
 }
 
-fn connect(socket: PathBuf) -> Channel {
+fn connect(socket: PathBuf, sockets: Sockets) -> Channel {
     let dial = tower::service_fn(move |_| {
-        let socket = socket.clone();
-        async move { UnixStream::connect(socket).await.map(TokioIo::new) }
+        let (socket, sockets) = (socket.clone(), Arc::clone(&sockets));
+        async move {
+            let stream = UnixStream::connect(socket).await?;
+            sockets.lock().unwrap().push(stream.as_fd().try_clone_to_owned()?);
+            Ok::<_, std::io::Error>(TokioIo::new(stream))
+        }
     });
     // The address is unused; each new connection goes to the socket.
     Endpoint::from_static("http://localhost").connect_with_connector_lazy(dial)

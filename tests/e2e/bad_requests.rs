@@ -320,8 +320,7 @@ async fn senseless_commands_and_stops_are_refused() {
 #[tokio::test]
 async fn senseless_image_names_are_refused() {
     let node = Node::boot().await;
-    for name in
-        ["", "UPPER/case", "a b", "busybox:", "busybox@sha256:1234", "../../x", "https://x/y"]
+    for name in ["", "busyBox", "a b", "busybox:", "busybox@sha256:1234", "../../x", "https://x/y"]
     {
         let error = node.try_pull(name).await.unwrap_err();
         assert_eq!(error.code(), Code::InvalidArgument, "{name:?}: {error:?}");

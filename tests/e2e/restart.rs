@@ -124,7 +124,8 @@ async fn a_damaged_record_is_set_aside_and_the_rest_works() {
     container.remove().await;
     bad.stop().await;
     node.kill();
-    let record = node.state.join("pods").join(&bad.id).join("record.json");
+    let record = node.state.join("pods").join(format!("{}.json", bad.id));
+    assert!(record.exists());
     std::fs::write(&record, "{ this is no record").unwrap();
     node.start().await;
     assert!(good.is_ready().await);

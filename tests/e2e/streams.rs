@@ -93,7 +93,7 @@ async fn attach_speaks_with_the_containers_own_process() {
 async fn a_forwarded_port_answers() {
     let node = Node::boot().await;
     let pod = node.pod("forward").run().await;
-    let script = "echo ready; while :; do echo forwarded | nc -l -p 8080 -s 127.0.0.1; done";
+    let script = "echo ready; while :; do echo forwarded | nc -l -p 8080; done";
     let server = pod.container("server").shell(script).start().await;
     server.wait_output("ready").await;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

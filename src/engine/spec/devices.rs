@@ -22,6 +22,10 @@ const DEFAULTS: [(&str, u32, u32); 6] = [
 /// Usable without a node of ours: the multiplexer and the terminals of the container's own devpts.
 const TERMINALS: [(u32, Option<u32>); 2] = [(5, Some(2)), (136, None)];
 
+/// Every node may be made, though not opened. The container's own init makes the listed ones under these rules, also those
+/// that are given without `m`.
+const MAKING: DeviceAccess = DeviceAccess { read: false, write: false, mknod: true };
+
 /// Below a directory of devices, these are no devices of the host's to pass on.
 const SKIPPED: [&str; 10] =
     ["console", "fd", "mqueue", "ptmx", "pts", "shm", ".lxc", ".lxd-mounts", ".udev", "initctl"];
@@ -41,7 +45,9 @@ struct Node {
 
 pub(super) fn apply(input: &Input<'_>, draft: &mut Draft) -> Result<()> {
     let mut nodes: BTreeMap<String, Node> = BTreeMap::new();
-    let mut rules = Vec::new();
+    let mut rules = [DeviceType::Character, DeviceType::Block]
+        .map(|device| DeviceRule { device, major: None, minor: None, access: MAKING })
+        .to_vec();
     for (path, major, minor) in DEFAULTS {
         let kind = DeviceType::Character;
         nodes.insert(path.to_owned(), Node { kind, major, minor, mode: 0o666, uid: 0, gid: 0 });

@@ -73,10 +73,9 @@ pub(crate) async fn compare(options: Options) -> Result<()> {
     record.write(&sides.out)
 }
 
-const SYNC: &str = "The first row ends with the engine's answer, at which unpacked files are in memory and not yet on \
-                    the disk: containerd syncs each compressed blob and its database, but nothing it unpacked. \
-                    The second row adds a sync of the whole file system, made by the benchmark right after the \
-                    answer, for both.";
+const SYNC: &str = "The first row ends with the engine's answer. Cais syncs what it unpacked before it answers; containerd syncs each \
+     compressed blob and its database, but nothing that it unpacked. The second row adds a sync of the whole file \
+     system, made by the benchmark right after the answer, for both.";
 
 /// Leaves no work of the last round to this one.
 async fn settle(disk: &File) -> Result<()> {

@@ -150,7 +150,7 @@ impl Record {
         for Row { what, unit, ours, peer, ratio, interval } in &self.rows {
             let interval =
                 interval.map_or(String::new(), |(low, high)| format!("{low:.3} to {high:.3}"));
-            let what = format!("{what} [{unit}]");
+            let what = if unit.is_empty() { what.clone() } else { format!("{what} [{unit}]") };
             println!("{what:<44} {ours:>14.2} {peer:>14.2} {ratio:>8.3}  {interval}");
         }
     }

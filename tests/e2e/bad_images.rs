@@ -144,7 +144,7 @@ async fn a_pull_over_its_deadline_is_answered_at_once() {
     let layer = gzip(&tar);
     registry.image("slow", &layer, &digest(&tar), |_| {});
     let blob = format!("/v2/slow/blobs/{}", digest(&layer));
-    registry.answer(&blob, "200 OK", "application/octet-stream", layer, Some(100));
+    registry.stall(&blob, 100);
     let reference = registry.reference("slow");
     let mut request = tonic::Request::new(cais_proto::runtime::v1::PullImageRequest {
         image: Some(crate::node::named(&reference)),

@@ -210,7 +210,7 @@ async fn a_device_is_there_when_asked_for_and_closed_otherwise() {
     let given = pod.container("given").command(["sleep", "1000"]).with(|config| {
         config.devices = vec![Device {
             container_path: "/dev/spare".to_owned(),
-            host_path: "/dev/kmsg".to_owned(),
+            host_path: "/dev/fuse".to_owned(),
             permissions: "r".to_owned(),
         }];
     });
@@ -219,8 +219,8 @@ async fn a_device_is_there_when_asked_for_and_closed_otherwise() {
     assert_ne!(given.exec(&["sh", "-c", "echo > /dev/spare"]).await.exit_code, 0);
     let plain = pod.container("plain").command(["sleep", "1000"]).start().await;
     assert_ne!(plain.exec(&["test", "-e", "/dev/spare"]).await.exit_code, 0);
-    plain.shell("mknod /tmp/kmsg c 1 11").await;
-    let opened = plain.exec(&["sh", "-c", "exec 3< /tmp/kmsg"]).await;
+    plain.shell("mknod /tmp/fuse c 10 229").await;
+    let opened = plain.exec(&["sh", "-c", "exec 3< /tmp/fuse"]).await;
     assert_ne!(opened.exit_code, 0, "a device of one's own making can be opened");
 }
 
@@ -254,5 +254,5 @@ async fn containers_are_filtered_by_pod_state_and_labels() {
     let front = ContainerFilter { label_selector: label("front"), ..Default::default() };
     assert_eq!(found(front).await, sorted(vec![web.id.clone(), other.id.clone()]));
     let by_id = ContainerFilter { id: db.id[..12].to_owned(), ..Default::default() };
-    assert_eq!(found(by_id).await, [db.id.clone()]);
+    assert_eq!(found(by_id).await, [db.id.as_str()]);
 }

@@ -112,15 +112,15 @@ async fn pods_are_filtered_by_id_prefix_state_and_labels() {
     both.sort();
     assert_eq!(found(PodSandboxFilter::default()).await, both);
     let by_id = PodSandboxFilter { id: one.id[..13].to_owned(), ..Default::default() };
-    assert_eq!(found(by_id).await, [one.id.clone()]);
+    assert_eq!(found(by_id).await, [one.id.as_str()]);
     let by_state =
         PodSandboxFilter { state: state(PodSandboxState::SandboxNotready), ..Default::default() };
-    assert_eq!(found(by_state).await, [two.id.clone()]);
+    assert_eq!(found(by_state).await, [two.id.as_str()]);
     let by_label = PodSandboxFilter {
         label_selector: HashMap::from([("name".to_owned(), "one".to_owned())]),
         ..Default::default()
     };
-    assert_eq!(found(by_label).await, [one.id.clone()]);
+    assert_eq!(found(by_label).await, [one.id.as_str()]);
     let by_all = PodSandboxFilter {
         state: state(PodSandboxState::SandboxNotready),
         label_selector: HashMap::from([("name".to_owned(), "one".to_owned())]),
@@ -139,7 +139,7 @@ async fn a_repeated_request_finds_its_pod_and_another_of_that_name_is_refused() 
     let Err(refused) = other.try_run().await else { panic!("a second pod was made") };
     assert_eq!(refused.code(), tonic::Code::AlreadyExists, "{refused:?}");
     assert!(refused.message().contains(&pod.id), "{refused:?}");
-    assert_eq!(node.pod_ids().await, [pod.id.clone()]);
+    assert_eq!(node.pod_ids().await, [pod.id.as_str()]);
     assert!(pod.is_ready().await);
 }
 

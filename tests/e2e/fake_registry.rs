@@ -14,9 +14,8 @@ use tokio::net::{TcpListener, TcpStream};
 pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub(crate) const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
-#[derive(Clone)]
-pub(crate) struct Answer {
-    status: &'static str,
+#[derive(Clone, Default)]
+struct Answer {
     kind: String,
     body: Vec<u8>,
     /// Bytes after which the connection stands still.
@@ -43,19 +42,13 @@ impl FakeRegistry {
     }
 
     pub(crate) fn put(&self, path: &str, kind: &str, body: impl Into<Vec<u8>>) {
-        self.answer(path, "200 OK", kind, body, None);
+        let answer = Answer { kind: kind.to_owned(), body: body.into(), stall_after: None };
+        self.answers.lock().unwrap().insert(path.to_owned(), answer);
     }
 
-    pub(crate) fn answer(
-        &self,
-        path: &str,
-        status: &'static str,
-        kind: &str,
-        body: impl Into<Vec<u8>>,
-        stall_after: Option<usize>,
-    ) {
-        let answer = Answer { status, kind: kind.to_owned(), body: body.into(), stall_after };
-        self.answers.lock().unwrap().insert(path.to_owned(), answer);
+    /// Lets the answer stand still after so many bytes.
+    pub(crate) fn stall(&self, path: &str, after: usize) {
+        self.answers.lock().unwrap().get_mut(path).unwrap().stall_after = Some(after);
     }
 
     /// An image of one layer, its parts as the caller wants them after an honest draft.
@@ -113,13 +106,12 @@ async fn serve(stream: TcpStream, answers: Arc<Mutex<HashMap<String, Answer>>>) 
         let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         let path = path.split('?').next().unwrap_or_default();
         let found = answers.lock().unwrap().get(path).cloned();
-        let found = found.unwrap_or_else(|| Answer {
-            status: if path == "/v2/" { "200 OK" } else { "404 Not Found" },
-            kind: "application/json".to_owned(),
-            body: b"{}".to_vec(),
-            stall_after: None,
-        });
-        let Answer { status, kind, body, stall_after } = found;
+        let status = match found.is_some() || path == "/v2/" {
+            true => "200 OK",
+            false => "404 Not Found",
+        };
+        let nothing = || Answer { kind: "application/json".to_owned(), ..Answer::default() };
+        let Answer { kind, body, stall_after } = found.unwrap_or_else(nothing);
         let head = format!(
             "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n",
             body.len()

@@ -129,7 +129,7 @@ async fn a_damaged_record_is_set_aside_and_the_rest_works() {
     std::fs::write(&record, "{ this is no record").unwrap();
     node.start().await;
     assert!(good.is_ready().await);
-    assert_eq!(node.pod_ids().await, [good.id.clone()]);
+    assert_eq!(node.pod_ids().await, [good.id.as_str()]);
     let log = node.log();
     assert!(log.contains(&bad.id), "the log does not name the damaged record");
     let again = node.pod("again").run().await;

@@ -97,6 +97,19 @@ async fn a_broken_stream_is_refused() {
 }
 
 #[tokio::test]
+async fn a_layer_that_grows_out_of_proportion_is_refused() {
+    let (node, registry) = set_up().await;
+    let mut tar = header("bomb", 200_000_000).as_bytes().to_vec();
+    tar.resize(tar.len() + 200_000_000, 0);
+    tar.resize(tar.len().next_multiple_of(512) + 1024, 0);
+    let layer = gzip(&tar);
+    assert!(layer.len() < 1_000_000, "{}", layer.len());
+    registry.image("bomb", &layer, &digest(&tar), |_| {});
+    let error = refused(&node, &registry, "bomb").await;
+    assert!(error.message().contains("layer"), "{error:?}");
+}
+
+#[tokio::test]
 async fn members_that_point_outside_are_refused_and_named() {
     let outside = Path::new("/run/cais-e2e-escaped");
     for name in ["../../../../../../../../run/cais-e2e-escaped", "/run/cais-e2e-escaped"] {

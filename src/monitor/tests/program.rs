@@ -6,10 +6,19 @@ use std::path::PathBuf;
 use super::harness::{Pod, within};
 use crate::monitor::client::Client;
 use crate::monitor::protocol::Request;
-use crate::monitor::spawn::{self, Program};
+use crate::monitor::spawn::{self, Program, Spawned};
 
 /// Another one to test, such as a release build.
 const PROGRAM: &str = "CAIS_TEST_PROGRAM";
+
+/// Killed when the test is over, however it ends.
+struct Monitor(Spawned);
+
+impl Drop for Monitor {
+    fn drop(&mut self) {
+        let _ = crate::sys::process::pidfd_send_signal(self.0.pidfd.as_fd(), libc::SIGKILL);
+    }
+}
 
 fn program() -> Option<PathBuf> {
     if let Some(path) = std::env::var_os(PROGRAM) {
@@ -25,8 +34,15 @@ async fn a_spawned_monitor_is_sealed_small_and_ends_when_told() {
     let (Some(program), Some(mut pod)) = (program(), Pod::boot_bare().await) else { return };
     let memory = Program::load(Some(&program)).unwrap();
     let socket = pod.directory.path().join("real.sock");
-    let spawned = memory.spawn(spawn::listen(&socket).unwrap(), "test-pod", None).unwrap();
+    // The pages of the program belong to all who run it: with a second one they are not private.
+    let other = pod.directory.path().join("other.sock");
+    let _other =
+        Monitor(memory.spawn(spawn::listen(&other).unwrap(), "test-pod", errors()).unwrap());
+    let (_client, _reports) = Client::connect(&other).await.unwrap();
+
+    let spawned = memory.spawn(spawn::listen(&socket).unwrap(), "test-pod", errors()).unwrap();
     let own = PathBuf::from(format!("/proc/{}", spawned.pid));
+    let spawned = Monitor(spawned);
     let (client, reports) = Client::connect(&socket).await.unwrap();
     (pod.client, pod.reports) = (client, reports);
     pod.set_up(|_| {}).await;
@@ -58,7 +74,7 @@ async fn a_spawned_monitor_is_sealed_small_and_ends_when_told() {
     }
 
     pod.call(Request::Shutdown).await.unwrap();
-    within(spawn::exited(spawned.pidfd.as_fd().try_clone_to_owned().unwrap())).await.unwrap();
+    within(spawn::exited(spawned.0.pidfd.as_fd().try_clone_to_owned().unwrap())).await.unwrap();
     assert!(!own.exists());
 }
 
@@ -69,4 +85,8 @@ fn private_kib(process: &std::path::Path) -> u64 {
         .filter_map(|line| line.strip_prefix("Private_")?.split_whitespace().nth(1))
         .map(|kib| kib.parse::<u64>().unwrap())
         .sum()
+}
+
+fn errors() -> Option<std::os::fd::OwnedFd> {
+    Some(std::fs::OpenOptions::new().write(true).open("/dev/null").unwrap().into())
 }

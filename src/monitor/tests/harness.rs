@@ -45,7 +45,7 @@ impl Pod {
 
     pub(super) async fn set_up(&mut self, change: impl FnOnce(&mut PodPlan)) {
         let exits = self.directory.path().join("exits");
-        std::fs::create_dir(&exits).unwrap();
+        std::fs::create_dir_all(&exits).unwrap();
         let mut plan = PodPlan {
             network: Namespace::New,
             ipc: Namespace::New,

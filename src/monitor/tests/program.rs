@@ -38,7 +38,9 @@ async fn a_spawned_monitor_is_sealed_small_and_ends_when_told() {
     let other = pod.directory.path().join("other.sock");
     let _other =
         Monitor(memory.spawn(spawn::listen(&other).unwrap(), "test-pod", errors()).unwrap());
-    let (_client, _reports) = Client::connect(&other).await.unwrap();
+    (pod.client, pod.reports) = Client::connect(&other).await.unwrap();
+    pod.set_up(|_| {}).await;
+    run_something(&pod, "other").await;
 
     let spawned = memory.spawn(spawn::listen(&socket).unwrap(), "test-pod", errors()).unwrap();
     let own = PathBuf::from(format!("/proc/{}", spawned.pid));
@@ -51,10 +53,7 @@ async fn a_spawned_monitor_is_sealed_small_and_ends_when_told() {
     let threads = std::fs::read_dir(own.join("task")).unwrap().count();
     assert_eq!(threads, 1);
 
-    // A container, output of some size, and some execs: what a pod goes through.
-    let (id, _) = pod.create(pod.container("idle", "seq 1 20000; exec sleep 600")).await;
-    pod.start(&id).await;
-    pod.wait_log("idle", " 20000").await;
+    run_something(&pod, "idle").await;
     // Once it has noticed that nothing happens any more.
     let private = within(async {
         let mut private = private_kib(&own);
@@ -76,6 +75,13 @@ async fn a_spawned_monitor_is_sealed_small_and_ends_when_told() {
     pod.call(Request::Shutdown).await.unwrap();
     within(spawn::exited(spawned.0.pidfd.as_fd().try_clone_to_owned().unwrap())).await.unwrap();
     assert!(!own.exists());
+}
+
+/// A container that runs on after some output.
+async fn run_something(pod: &Pod, name: &str) {
+    let (id, _) = pod.create(pod.container(name, "seq 1 20000; exec sleep 600")).await;
+    pod.start(&id).await;
+    pod.wait_log(name, " 20000").await;
 }
 
 fn private_kib(process: &std::path::Path) -> u64 {

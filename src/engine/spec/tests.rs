@@ -345,7 +345,6 @@ fn what_cannot_be_served_is_refused_by_the_name_of_its_field() {
         ("capabilities.add_capabilities", security(&json!({ "add_capabilities": ["NET_ADMINS"] }))),
         ("masked_paths[0]", security(&json!({ "masked_paths": ["proc"] }))),
         ("apparmor", security(&json!({ "apparmor": { "Localhost": "own" } }))),
-        ("namespace_options.pid", security(&json!({ "namespaces": { "pid": "Pod" } }))),
         ("namespace_options.network", security(&json!({ "namespaces": { "network": "Node" } }))),
     ];
     for (field, patch) in cases {

@@ -264,10 +264,13 @@ impl Drop for Pod {
         let _ = self.process.kill();
         let _ = self.process.wait();
         for cgroup in &self.cgroups {
-            // The kernel takes a moment to empty it.
-            for _ in 0..100 {
-                if std::fs::remove_dir(cgroup).is_ok() {
-                    break;
+            // What a killed monitor could not kill any more, and a moment for the kernel to empty it.
+            let until = std::time::Instant::now() + Duration::from_secs(5);
+            while std::fs::remove_dir(cgroup).is_err() && std::time::Instant::now() < until {
+                let pids = std::fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
+                for pid in pids.lines().filter_map(|line| line.parse().ok()) {
+                    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+                    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
                 }
                 std::thread::yield_now();
             }

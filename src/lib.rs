@@ -14,9 +14,6 @@
 //! | `store` | records on disk |
 //! | `streaming` | exec, attach and port-forward sessions, in a process of their own |
 
-// Until the daemon's main wires every module in, most items have no caller outside tests.
-#![allow(dead_code, clippy::allow_attributes, reason = "modules land before their callers")]
-
 mod api;
 mod cgroup;
 mod config;

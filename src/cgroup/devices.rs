@@ -22,7 +22,6 @@ pub(crate) struct DeviceRule {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DeviceType {
-    Any,
     Character,
     Block,
 }
@@ -64,7 +63,6 @@ impl DeviceRule {
     /// The v1 line: `c 1:3 rwm`.
     fn line(&self) -> String {
         let letter = match self.device {
-            DeviceType::Any => 'a',
             DeviceType::Character => 'c',
             DeviceType::Block => 'b',
         };

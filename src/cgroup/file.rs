@@ -67,12 +67,6 @@ fn read_all(file: &OwnedFd) -> Io<String> {
     }
 }
 
-/// A file with one number; `max` is the largest.
-pub(super) fn read_number(dir: impl AsFd, name: &str) -> Io<u64> {
-    let text = read(dir, name)?;
-    parse_number(&text).ok_or(Errno::INVAL)
-}
-
 pub(super) fn parse_number(text: &str) -> Option<u64> {
     match text.trim() {
         "max" => Some(u64::MAX),

@@ -144,11 +144,6 @@ impl Cgroups {
         Ok(Cgroup { hierarchies: Arc::clone(&self.hierarchies), record: record.clone(), dirs })
     }
 
-    /// True when every controller is in the v2 hierarchy.
-    pub(crate) fn is_unified(&self) -> bool {
-        self.hierarchies.iter().all(|hierarchy| hierarchy.version == Version::V2)
-    }
-
     /// The mount points of the hierarchies below `/sys/fs/cgroup`, by their last component: what a
     /// container's view of the cgroup file system is made from. Empty on pure v2.
     pub(crate) fn legacy_names(&self) -> Vec<String> {

@@ -62,7 +62,6 @@ pub(super) fn compile(rules: &[DeviceRule]) -> Vec<Instruction> {
 fn one(rule: &DeviceRule) -> Vec<Instruction> {
     let mut tests: Vec<(Option<Instruction>, u8, i32)> = Vec::new();
     match rule.device {
-        DeviceType::Any => {}
         DeviceType::Character => tests.push((None, TYPE, TYPE_CHARACTER)),
         DeviceType::Block => tests.push((None, TYPE, TYPE_BLOCK)),
     }

@@ -8,8 +8,7 @@ use super::layout::Layout;
 use crate::config::Config;
 use crate::error::Result;
 use crate::image::registry::Settings as RegistrySettings;
-use crate::image::registry::auth::Credentials;
-use crate::image::{ImageStore, LayerKey, Settings};
+use crate::image::{Credentials, ImageStore, LayerKey, Settings};
 
 pub(super) fn open_store(config: &Config, layout: &Layout) -> Result<ImageStore> {
     let registry = RegistrySettings {

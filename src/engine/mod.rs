@@ -29,7 +29,6 @@ pub(crate) mod stats;
 mod undo;
 
 use std::collections::HashMap;
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -45,8 +44,7 @@ use crate::config::{CgroupDriver, Config};
 use crate::error::{Context, Result};
 use crate::executor::plan::Process;
 use crate::id::{ContainerId, PodId};
-use crate::image::ImageStore;
-use crate::image::registry::auth::Credentials;
+use crate::image::{Credentials, ImageStore};
 use crate::monitor::protocol::Exit;
 use crate::monitor::spawn::Program;
 use crate::net::Network;
@@ -148,6 +146,7 @@ impl Engine {
             config,
         });
         recover::recover(&shared).await.context("take up what an earlier daemon left")?;
+        shared.streams.retire_other_version().await?;
         Ok(Self { shared })
     }
 

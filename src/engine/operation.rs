@@ -24,9 +24,11 @@ pub(crate) async fn run<T: Send + 'static>(
 /// The outcome of an operation as every caller that joined it gets it.
 type Outcome<T> = std::result::Result<T, (Kind, String)>;
 
+type UnderWay<K, T> = Arc<Mutex<HashMap<K, watch::Receiver<Option<Outcome<T>>>>>>;
+
 /// Operations under way, by what identifies them to a client.
 pub(crate) struct Flights<K, T> {
-    under_way: Arc<Mutex<HashMap<K, watch::Receiver<Option<Outcome<T>>>>>>,
+    under_way: UnderWay<K, T>,
 }
 
 impl<K, T> Flights<K, T>
@@ -80,7 +82,7 @@ where
 
 /// Frees the key also when the operation panics.
 struct Landing<K: Eq + Hash, T> {
-    under_way: Arc<Mutex<HashMap<K, watch::Receiver<Option<Outcome<T>>>>>>,
+    under_way: UnderWay<K, T>,
     key: K,
 }
 

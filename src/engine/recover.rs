@@ -16,6 +16,7 @@ use std::time::Duration;
 use super::Shared;
 use super::container::phase::{End, Event, Phase};
 use super::container::{Container, record as container_record};
+use super::image::layers_in_use;
 use super::pod::{Pod, files, phase, record as pod_record, run, watch};
 use crate::cgroup;
 use crate::error::{Context, Error, Kind, Result};
@@ -41,7 +42,8 @@ pub(crate) async fn recover(shared: &Arc<Shared>) -> Result<()> {
     }
     sweep(shared)?;
     let living = shared.pods.all().iter().map(|pod| pod.id.clone()).collect();
-    shared.network.collect(living).await.context("take back what dead pods had")
+    shared.network.collect(living).await.context("take back what dead pods had")?;
+    shared.images.sweep(layers_in_use(shared)).await.context("drop layers that nobody needs")
 }
 
 async fn recover_pod(
@@ -64,11 +66,21 @@ async fn recover_pod(
         Some((monitor, reports)) => {
             rejoin(shared, &pod, &monitor).await?;
             watch::spawn(shared, &pod, reports);
+            check_network(shared, &pod).await;
         }
         None if pod.record().phase == phase::Phase::Ready => watch::lost(shared, &pod),
         None => {}
     }
     Ok(())
+}
+
+/// A network that an operator's plugins disown is said; the pod may still be of use.
+async fn check_network(shared: &Shared, pod: &Pod) {
+    let record = pod.record();
+    let (Some(attachment), Some(pid)) = (&record.attachment, record.monitor_pid) else { return };
+    if let Err(error) = shared.network.check(attachment, &pod.id, &run::netns(pid)).await {
+        tracing::warn!(pod = %pod.id, error = error.chain(), "the pod's network has changed");
+    }
 }
 
 async fn reach(shared: &Shared, record: &pod_record::Record) -> Option<(Client, Reports)> {

@@ -22,4 +22,4 @@ mod unpack;
 
 pub(crate) use pull::{CredentialFields, Credentials};
 pub(crate) use snapshot::Writable;
-pub(crate) use store::{Image, ImageId, ImageStore, LayerKey, Settings, Usage};
+pub(crate) use store::{Image, ImageStore, LayerKey, Settings};

@@ -195,7 +195,7 @@ impl Connection {
 }
 
 impl From<Failure> for Error {
-    /// The words of the step, with the kind that a caller branches on; [`failure_of`] gives the
+    /// The words of the step, with the kind that a caller branches on; `failure_of` gives the
     /// rest back to who needs to tell a missing command from a missing container.
     fn from(failure: Failure) -> Self {
         let Failure { kind, step, errno: _, detail } = &failure;
@@ -219,6 +219,7 @@ impl From<Failure> for Error {
 }
 
 /// The monitor's own account of an error that came from it.
+#[cfg(test)]
 pub(crate) fn failure_of(error: &Error) -> Option<&Failure> {
     let mut next = std::error::Error::source(error);
     while let Some(source) = next {

@@ -14,9 +14,6 @@ pub(crate) mod spawn;
 mod tests;
 pub(crate) mod wire;
 
-#[cfg_attr(not(test), expect(unused_imports, reason = "the engine's recovery will read them"))]
-pub(crate) use server::read_exit_record;
-
 /// The monitor's whole life.
 pub(crate) fn run() -> crate::error::Result<()> {
     server::run()

@@ -148,6 +148,19 @@ impl Network {
         }
     }
 
+    /// Asks whether the pod's network is still as it was made; for a pod of an earlier daemon.
+    pub(crate) async fn check(
+        &self,
+        attachment: &Attachment,
+        pod: &PodId,
+        netns: &Path,
+    ) -> Result<()> {
+        match attachment.provider {
+            Provider::Builtin => Ok(()),
+            Provider::Cni => self.shared.cni.check(pod, netns).await,
+        }
+    }
+
     /// What the pod's namespace needs to be told before it is attached: a neighbour on the bridge
     /// must not make itself the pod's IPv6 router.
     pub(crate) fn pod_sysctls(&self) -> Result<&'static [(&'static str, &'static str)]> {

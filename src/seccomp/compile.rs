@@ -113,10 +113,8 @@ fn intervals(rules: &Rules, arch: Arch) -> Vec<Interval> {
     };
     let mut next = 0;
     for (number, treatment) in by_number {
-        if number > next || number == 0 && next == 0 {
-            if number > next {
-                add(next, rest.clone());
-            }
+        if number > next {
+            add(next, rest.clone());
         }
         add(number, treatment);
         next = number + 1;

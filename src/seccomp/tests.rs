@@ -24,7 +24,8 @@ fn interpret(program: &[Instruction], audit: u32, number: u32, arguments: &[u64;
         4 => audit,
         offset => {
             let argument = arguments[(offset as usize - 16) / 8];
-            if offset % 8 == 0 { argument as u32 } else { (argument >> 32) as u32 }
+            let half = if offset % 8 == 0 { argument & 0xffff_ffff } else { argument >> 32 };
+            u32::try_from(half).unwrap()
         }
     };
     let (mut at, mut accumulator) = (0, 0);

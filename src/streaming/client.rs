@@ -33,10 +33,11 @@ impl StreamServer {
         Self { arguments, starting: Mutex::new(()) }
     }
 
-    /// Finds the stream server that an earlier daemon left, or starts one. One of another version
+    /// Looks after the stream server that an earlier daemon left, if any. One of another version
     /// keeps its sessions, but new ones go to a server of ours: only that knows our plans.
-    pub(crate) async fn ensure(&self) -> Result<()> {
-        let reply = self.ask(&Request::Ping).await?;
+    pub(crate) async fn retire_other_version(&self) -> Result<()> {
+        let Some(connection) = self.connect().await? else { return Ok(()) };
+        let reply = exchange(connection, &Request::Ping).await?;
         let Reply::Here { version, .. } = reply else { return Err(unexpected(reply)) };
         if version == env!("CARGO_PKG_VERSION") {
             return Ok(());

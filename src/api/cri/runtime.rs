@@ -1,6 +1,7 @@
 //! The calls about the runtime itself.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 
 use cais_proto::runtime::v1::{
     CgroupDriver as CriCgroupDriver, LinuxRuntimeConfiguration, NetworkConfig, RuntimeCondition,
@@ -65,9 +66,23 @@ impl Cri {
             "rootDir": config.root,
             "cgroupDriver": self.engine.cgroup_driver(),
             "effective": config,
+            "pulls": self.pulls(),
         });
         let text = serde_json::to_string(&info).context("print the configuration")?;
         Ok(HashMap::from([("config".to_owned(), text)]))
+    }
+
+    /// What is being pulled now, and how far it is, in compressed bytes.
+    fn pulls(&self) -> Vec<serde_json::Value> {
+        let pulls = self.engine.images().pulling();
+        let shown = pulls.iter().map(|(reference, progress)| {
+            json!({
+                "image": reference.to_string(),
+                "received": progress.received.load(Ordering::Relaxed),
+                "expected": progress.expected.load(Ordering::Relaxed),
+            })
+        });
+        shown.collect()
     }
 
     pub(super) fn runtime_config(

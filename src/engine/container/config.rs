@@ -92,7 +92,6 @@ pub(crate) struct Device {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own in the CRI")]
 pub(crate) struct Security {
     /// Names without `CAP_`; `ALL` is special.
     pub(crate) add_capabilities: Vec<String>,

@@ -23,8 +23,7 @@ use crate::engine::{ContainerKey, Shared, plan, spec};
 use crate::error::{Context, Error, Kind, Result};
 use crate::executor::plan::{ContainerPlan, Stdin};
 use crate::id::ContainerId;
-use crate::image::Image;
-use crate::image::snapshot::Writable;
+use crate::image::{Image, Writable};
 use crate::monitor::protocol::{Reply, Request};
 
 /// Makes the container, or finds the one that an earlier call with the same key made.
@@ -83,7 +82,8 @@ async fn make(
 ) -> Result<ContainerId> {
     let id = ContainerId::generate()?;
     let mut undo = Undo::default();
-    match assemble(shared, pod, &id, config, image, &mut undo).await {
+    let place = Place { shared, pod, id: &id };
+    match assemble(place, config, image, &mut undo).await {
         Ok(container) => {
             undo.forget();
             shared.containers.insert(id.as_str(), Arc::new(container));
@@ -93,10 +93,16 @@ async fn make(
     }
 }
 
+/// What is made where, and under which name.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    shared: &'a Arc<Shared>,
+    pod: &'a Arc<Pod>,
+    id: &'a ContainerId,
+}
+
 async fn assemble(
-    shared: &Arc<Shared>,
-    pod: &Arc<Pod>,
-    id: &ContainerId,
+    Place { shared, pod, id }: Place<'_>,
     config: Arc<Config>,
     image: &Image,
     undo: &mut Undo,
@@ -225,10 +231,10 @@ async fn ask_monitor(
         .call(request, descriptors)
         .await
         .with_context(|| format!("create container {}", id.short()))?;
-    match reply {
-        Reply::Created { pid } => Ok(pid),
-        reply => Err(Error::internal(format!("the monitor answered {reply:?} to Create"))),
-    }
+    let Reply::Created { pid } = reply else {
+        return Err(Error::internal(format!("the monitor answered {reply:?} to Create")));
+    };
+    Ok(pid)
 }
 
 async fn delete(pod: Arc<Pod>, id: ContainerId) -> Result<()> {

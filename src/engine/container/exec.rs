@@ -62,6 +62,7 @@ pub(crate) async fn exec_sync(
     let request = ExecRequest { command, tty: false, stdin: false, stdout: true, stderr: true };
     let plan = plan(shared, &container, &request)?;
     let exec = plan.id.clone();
+    tracing::debug!(exec = exec.as_str(), container = %container.id, "exec");
     // A connection of its own: the report of the end comes to whoever started the exec.
     let socket = shared.monitor_socket(&container.record().pod);
     let (monitor, mut reports) = Client::connect(&socket).await.context("reach the monitor")?;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Container, stop};
+use crate::engine::image::layers_in_use;
 use crate::engine::pod::Pod;
 use crate::engine::{Shared, operation};
 use crate::error::{Kind, Result};
@@ -42,5 +43,9 @@ pub(crate) async fn remove_locked(
     // The record last: while it is there, the next daemon knows what is left to do.
     shared.container_records.remove(container.id.as_str())?;
     shared.containers.remove(container.id.as_str());
+    // It may have been the last to stand on an image that was removed before it.
+    if shared.images.resolve(&record.image_id).is_none() {
+        shared.images.sweep(layers_in_use(shared)).await?;
+    }
     Ok(())
 }

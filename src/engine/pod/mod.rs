@@ -21,7 +21,6 @@ use crate::engine::Shared;
 use crate::error::{Error, Result};
 use crate::id::PodId;
 use crate::monitor::client::Client;
-use crate::net::Attachment;
 
 /// A pod as the engine holds it. What it is now is in its record, which is what readers see too.
 pub(crate) struct Pod {
@@ -51,10 +50,6 @@ impl Pod {
 
     pub(super) fn record(&self) -> Arc<Record> {
         self.record.load_full()
-    }
-
-    pub(super) fn attachment(&self) -> Option<Attachment> {
-        self.record.load().attachment.clone()
     }
 
     /// The pod's monitor.

@@ -19,6 +19,7 @@ use crate::engine::clock::now;
 use crate::engine::undo::Undo;
 use crate::engine::{PodKey, Shared, spec};
 use crate::error::{Context, Error, Kind, Result};
+use crate::executor::plan::Namespace;
 use crate::id::PodId;
 use crate::monitor::client::{Client, Reports};
 use crate::monitor::protocol::{Reply, Request, SocketKind};
@@ -165,7 +166,12 @@ async fn set_up(
     config: &Config,
     directory: &Path,
 ) -> Result<()> {
-    let plan = spec::pod_plan(config, &shared.host)?;
+    let mut plan = spec::pod_plan(config, &shared.host)?;
+    if plan.network == Namespace::New {
+        let ours = shared.network.pod_sysctls()?.iter();
+        // The pod's own come last and win.
+        plan.sysctls.splice(0..0, ours.map(|(key, value)| ((*key).into(), (*value).into())));
+    }
     let exits = files::open_directory(&directory.join("exits"))?;
     monitor
         .call(Request::SetUpPod(Box::new(plan)), vec![exits])

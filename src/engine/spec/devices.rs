@@ -90,7 +90,7 @@ fn character(major: u32, minor: Option<u32>) -> DeviceRule {
 fn device(path: &str, node: &Node) -> Result<LinuxDevice> {
     let typ = match node.kind {
         DeviceType::Block => LinuxDeviceType::B,
-        DeviceType::Character | DeviceType::Any => LinuxDeviceType::C,
+        DeviceType::Character => LinuxDeviceType::C,
     };
     LinuxDeviceBuilder::default()
         .path(PathBuf::from(path))

@@ -5,7 +5,8 @@ use base64::Engine as _;
 
 use super::fake::{Fake, Reply, Request, archive, noise, store};
 use crate::error::{Error, Kind};
-use crate::image::{CredentialFields, Credentials, ImageId, ImageStore};
+use crate::image::store::ImageId;
+use crate::image::{CredentialFields, Credentials, ImageStore};
 
 const BLOB: &str = "/blobs/sha256:";
 

@@ -7,6 +7,7 @@ use rustix::io::Errno;
 
 use super::pod::PodState;
 use super::{Server, complain};
+#[cfg(test)]
 use crate::executor::procfs::read_all;
 use crate::id::ContainerId;
 use crate::monitor::protocol::Exit;
@@ -65,7 +66,8 @@ fn write_record(directory: &OwnedFd, name: &str, exit: &Exit) -> Result<(), Errn
 }
 
 /// What was left for a daemon, read back.
-pub(crate) fn read_record(file: &OwnedFd) -> Result<Exit, Errno> {
+#[cfg(test)]
+fn read_record(file: &OwnedFd) -> Result<Exit, Errno> {
     let mut json = Vec::new();
     read_all(std::os::fd::AsFd::as_fd(file), &mut json)?;
     serde_json::from_slice(&json).map_err(|_| Errno::BADMSG)

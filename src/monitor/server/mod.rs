@@ -40,7 +40,6 @@ use crate::executor::procfs::Procfs;
 use crate::sys;
 use children::{Container, Exec};
 use clients::{Caller, Client};
-pub(crate) use exits::read_record as read_exit_record;
 use pod::PodState;
 use poller::{Happened, Key, Poller, READ, Source};
 use streams::{Io, READ_SIZE};

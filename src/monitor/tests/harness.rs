@@ -305,6 +305,11 @@ pub(super) fn open(path: &Path) -> OwnedFd {
     rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).unwrap()
 }
 
+/// As the daemon reads it.
+pub(super) fn exit_record(path: &Path) -> crate::monitor::protocol::Exit {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
 pub(super) fn shell(script: &str) -> Process {
     const CHOWN_KILL_SETGID_SETUID: u64 = 1 | 1 << 5 | 1 << 6 | 1 << 7;
     let bytes = |text: &str| serde_bytes::ByteBuf::from(text.as_bytes().to_vec());

@@ -6,7 +6,6 @@ use crate::monitor::client::failure_of;
 use crate::monitor::protocol::{
     ExitStatus, FailureKind, KillScope, Reply, Request, SocketKind, State,
 };
-use crate::monitor::read_exit_record;
 
 #[tokio::test]
 async fn a_container_runs_logs_and_leaves_its_exit_code() {
@@ -23,7 +22,7 @@ async fn a_container_runs_logs_and_leaves_its_exit_code() {
     assert_eq!(log, ["stderr F err", "stdout F out"]);
 
     let record = pod.directory.path().join("exits").join(id.as_str());
-    assert_eq!(read_exit_record(&super::harness::open(&record)).unwrap(), exit);
+    assert_eq!(super::harness::exit_record(&record), exit);
     let reply = pod.call(Request::List).await.unwrap();
     let Reply::Containers(list) = reply else { panic!("{reply:?}") };
     assert_eq!(list[0].state, State::Exited(exit));
@@ -205,7 +204,7 @@ async fn shutdown_kills_everything_records_it_and_ends_the_monitor() {
     within(pod.client.closed()).await;
     assert!(pod.process.wait().unwrap().success());
     let record = pod.directory.path().join("exits").join(id.as_str());
-    let exit = read_exit_record(&super::harness::open(&record)).unwrap();
+    let exit = super::harness::exit_record(&record);
     assert_eq!(exit.status, ExitStatus::Signal(9));
 }
 

@@ -93,6 +93,7 @@ impl Cni {
     }
 
     /// Whether a pod has, or had, its network from here.
+    #[cfg(test)]
     pub(crate) fn knows(&self, pod: &PodId) -> Result<bool> {
         Ok(self.records.get(pod.as_str())?.is_some())
     }

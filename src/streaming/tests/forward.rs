@@ -184,7 +184,7 @@ async fn the_daemon_finds_a_running_server_and_gets_addresses_that_work() {
         address: server.address,
         log_level: "info".to_owned(),
     });
-    daemon.ensure().await.unwrap();
+    daemon.retire_other_version().await.unwrap();
 
     let pod = PortForward {
         monitor: "/none".into(),

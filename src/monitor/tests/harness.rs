@@ -306,7 +306,7 @@ pub(super) fn open(path: &Path) -> OwnedFd {
 }
 
 /// As the daemon reads it.
-pub(super) fn exit_record(path: &Path) -> crate::monitor::protocol::Exit {
+pub(super) fn exit_record(path: &Path) -> Exit {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 

@@ -170,11 +170,13 @@ impl Server {
             match (heard, child) {
                 (Heard::Silence, _) => return,
                 (Heard::Ready { notes, terminal }, Child::Container(key)) => {
-                    complain_all(&notes);
+                    for note in &notes {
+                        complain(note);
+                    }
                     self.container_ready(key, terminal);
                 }
-                (Heard::Ready { notes, terminal }, Child::Exec(key)) => {
-                    complain_all(&notes);
+                // What an exec has to note, its container noted when it was made.
+                (Heard::Ready { notes: _, terminal }, Child::Exec(key)) => {
                     if let Some(exec) = self.execs.get_mut(&key)
                         && let ExecPhase::Preparing { ends, .. } = &mut exec.phase
                     {
@@ -282,11 +284,5 @@ impl Server {
             self.end_handshake(&handshake);
             self.reply_with(caller, Ok(Reply::ExecStarted { pid }), ends);
         }
-    }
-}
-
-fn complain_all(notes: &[String]) {
-    for note in notes {
-        complain(note);
     }
 }

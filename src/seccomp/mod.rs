@@ -32,6 +32,7 @@ use self::profile::{Circumstances, Profile};
 use self::rule::Rules;
 use crate::error::{Context, Error, Kind, Result};
 use crate::executor::plan::Seccomp;
+use crate::sys::capability::NAMES;
 
 /// The largest profile file that is read; real ones have 10 to 20 KiB.
 const LARGEST_FILE: u64 = 4 << 20;
@@ -107,18 +108,8 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// `CAP_SYS_ADMIN` and the like, by their place in linux/capability.h.
+/// `CAP_SYS_ADMIN` and the like.
 fn has_capability(capabilities: u64, name: &str) -> bool {
-    #[rustfmt::skip]
-    const NAMES: [&str; 41] = [
-        "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID",
-        "SETPCAP", "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW",
-        "IPC_LOCK", "IPC_OWNER", "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE",
-        "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE", "SYS_RESOURCE", "SYS_TIME",
-        "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP",
-        "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ",
-        "PERFMON", "BPF", "CHECKPOINT_RESTORE",
-    ];
     let name = name.strip_prefix("CAP_").unwrap_or(name);
     NAMES.iter().position(|known| *known == name).is_some_and(|at| capabilities & (1 << at) != 0)
 }

@@ -18,6 +18,7 @@
 #![expect(unsafe_code, reason = "this module is where the crate keeps it")]
 
 pub(crate) mod bpf;
+pub(crate) mod capability;
 pub(crate) mod clone;
 pub(crate) mod memory;
 pub(crate) mod mount;

@@ -1,10 +1,12 @@
 //! The built-in network: addresses, the way out, published ports.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::process::{Child, Command};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use cais_proto::runtime::v1::Protocol;
+use rustix::process::{Pid as ProcessId, Signal, kill_process_group};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::time::timeout;
@@ -141,12 +143,17 @@ impl UdpServer {
         let inside = format!("--net=/proc/{}/ns/net", monitors[0]);
         let server = Command::new("nsenter")
             .args([&inside, "socat", "UDP-LISTEN:53,fork", "EXEC:cat"])
+            .process_group(0)
+            .stderr(Stdio::null())
             .spawn();
         Self(server.expect("nsenter and socat"))
     }
 
+    /// Ends the server and what it started for each of its clients.
     fn stop(&mut self) {
-        let _ = self.0.kill();
+        if let Some(group) = i32::try_from(self.0.id()).ok().and_then(ProcessId::from_raw) {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
         let _ = self.0.wait();
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::pod::phase::Phase;
 use super::pod::record::Record;
 use crate::config::{Config, NetworkMode};
 use crate::error::Result;
@@ -36,6 +37,10 @@ pub(super) fn open(config: &Config, records: &Table<Record>) -> Result<Network> 
 
 fn published(record: &Record) -> Option<Published> {
     let attachment = record.attachment.as_ref()?;
+    // A stopped pod may still have its attachment to give back, but nobody answers there.
+    if record.phase != Phase::Ready {
+        return None;
+    }
     if attachment.provider != Provider::Builtin || record.config.ports.is_empty() {
         return None;
     }

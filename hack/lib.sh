@@ -9,7 +9,9 @@ registry_port=${CAIS_REGISTRY_PORT:-5055}
 registry_address=127.0.0.1:$registry_port
 certs_dir=$target/certs.d
 tools_bin=$target/tools/bin
-release_dir=$target/$(uname -m)-unknown-linux-gnu/release
+# Which build the tests run: `release` is what is shipped, CAIS_PROFILE=dev is built sooner.
+profile=${CAIS_PROFILE:-release}
+build_dir=$target/$(uname -m)-unknown-linux-gnu/${profile/#dev/debug}
 export PATH=$tools_bin:$target/go/bin:$PATH:/usr/sbin:/sbin
 export LC_ALL=C
 

@@ -5,10 +5,11 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use cais_proto::runtime::v1::{
-    ContainerConfig, ContainerMetadata, CreateContainerRequest, DnsConfig, ImageSpec,
-    LinuxContainerConfig, LinuxContainerResources, LinuxContainerSecurityContext,
-    LinuxPodSandboxConfig, LinuxSandboxSecurityContext, NamespaceMode, NamespaceOption,
-    PodSandboxConfig, PodSandboxMetadata, PullImageRequest, RemoveImageRequest,
+    ContainerConfig, ContainerMetadata, CreateContainerRequest, DnsConfig, ExecSyncRequest,
+    ImageSpec, LinuxContainerConfig, LinuxContainerResources, LinuxContainerSecurityContext,
+    LinuxPodSandboxConfig, LinuxSandboxSecurityContext, ListContainerStatsRequest,
+    ListContainersRequest, ListPodSandboxRequest, ListPodSandboxStatsRequest, NamespaceMode,
+    NamespaceOption, PodSandboxConfig, PodSandboxMetadata, PullImageRequest, RemoveImageRequest,
     RemovePodSandboxRequest, RunPodSandboxRequest, SecurityProfile, StartContainerRequest,
     StopPodSandboxRequest, VersionRequest, image_service_client::ImageServiceClient,
     runtime_service_client::RuntimeServiceClient, security_profile::ProfileType,
@@ -49,6 +50,7 @@ impl FromStr for Engine {
 /// What a client measured of one pod's start.
 pub(crate) struct Started {
     pub(crate) pod: String,
+    pub(crate) container: String,
     pub(crate) run: Duration,
     pub(crate) create: Duration,
     pub(crate) start: Duration,
@@ -118,21 +120,78 @@ impl Client {
         let run = before.elapsed();
         let pod = ran.doing(self.at("RunPodSandbox"))?.into_inner().pod_sandbox_id;
 
+        let config = self.container_config("main");
+        let (container, create, start) = self.start_container(&pod, sandbox, config).await?;
+        Ok(Started { pod, container, run, create, start })
+    }
+
+    /// One more container in the pod that was started last.
+    pub(crate) async fn add_container(&mut self, pod: &str, number: usize) -> Result<()> {
+        let config = self.container_config(&format!("more-{number}"));
+        self.start_container(pod, self.sandbox_config(), config).await?;
+        Ok(())
+    }
+
+    /// The container's id, and how long its creation and its start took.
+    async fn start_container(
+        &mut self,
+        pod: &str,
+        sandbox: PodSandboxConfig,
+        config: ContainerConfig,
+    ) -> Result<(String, Duration, Duration)> {
         let request = CreateContainerRequest {
-            pod_sandbox_id: pod.clone(),
-            config: Some(self.container_config()),
+            pod_sandbox_id: pod.to_owned(),
+            config: Some(config),
             sandbox_config: Some(sandbox),
         };
         let before = Instant::now();
         let created = self.runtime.create_container(request).await;
         let create = before.elapsed();
-        let container_id = created.doing(self.at("CreateContainer"))?.into_inner().container_id;
+        let id = created.doing(self.at("CreateContainer"))?.into_inner().container_id;
 
+        let request = StartContainerRequest { container_id: id.clone() };
         let before = Instant::now();
-        let started = self.runtime.start_container(StartContainerRequest { container_id }).await;
+        let started = self.runtime.start_container(request).await;
         let start = before.elapsed();
         started.doing(self.at("StartContainer"))?;
-        Ok(Started { pod, run, create, start })
+        Ok((id, create, start))
+    }
+
+    /// How many pods the engine lists; so do the next three with what they ask for.
+    pub(crate) async fn list_pods(&mut self) -> Result<usize> {
+        let listed = self.runtime.list_pod_sandbox(ListPodSandboxRequest::default()).await;
+        Ok(listed.doing(self.at("ListPodSandbox"))?.into_inner().items.len())
+    }
+
+    pub(crate) async fn list_containers(&mut self) -> Result<usize> {
+        let listed = self.runtime.list_containers(ListContainersRequest::default()).await;
+        Ok(listed.doing(self.at("ListContainers"))?.into_inner().containers.len())
+    }
+
+    pub(crate) async fn count_container_stats(&mut self) -> Result<usize> {
+        let request = ListContainerStatsRequest::default();
+        let listed = self.runtime.list_container_stats(request).await;
+        Ok(listed.doing(self.at("ListContainerStats"))?.into_inner().stats.len())
+    }
+
+    pub(crate) async fn list_pod_stats(&mut self) -> Result<usize> {
+        let request = ListPodSandboxStatsRequest::default();
+        let listed = self.runtime.list_pod_sandbox_stats(request).await;
+        Ok(listed.doing(self.at("ListPodSandboxStats"))?.into_inner().stats.len())
+    }
+
+    /// Runs `/bin/true` in the container; 1, as one command was run.
+    pub(crate) async fn exec_true(&mut self, container: &str) -> Result<usize> {
+        let request = ExecSyncRequest {
+            container_id: container.to_owned(),
+            cmd: vec!["/bin/true".into()],
+            timeout: 10,
+        };
+        let ran = self.runtime.exec_sync(request).await.doing(self.at("ExecSync"))?.into_inner();
+        match ran.exit_code {
+            0 => Ok(1),
+            code => Err(format!("{}: /bin/true ended with {code}", self.engine.name).into()),
+        }
     }
 
     /// Stops and removes a pod with what is in it; the times of the two calls.
@@ -185,12 +244,12 @@ impl Client {
     }
 
     /// What kubelet sends for a small container without special wishes.
-    fn container_config(&self) -> ContainerConfig {
+    fn container_config(&self, name: &str) -> ContainerConfig {
         ContainerConfig {
-            metadata: Some(ContainerMetadata { name: "main".into(), attempt: 0 }),
+            metadata: Some(ContainerMetadata { name: name.to_owned(), attempt: 0 }),
             image: Some(self.image_spec()),
             command: vec!["/bin/sleep".into(), "3600".into()],
-            log_path: "main/0.log".into(),
+            log_path: format!("{name}/0.log"),
             linux: Some(LinuxContainerConfig {
                 resources: Some(LinuxContainerResources {
                     cpu_period: 100_000,

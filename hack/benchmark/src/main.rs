@@ -1,7 +1,6 @@
 //! Times container engines through one CRI client, and the bare system calls of a pod beside them.
 //!
-//! `start` and `pull` alternate between two engines in the order A B B A, so that a drift of the machine meets
-//! both. `floor` runs a hard-coded sequence of system calls for one pod: what no engine can undercut. Each writes a
+//! `start`, `standing` and `pull` alternate between two engines, so that a drift of the machine meets both. `floor` runs a hard-coded sequence of system calls for one pod: what no engine can undercut. Each writes a
 //! record with its raw samples; `report` turns records into tables. `hack/bench` prepares the engines.
 
 mod client;
@@ -12,6 +11,7 @@ mod memory;
 mod pull;
 mod record;
 mod report;
+mod standing;
 mod statistics;
 mod sys;
 mod usage;
@@ -47,6 +47,8 @@ struct Arguments {
 enum Command {
     /// Pod lives: run, create, start, stop, remove.
     Start(lives::Options),
+    /// Lists, statistics and commands while many containers stand.
+    Standing(standing::Options),
     /// Pull and unpack of one image.
     Pull(pull::Options),
     /// The system calls of one pod, without an engine.
@@ -55,7 +57,7 @@ enum Command {
     Report(report::Options),
 }
 
-/// The two engines and where the record goes; common to `start` and `pull`.
+/// The two engines and where the record goes; common to `start`, `standing` and `pull`.
 #[derive(Args)]
 struct Sides {
     /// NAME,SOCKET,PID,LOG-DIRECTORY of the engine in question.
@@ -78,6 +80,7 @@ struct Sides {
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Start(options) => in_tokio(lives::compare(options)),
+        Command::Standing(options) => in_tokio(standing::compare(options)),
         Command::Pull(options) => in_tokio(pull::compare(options)),
         // Forks, so there must be no second thread: no tokio.
         Command::Floor(options) => floor::measure(&options),

@@ -18,7 +18,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::{Doing, Failure, Result};
+use crate::{Doing, Failure, Result, raw};
 
 /// Where an engine is.
 #[derive(Clone)]
@@ -60,6 +60,7 @@ pub(crate) struct Client {
     pub(crate) engine: Engine,
     runtime: RuntimeServiceClient<Channel>,
     images: ImageServiceClient<Channel>,
+    channel: Channel,
     /// Sets the pods of this process apart from those of any other.
     serial: u64,
     image: String,
@@ -74,13 +75,16 @@ impl Client {
         });
         // The address is unused: the connector knows the socket.
         let channel = Endpoint::from_static("http://localhost")
+            // As kubelet's client does; the default window of 64 KiB would time the client.
+            .http2_adaptive_window(true)
             .connect_with_connector(dial)
             .await
             .doing(format!("connect to {}", engine.socket.display()))?;
         Ok(Self {
             engine,
             runtime: RuntimeServiceClient::new(channel.clone()),
-            images: ImageServiceClient::new(channel),
+            images: ImageServiceClient::new(channel.clone()),
+            channel,
             serial: 0,
             image: image.to_owned(),
         })
@@ -158,26 +162,25 @@ impl Client {
     }
 
     /// How many pods the engine lists; so do the next three with what they ask for.
-    pub(crate) async fn list_pods(&mut self) -> Result<usize> {
-        let listed = self.runtime.list_pod_sandbox(ListPodSandboxRequest::default()).await;
-        Ok(listed.doing(self.at("ListPodSandbox"))?.into_inner().items.len())
+    pub(crate) async fn list_pods(&self) -> Result<usize> {
+        self.count("ListPodSandbox", ListPodSandboxRequest::default()).await
     }
 
-    pub(crate) async fn list_containers(&mut self) -> Result<usize> {
-        let listed = self.runtime.list_containers(ListContainersRequest::default()).await;
-        Ok(listed.doing(self.at("ListContainers"))?.into_inner().containers.len())
+    pub(crate) async fn list_containers(&self) -> Result<usize> {
+        self.count("ListContainers", ListContainersRequest::default()).await
     }
 
-    pub(crate) async fn count_container_stats(&mut self) -> Result<usize> {
-        let request = ListContainerStatsRequest::default();
-        let listed = self.runtime.list_container_stats(request).await;
-        Ok(listed.doing(self.at("ListContainerStats"))?.into_inner().stats.len())
+    pub(crate) async fn list_container_stats(&self) -> Result<usize> {
+        self.count("ListContainerStats", ListContainerStatsRequest::default()).await
     }
 
-    pub(crate) async fn list_pod_stats(&mut self) -> Result<usize> {
-        let request = ListPodSandboxStatsRequest::default();
-        let listed = self.runtime.list_pod_sandbox_stats(request).await;
-        Ok(listed.doing(self.at("ListPodSandboxStats"))?.into_inner().stats.len())
+    pub(crate) async fn list_pod_stats(&self) -> Result<usize> {
+        self.count("ListPodSandboxStats", ListPodSandboxStatsRequest::default()).await
+    }
+
+    async fn count<T: prost::Message + 'static>(&self, call: &str, request: T) -> Result<usize> {
+        let path = format!("/runtime.v1.RuntimeService/{call}");
+        raw::count(&self.channel, &path, request).await.doing(self.at(call))
     }
 
     /// Runs `/bin/true` in the container; 1, as one command was run.

@@ -9,6 +9,7 @@ mod floor;
 mod lives;
 mod memory;
 mod pull;
+mod raw;
 mod record;
 mod report;
 mod standing;

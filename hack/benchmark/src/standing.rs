@@ -70,6 +70,7 @@ pub(crate) async fn compare(options: Options) -> Result<()> {
         let [ours, peer] = [0, 1].map(|side| mean(&record.sample(side, &cpu)));
         record.row(format!("{name}, CPU time, mean"), "ms", ours, peer);
     }
+    record.compare("ListContainers + ListContainerStats", "ms", "look");
     for side in pair {
         side.fall().await?;
     }
@@ -100,14 +101,16 @@ async fn stand(
     }
     eprintln!("{}: {pods} pods with {containers} containers each stand", side.client.engine.name);
     lives::idle(Duration::from_secs(2)).await;
-    let counted = side.client.count_container_stats().await?;
+    let counted = side.client.list_container_stats().await?;
     if counted < pods * containers {
-        return Err(format!("{}: statistics of {counted} containers only", record.sides[0]).into());
+        let name = &side.client.engine.name;
+        return Err(format!("{name}: statistics of {counted} containers only").into());
     }
     Ok(side)
 }
 
 async fn calls(record: &mut Record, number: usize, side: &mut Side, gap: Duration) -> Result<()> {
+    let mut look = 0.0;
     for (_, sample) in CALLS {
         lives::idle(gap).await;
         let cpu = side.usage.seconds()?;
@@ -115,15 +118,20 @@ async fn calls(record: &mut Record, number: usize, side: &mut Side, gap: Duratio
         match sample {
             "pods" => side.client.list_pods().await?,
             "containers" => side.client.list_containers().await?,
-            "container stats" => side.client.count_container_stats().await?,
+            "container stats" => side.client.list_container_stats().await?,
             "pod stats" => side.client.list_pod_stats().await?,
             _ => side.client.exec_true(&side.target).await?,
         };
         let took = before.elapsed();
         let cpu = side.usage.seconds()? - cpu;
-        record.add(number, sample, took.as_secs_f64() * 1e3);
+        let took = took.as_secs_f64() * 1e3;
+        record.add(number, sample, took);
+        if matches!(sample, "containers" | "container stats") {
+            look += took;
+        }
         record.add(number, &format!("{sample} cpu"), cpu * 1e3);
     }
+    record.add(number, "look", look);
     Ok(())
 }
 

@@ -75,6 +75,8 @@ pub(crate) struct Shared {
     containers: Registry<Container>,
     pod_records: Table<pod::record::Record>,
     container_records: Table<container::record::Record>,
+    /// What execs start from, beside the containers' records.
+    processes: Directory,
     /// Groups of containers that have no record yet.
     making: Table<cgroup::Record>,
     pod_flights: Flights<PodKey, PodId>,
@@ -84,7 +86,7 @@ pub(crate) struct Shared {
 }
 
 /// What makes two RunPodSandbox calls mean the same pod.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct PodKey {
     namespace: String,
     name: String,
@@ -103,8 +105,9 @@ impl PodKey {
     }
 }
 
-/// What makes two CreateContainer calls mean the same container.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+/// What makes two CreateContainer calls mean the same container. In order, those of a pod stand
+/// together.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ContainerKey {
     pod: PodId,
     name: String,
@@ -120,6 +123,7 @@ impl Engine {
         let pod_records = Table::open(&layout.pods(), Durability::UntilReboot)?;
         let network = network::open(&config, &pod_records)?;
         let container_records = Table::open(&layout.containers(), Durability::UntilReboot)?;
+        let processes = Directory::open(&layout.containers(), Durability::UntilReboot)?;
         let making = Table::open(&layout.making(), Durability::UntilReboot)?;
         let streams = StreamServer::new(StreamArguments {
             state: layout.state().to_owned(),
@@ -139,6 +143,7 @@ impl Engine {
             containers: Registry::new("container"),
             pod_records,
             container_records,
+            processes,
             making,
             pod_flights: Flights::new(),
             container_flights: Flights::new(),
@@ -172,13 +177,13 @@ impl Engine {
         pod::remove::remove(self.shared.clone(), id).await
     }
 
-    pub(crate) fn pod(&self, id: &str) -> Result<Arc<pod::snapshot::Snapshot>> {
-        Ok(self.shared.pods.find(id)?.snapshot())
+    pub(crate) fn pod(&self, id: &str) -> Result<Arc<pod::record::Record>> {
+        Ok(self.shared.pods.find(id)?.record())
     }
 
     /// The newest first.
-    pub(crate) fn pods(&self) -> Vec<Arc<pod::snapshot::Snapshot>> {
-        let mut pods: Vec<_> = self.shared.pods.all().iter().map(|pod| pod.snapshot()).collect();
+    pub(crate) fn pods(&self) -> Vec<Arc<pod::record::Record>> {
+        let mut pods: Vec<_> = self.shared.pods.all().iter().map(|pod| pod.record()).collect();
         pods.sort_by_key(|pod| std::cmp::Reverse(pod.created_at));
         pods
     }
@@ -203,14 +208,14 @@ impl Engine {
         container::remove::remove(self.shared.clone(), id).await
     }
 
-    pub(crate) fn container(&self, id: &str) -> Result<Arc<container::snapshot::Snapshot>> {
-        Ok(self.shared.containers.find(id)?.snapshot())
+    pub(crate) fn container(&self, id: &str) -> Result<Arc<container::record::Record>> {
+        Ok(self.shared.containers.find(id)?.record())
     }
 
     /// The newest first.
-    pub(crate) fn containers(&self) -> Vec<Arc<container::snapshot::Snapshot>> {
+    pub(crate) fn containers(&self) -> Vec<Arc<container::record::Record>> {
         let all = self.shared.containers.all();
-        let mut containers: Vec<_> = all.iter().map(|container| container.snapshot()).collect();
+        let mut containers: Vec<_> = all.iter().map(|container| container.record()).collect();
         containers.sort_by_key(|container| std::cmp::Reverse(container.created_at));
         containers
     }
@@ -256,9 +261,9 @@ impl Engine {
 
     pub(crate) async fn all_container_stats(
         &self,
-        keep: impl Fn(&container::snapshot::Snapshot) -> bool,
+        keep: impl Fn(&container::record::Record) -> bool,
     ) -> Vec<stats::ContainerStats> {
-        stats::of_containers(&self.shared, |container| keep(&container.snapshot())).await
+        stats::of_containers(&self.shared, |container| keep(&container.record())).await
     }
 
     pub(crate) async fn pod_stats(&self, id: &str) -> Result<stats::PodStats> {
@@ -268,9 +273,9 @@ impl Engine {
 
     pub(crate) async fn all_pod_stats(
         &self,
-        keep: impl Fn(&pod::snapshot::Snapshot) -> bool,
+        keep: impl Fn(&pod::record::Record) -> bool,
     ) -> Vec<stats::PodStats> {
-        stats::of_pods(&self.shared, |pod| keep(&pod.snapshot())).await
+        stats::of_pods(&self.shared, |pod| keep(&pod.record())).await
     }
 
     pub(crate) fn images(&self) -> &ImageStore {
@@ -307,9 +312,8 @@ impl Engine {
 
 impl Shared {
     fn containers_of(&self, pod: &PodId) -> Vec<Arc<Container>> {
-        let mut containers = self.containers.all();
-        containers.retain(|container| container.record().pod == *pod);
-        containers
+        let first = ContainerKey { pod: pod.clone(), name: String::new(), attempt: 0 };
+        self.containers.run_of(&first, |key| key.pod == *pod)
     }
 
     /// Where the pod's containers get their cgroups: what the client asks for, or one of our own.
@@ -339,13 +343,11 @@ impl Shared {
     /// Keeps what an exec in the container starts from.
     fn keep_process(&self, id: &ContainerId, process: &Process) -> Result<()> {
         let bytes = rmp_serde::to_vec_named(process).context("encode the exec template")?;
-        let directory = Directory::open(&self.layout.containers(), Durability::UntilReboot)?;
-        directory.replace(&Layout::process_name(id), &bytes)
+        self.processes.replace(&Layout::process_name(id), &bytes)
     }
 
     fn remove_process(&self, id: &ContainerId) -> Result<()> {
-        let directory = Directory::open(&self.layout.containers(), Durability::UntilReboot)?;
-        directory.remove(&Layout::process_name(id))
+        self.processes.remove(&Layout::process_name(id))
     }
 
     /// How a container ended, as its monitor wrote it down.

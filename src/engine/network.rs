@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::pod::phase::Phase;
 use super::pod::record::Record;
-use crate::config::{Config, NetworkMode};
+use crate::config::Config;
 use crate::error::Result;
 use crate::net::ports::Published;
-use crate::net::{Config as NetworkConfig, Mode, Network, Provider};
+use crate::net::{Config as NetworkConfig, Network, Provider};
 use crate::store::table::Table;
 
 /// A plugin that needs longer hangs.
@@ -16,13 +16,8 @@ const PLUGIN_TIMEOUT: Duration = Duration::from_secs(60);
 pub(super) fn open(config: &Config, records: &Table<Record>) -> Result<Network> {
     let survivors = records.scan()?.into_iter().filter_map(|(_, record)| published(&record));
     let network = &config.network;
-    let mode = match network.mode {
-        NetworkMode::Auto => Mode::Auto,
-        NetworkMode::Builtin => Mode::Builtin,
-        NetworkMode::Cni => Mode::Cni,
-    };
     let settings = NetworkConfig {
-        mode,
+        mode: network.mode,
         bridge: network.bridge.clone(),
         // Two daemons on one host have two bridges, and must not share rules either.
         table: network.bridge.clone(),

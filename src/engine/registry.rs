@@ -1,33 +1,63 @@
-//! The objects there are, by id. Readers take a published snapshot and never wait for a mutation.
+//! The objects there are, by id and by what a client means by them. Readers take a published record
+//! and never wait for a mutation.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Kind, Result};
 use crate::id::is_hex;
 
-/// Objects by their 64-digit id.
-pub(crate) struct Registry<T> {
-    /// What the objects are called in messages.
-    noun: &'static str,
-    objects: Mutex<BTreeMap<String, Arc<T>>>,
+/// What makes two requests of a client mean the same object.
+pub(crate) trait Keyed {
+    type Key: Ord;
+
+    fn key(&self) -> Self::Key;
 }
 
-impl<T> Registry<T> {
+/// Objects by their 64-digit id and by their key.
+pub(crate) struct Registry<T: Keyed> {
+    /// What the objects are called in messages.
+    noun: &'static str,
+    objects: Mutex<Objects<T>>,
+}
+
+struct Objects<T: Keyed> {
+    by_id: BTreeMap<String, Arc<T>>,
+    by_key: BTreeMap<T::Key, Arc<T>>,
+}
+
+impl<T: Keyed> Registry<T> {
     pub(crate) fn new(noun: &'static str) -> Self {
-        Self { noun, objects: Mutex::default() }
+        let objects = Objects { by_id: BTreeMap::new(), by_key: BTreeMap::new() };
+        Self { noun, objects: Mutex::new(objects) }
     }
 
     pub(crate) fn insert(&self, id: &str, object: Arc<T>) {
-        self.lock().insert(id.to_owned(), object);
+        let mut objects = self.lock();
+        objects.by_key.insert(object.key(), object.clone());
+        objects.by_id.insert(id.to_owned(), object);
     }
 
     pub(crate) fn remove(&self, id: &str) {
-        self.lock().remove(id);
+        let mut objects = self.lock();
+        if let Some(object) = objects.by_id.remove(id) {
+            objects.by_key.remove(&object.key());
+        }
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<T>> {
-        self.lock().values().cloned().collect()
+        self.lock().by_id.values().cloned().collect()
+    }
+
+    pub(crate) fn with_key(&self, key: &T::Key) -> Option<Arc<T>> {
+        self.lock().by_key.get(key).cloned()
+    }
+
+    /// The objects whose keys begin with `first` in their order and go on while `belongs` holds.
+    pub(crate) fn run_of(&self, first: &T::Key, belongs: impl Fn(&T::Key) -> bool) -> Vec<Arc<T>> {
+        let objects = self.lock();
+        let run = objects.by_key.range(first..).take_while(|(key, _)| belongs(key));
+        run.map(|(_, object)| object.clone()).collect()
     }
 
     /// The object whose id is or uniquely starts with `id`.
@@ -39,10 +69,11 @@ impl<T> Registry<T> {
             return Err(Error::invalid(format!("the {} id is empty", self.noun)));
         }
         let objects = self.lock();
-        if let Some(object) = objects.get(id) {
+        if let Some(object) = objects.by_id.get(id) {
             return Ok(object.clone());
         }
         let mut matches = objects
+            .by_id
             .range(id.to_owned()..)
             .take_while(|(other, _)| is_hex(id) && other.starts_with(id))
             .map(|(_, object)| object);
@@ -67,7 +98,7 @@ impl<T> Registry<T> {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Arc<T>>> {
+    fn lock(&self) -> MutexGuard<'_, Objects<T>> {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -76,12 +107,32 @@ impl<T> Registry<T> {
 mod tests {
     use super::*;
 
+    impl Keyed for u32 {
+        type Key = Self;
+
+        fn key(&self) -> Self {
+            *self
+        }
+    }
+
     fn registry() -> Registry<u32> {
         let registry = Registry::new("pod sandbox");
         for (id, value) in [("aa11", 1), ("aa22", 2), ("bb", 3)] {
             registry.insert(id, Arc::new(value));
         }
         registry
+    }
+
+    #[test]
+    fn a_key_finds_its_object_until_that_is_removed() {
+        let registry = registry();
+
+        assert_eq!(*registry.with_key(&2).unwrap(), 2);
+        let run = registry.run_of(&2, |key| *key < 9);
+        assert_eq!(run.iter().map(|it| **it).collect::<Vec<_>>(), [2, 3]);
+        registry.remove("aa22");
+        assert!(registry.with_key(&2).is_none());
+        assert!(registry.run_of(&2, |key| *key < 3).is_empty());
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::net::stats::InterfaceStats;
 
 #[derive(Debug, Clone)]
 pub(crate) struct ContainerStats {
-    pub(crate) container: Arc<container::snapshot::Snapshot>,
+    pub(crate) container: Arc<container::record::Record>,
     /// When the figures were read, nanoseconds since the epoch.
     pub(crate) at: i64,
     /// `None` unless the container has processes.
@@ -27,7 +27,7 @@ pub(crate) struct ContainerStats {
 
 #[derive(Debug, Clone)]
 pub(crate) struct PodStats {
-    pub(crate) pod: Arc<pod::snapshot::Snapshot>,
+    pub(crate) pod: Arc<pod::record::Record>,
     pub(crate) at: i64,
     /// Of the pod's own cgroup; `None` when there is none.
     pub(crate) cgroup: Option<cgroup::Stats>,
@@ -60,7 +60,7 @@ pub(crate) async fn of_container(
     shared: &Arc<Shared>,
     container: &Arc<Container>,
 ) -> Result<ContainerStats> {
-    let snapshot = container.snapshot();
+    let snapshot = container.record();
     let at = clock::now();
     let cgroup = match snapshot.phase {
         Phase::Created { .. } | Phase::Running { .. } => {
@@ -111,7 +111,7 @@ pub(crate) async fn of_pod(shared: &Arc<Shared>, pod: &Arc<Pod>) -> Result<PodSt
     };
     let processes = containers.iter().filter_map(|it| it.cgroup.as_ref()).map(|it| it.pids.current);
     let processes = Some(processes.sum());
-    let pod = pod.snapshot();
+    let pod = pod.record();
     Ok(PodStats { pod, at, cgroup, cpu_nano_cores, network, processes, containers })
 }
 

@@ -45,20 +45,13 @@ pub(crate) use self::pod::{
     Attachment, PodIdentity, PodNetworkRequest, PodSocket, PortMapping, Protocol, Provider,
 };
 use self::ports::{Ports, Published};
+use crate::config::NetworkMode;
 use crate::error::{Context, Result};
 use crate::id::PodId;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mode {
-    /// CNI while there is configuration for it, else the built-in bridge.
-    Auto,
-    Builtin,
-    Cni,
-}
-
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
-    pub(crate) mode: Mode,
+    pub(crate) mode: NetworkMode,
     pub(crate) bridge: String,
     /// Name of the nftables table.
     pub(crate) table: String,
@@ -78,7 +71,7 @@ pub(crate) struct Network {
 
 #[derive(Debug)]
 struct Shared {
-    mode: Mode,
+    mode: NetworkMode,
     cni: Cni,
     builtin: Mutex<Slot>,
     bridge: BridgeConfig,
@@ -116,9 +109,9 @@ impl Network {
         // Pods that came by the bridge go by it, whatever is configured now.
         let is_in_use = !survivors.is_empty() || bridge::has_leases(&leases);
         let is_needed = match config.mode {
-            Mode::Builtin => true,
-            Mode::Cni => is_in_use,
-            Mode::Auto => is_in_use || !cni.is_configured().unwrap_or(true),
+            NetworkMode::Builtin => true,
+            NetworkMode::Cni => is_in_use,
+            NetworkMode::Auto => is_in_use || !cni.is_configured().unwrap_or(true),
         };
         let shared = Shared {
             mode: config.mode,
@@ -258,10 +251,10 @@ impl Network {
 impl Shared {
     fn provider(&self) -> Result<Provider> {
         Ok(match self.mode {
-            Mode::Builtin => Provider::Builtin,
-            Mode::Cni => Provider::Cni,
-            Mode::Auto if self.cni.is_configured()? => Provider::Cni,
-            Mode::Auto => Provider::Builtin,
+            NetworkMode::Builtin => Provider::Builtin,
+            NetworkMode::Cni => Provider::Cni,
+            NetworkMode::Auto if self.cni.is_configured()? => Provider::Cni,
+            NetworkMode::Auto => Provider::Builtin,
         })
     }
 

@@ -28,7 +28,7 @@ impl Node {
         node
     }
 
-    fn config(&self, mode: Mode) -> Config {
+    fn config(&self, mode: NetworkMode) -> Config {
         let state = self.state.path();
         Config {
             mode,
@@ -42,7 +42,7 @@ impl Node {
         }
     }
 
-    fn open(&self, mode: Mode, survivors: Vec<Published>) -> Network {
+    fn open(&self, mode: NetworkMode, survivors: Vec<Published>) -> Network {
         let config = self.config(mode);
         self.host.run(move || Network::open(config, survivors).unwrap())
     }
@@ -130,7 +130,7 @@ fn http() -> PortMapping {
 #[test]
 fn a_pod_is_attached_answers_and_is_taken_back() {
     let (node, pod) = (Node::new(), Pod::new());
-    let network = node.open(Mode::Builtin, Vec::new());
+    let network = node.open(NetworkMode::Builtin, Vec::new());
     node.ready(&network).unwrap();
     for (name, value) in network.pod_sysctls().unwrap() {
         pod.netns.command(&format!("sysctl -qw {name}={value}"));
@@ -157,7 +157,7 @@ fn a_pod_is_attached_answers_and_is_taken_back() {
 #[test]
 fn a_port_in_use_fails_the_attach_and_leaves_nothing_of_it() {
     let (node, first, second) = (Node::new(), Pod::new(), Pod::new());
-    let network = node.open(Mode::Builtin, Vec::new());
+    let network = node.open(NetworkMode::Builtin, Vec::new());
     node.attach(&network, &first, &[http()]).unwrap();
     let before = node.host.interfaces();
 
@@ -171,7 +171,7 @@ fn a_port_in_use_fails_the_attach_and_leaves_nothing_of_it() {
 #[test]
 fn the_next_daemon_finds_ports_and_addresses_and_takes_back_the_lost() {
     let (node, living, lost) = (Node::new(), Pod::new(), Pod::new());
-    let network = node.open(Mode::Builtin, Vec::new());
+    let network = node.open(NetworkMode::Builtin, Vec::new());
     let attachment = node.attach(&network, &living, &[http()]).unwrap();
     let of_lost = node.attach(&network, &lost, &[]).unwrap();
     drop(network);
@@ -181,7 +181,7 @@ fn the_next_daemon_finds_ports_and_addresses_and_takes_back_the_lost() {
         address: attachment.ipv4().unwrap(),
         mappings: vec![http()],
     };
-    let network = node.open(Mode::Builtin, vec![survivor]);
+    let network = node.open(NetworkMode::Builtin, vec![survivor]);
     let alive = BTreeSet::from([living.identity.pod.clone()]);
     node.run(&network, async |network| network.collect(alive).await).unwrap();
 
@@ -196,7 +196,7 @@ fn the_next_daemon_finds_ports_and_addresses_and_takes_back_the_lost() {
 #[test]
 fn auto_uses_cni_while_it_is_configured_and_each_pod_goes_the_way_it_came() {
     let (node, first, second) = (Node::new(), Pod::new(), Pod::new());
-    let network = node.open(Mode::Auto, Vec::new());
+    let network = node.open(NetworkMode::Auto, Vec::new());
     assert_eq!(node.attach(&network, &first, &[]).unwrap().provider, Provider::Builtin);
 
     node.configure_cni();
@@ -207,7 +207,7 @@ fn auto_uses_cni_while_it_is_configured_and_each_pod_goes_the_way_it_came() {
     assert!(second.netns.ip("link show lo").contains("UP"), "loopback is ours to raise");
 
     // Also with a daemon that was started when CNI was there already.
-    let network = node.open(Mode::Auto, Vec::new());
+    let network = node.open(NetworkMode::Auto, Vec::new());
     node.detach(&network, &first);
     node.detach(&network, &second);
     node.settle(&network);
@@ -221,7 +221,7 @@ fn auto_uses_cni_while_it_is_configured_and_each_pod_goes_the_way_it_came() {
 fn a_node_with_cni_gets_no_bridge() {
     let node = Node::new();
     node.configure_cni();
-    for mode in [Mode::Auto, Mode::Cni] {
+    for mode in [NetworkMode::Auto, NetworkMode::Cni] {
         let network = node.open(mode, Vec::new());
         node.ready(&network).unwrap();
     }
@@ -232,12 +232,12 @@ fn a_node_with_cni_gets_no_bridge() {
 #[test]
 fn a_network_that_is_not_ready_says_why_and_recovers() {
     let node = Node::new();
-    let network = node.open(Mode::Cni, Vec::new());
+    let network = node.open(NetworkMode::Cni, Vec::new());
     let error = node.ready(&network).unwrap_err();
     assert!(error.chain().contains("no CNI configuration in"), "{}", error.chain());
 
     node.host.ip("link add ct-br0 type veth peer name spare");
-    let network = node.open(Mode::Builtin, Vec::new());
+    let network = node.open(NetworkMode::Builtin, Vec::new());
     let error = node.ready(&network).unwrap_err();
     assert!(error.chain().contains("is no bridge"), "{}", error.chain());
     node.host.ip("link del ct-br0");
@@ -251,7 +251,7 @@ fn a_network_that_is_not_ready_says_why_and_recovers() {
 #[test]
 fn flushed_rules_come_back_by_themselves_and_removed_ones_do_not() {
     let (node, pod) = (Node::new(), Pod::new());
-    let network = node.open(Mode::Builtin, Vec::new());
+    let network = node.open(NetworkMode::Builtin, Vec::new());
     node.attach(&network, &pod, &[http()]).unwrap();
     let before = node.host.command("nft list ruleset");
 

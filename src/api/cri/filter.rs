@@ -8,8 +8,8 @@ use cais_proto::runtime::v1::{
 };
 
 use super::convert::{check, container, pod};
-use crate::engine::container::snapshot::Snapshot as Container;
-use crate::engine::pod::snapshot::Snapshot as Pod;
+use crate::engine::container::record::Record as Container;
+use crate::engine::pod::record::Record as Pod;
 use crate::error::Result;
 
 #[derive(Debug, Default)]
@@ -90,6 +90,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::cgroup;
     use crate::engine::container::phase::Phase as ContainerPhase;
     use crate::engine::pod::phase::Phase;
     use crate::error::Kind;
@@ -114,9 +115,9 @@ mod tests {
             config: Arc::new(pod::pod_config(Some(config), String::new()).unwrap()),
             created_at: 1,
             phase: Phase::Ready,
-            addresses: vec![],
+            attachment: None,
             monitor_pid: None,
-            cgroup: String::new(),
+            cgroup: cgroup::Record::of_parent("cgroup_parent", "/x").unwrap(),
         }
     }
 
@@ -136,10 +137,11 @@ mod tests {
             created_at: 1,
             phase: ContainerPhase::Running { pid: 1, started_at: 1 },
             log_path: None,
-            resources: crate::cgroup::Resources::default(),
+            resources: cgroup::Resources::default(),
             user: User { uid: 0, gid: 0, groups: vec![], umask: None },
             stop_signal: 15,
-            cgroup: String::new(),
+            cgroup: cgroup::Record::of_parent("cgroup_parent", "/x").unwrap(),
+            layers: vec![],
         }
     }
 

@@ -49,11 +49,7 @@ async fn make_or_find(
     key: &ContainerKey,
     config: Arc<Config>,
 ) -> Result<ContainerId> {
-    let found = shared.containers_of(&pod.id).into_iter().find(|container| {
-        let known = container.record().config.clone();
-        known.name == key.name && known.attempt == key.attempt
-    });
-    if let Some(found) = found {
+    if let Some(found) = shared.containers.with_key(key) {
         if found.record().config == config {
             return Ok(found.id.clone());
         }

@@ -10,7 +10,6 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 
 use super::Container;
-use super::phase::Phase;
 use crate::engine::Shared;
 use crate::error::{Context, Error, Kind, Result};
 use crate::executor::plan::{ExecPlan, Process, TerminalSize};
@@ -173,15 +172,8 @@ impl Capture {
 /// The container, if something can be executed in it.
 pub(crate) fn running(shared: &Shared, id: &str) -> Result<Arc<Container>> {
     let container = shared.containers.find(id)?;
-    let phase = container.record().phase.clone();
-    if matches!(phase, Phase::Running { .. }) {
-        return Ok(container);
-    }
-    Err(Error::wrong_state(format!(
-        "container {} is {}, not running",
-        container.id.short(),
-        phase.name()
-    )))
+    container.check_running()?;
+    Ok(container)
 }
 
 /// The init's confinement with another command.

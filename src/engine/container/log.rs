@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
-use super::phase::Phase;
 use crate::engine::{Shared, operation};
 use crate::error::{Context, Error, Result};
 use crate::monitor::protocol::Request;
@@ -55,14 +54,8 @@ pub(crate) fn open(path: &Path) -> Result<OwnedFd> {
 pub(crate) async fn reopen(shared: Arc<Shared>, id: &str) -> Result<()> {
     let container = shared.containers.find(id)?;
     operation::run(async move {
+        container.check_running()?;
         let record = container.record();
-        if !matches!(record.phase, Phase::Running { .. }) {
-            return Err(Error::wrong_state(format!(
-                "container {} is {}, not running",
-                container.id.short(),
-                record.phase.name()
-            )));
-        }
         let Some(path) = &record.log_path else { return Ok(()) };
         let log = open(path)?;
         let pod = shared.pods.find(record.pod.as_str())?;

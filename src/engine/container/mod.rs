@@ -5,10 +5,9 @@ pub(super) mod create;
 pub(super) mod exec;
 pub(super) mod log;
 pub(crate) mod phase;
-pub(super) mod record;
+pub(crate) mod record;
 pub(super) mod remove;
 mod signal;
-pub(crate) mod snapshot;
 pub(super) mod start;
 pub(super) mod stop;
 pub(super) mod stream;
@@ -22,10 +21,10 @@ use tokio::sync::watch;
 
 use self::phase::{Event, Phase};
 use self::record::Record;
-use self::snapshot::Snapshot;
 use crate::cgroup::Resources;
-use crate::engine::Shared;
-use crate::error::Result;
+use crate::engine::registry::Keyed;
+use crate::engine::{ContainerKey, Shared};
+use crate::error::{Error, Result};
 use crate::id::ContainerId;
 
 /// How long killed processes may take to go when nobody reports their end.
@@ -35,7 +34,6 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub(crate) struct Container {
     pub(super) id: ContainerId,
     record: ArcSwap<Record>,
-    snapshot: ArcSwap<Snapshot>,
     /// Changes come from calls and from the monitor's reports; one at a time goes to disk.
     change: Mutex<()>,
     exited: watch::Sender<bool>,
@@ -46,15 +44,10 @@ impl Container {
         let exited = matches!(record.phase, Phase::Exited(_));
         Self {
             id: record.id.clone(),
-            snapshot: ArcSwap::from_pointee(record.snapshot()),
             record: ArcSwap::from_pointee(record),
             change: Mutex::default(),
             exited: watch::Sender::new(exited),
         }
-    }
-
-    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
-        self.snapshot.load_full()
     }
 
     pub(super) fn record(&self) -> Arc<Record> {
@@ -98,10 +91,25 @@ impl Container {
         change(&mut record)?;
         shared.container_records.put(self.id.as_str(), &record)?;
         let exited = matches!(record.phase, Phase::Exited(_));
-        self.snapshot.store(Arc::new(record.snapshot()));
         self.record.store(Arc::new(record));
         self.exited.send_if_modified(|known| std::mem::replace(known, exited) != exited);
         Ok(())
+    }
+
+    /// # Errors
+    /// `WrongState` unless the container is running, as exec and log rotation need it.
+    pub(super) fn check_running(&self) -> Result<()> {
+        match &self.record().phase {
+            Phase::Running { .. } => Ok(()),
+            other @ (Phase::Created { .. } | Phase::Exited(_)) => {
+                Err(self.is_not("running", other))
+            }
+        }
+    }
+
+    pub(super) fn is_not(&self, wanted: &str, phase: &Phase) -> Error {
+        let id = self.id.short();
+        Error::wrong_state(format!("container {id} is {}, not {wanted}", phase.name()))
     }
 
     /// Returns when the container has exited.
@@ -116,5 +124,15 @@ impl Container {
         if let Err(error) = group.and_then(|group| group.kill(PATIENCE)) {
             tracing::warn!(container = %self.id, error = error.chain(), "kill the container");
         }
+    }
+}
+
+impl Keyed for Container {
+    type Key = ContainerKey;
+
+    fn key(&self) -> ContainerKey {
+        let record = self.record();
+        let (name, attempt) = (record.config.name.clone(), record.config.attempt);
+        ContainerKey { pod: record.pod.clone(), name, attempt }
     }
 }

@@ -15,13 +15,9 @@ pub(crate) async fn start(shared: Arc<Shared>, id: &str) -> Result<()> {
     operation::run(async move {
         let pod = shared.pods.find(container.record().pod.as_str())?;
         let _mutation = pod.mutation.lock().await;
-        let phase = container.record().phase.clone();
-        if !matches!(phase, Phase::Created { .. }) {
-            return Err(Error::wrong_state(format!(
-                "container {} is {}, not created",
-                container.id.short(),
-                phase.name()
-            )));
+        let record = container.record();
+        if !matches!(record.phase, Phase::Created { .. }) {
+            return Err(container.is_not("created", &record.phase));
         }
         let request = Request::Start { container: container.id.clone() };
         let started = pod.monitor()?.call(request, Vec::new()).await;

@@ -3,10 +3,9 @@
 pub(crate) mod config;
 pub(super) mod files;
 pub(crate) mod phase;
-pub(super) mod record;
+pub(crate) mod record;
 pub(super) mod remove;
 pub(super) mod run;
-pub(crate) mod snapshot;
 pub(super) mod stop;
 pub(super) mod watch;
 
@@ -16,8 +15,8 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 
 use self::phase::Phase;
 use self::record::Record;
-use self::snapshot::Snapshot;
-use crate::engine::Shared;
+use crate::engine::registry::Keyed;
+use crate::engine::{PodKey, Shared};
 use crate::error::{Error, Result};
 use crate::id::PodId;
 use crate::monitor::client::Client;
@@ -28,24 +27,17 @@ pub(crate) struct Pod {
     /// Held while the pod, or the set of its containers, changes. Readers never take it.
     pub(super) mutation: tokio::sync::Mutex<()>,
     record: ArcSwap<Record>,
-    snapshot: ArcSwap<Snapshot>,
     monitor: ArcSwapOption<Client>,
 }
 
 impl Pod {
     pub(super) fn new(record: Record, monitor: Option<Arc<Client>>) -> Self {
-        let snapshot = record.snapshot();
         Self {
             id: record.id.clone(),
             mutation: tokio::sync::Mutex::default(),
             record: ArcSwap::from_pointee(record),
-            snapshot: ArcSwap::from_pointee(snapshot),
             monitor: ArcSwapOption::new(monitor),
         }
-    }
-
-    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
-        self.snapshot.load_full()
     }
 
     pub(super) fn record(&self) -> Arc<Record> {
@@ -82,8 +74,15 @@ impl Pod {
         let mut record = (*self.record()).clone();
         change(&mut record);
         shared.pod_records.put(self.id.as_str(), &record)?;
-        self.snapshot.store(Arc::new(record.snapshot()));
         self.record.store(Arc::new(record));
         Ok(())
+    }
+}
+
+impl Keyed for Pod {
+    type Key = PodKey;
+
+    fn key(&self) -> PodKey {
+        PodKey::of(&self.record().config)
     }
 }

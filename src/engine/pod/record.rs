@@ -1,12 +1,13 @@
-//! What the next daemon must know of a pod. Lives under the state directory, dies with the boot.
+//! What the next daemon must know of a pod, and what readers see of it: published whole, never
+//! locked. Lives under the state directory, dies with the boot.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::config::Config;
 use super::phase::Phase;
-use super::snapshot::Snapshot;
 use crate::cgroup;
 use crate::id::PodId;
 use crate::net::Attachment;
@@ -20,6 +21,7 @@ pub(crate) struct Record {
     pub(crate) phase: Phase,
     /// Parent of the containers' groups.
     pub(crate) cgroup: cgroup::Record,
+    /// The per-pod process; `None` once it is gone.
     #[serde(default)]
     pub(crate) monitor_pid: Option<i32>,
     #[serde(default)]
@@ -27,21 +29,12 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    pub(super) fn snapshot(&self) -> Snapshot {
-        let addresses = match (self.phase, &self.attachment) {
-            (Phase::Ready, Some(attachment)) => {
-                attachment.addresses.iter().map(|address| address.addr()).collect()
-            }
-            (Phase::Ready | Phase::Making | Phase::Stopped, _) => Vec::new(),
+    /// The primary address first; none with the host's network, or once stopped.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let attachment = match self.phase {
+            Phase::Ready => self.attachment.as_ref(),
+            Phase::Making | Phase::Stopped => None,
         };
-        Snapshot {
-            id: self.id.clone(),
-            config: self.config.clone(),
-            created_at: self.created_at,
-            phase: self.phase,
-            addresses,
-            monitor_pid: self.monitor_pid,
-            cgroup: self.cgroup.path.clone(),
-        }
+        attachment.into_iter().flat_map(|it| &it.addresses).map(|address| address.addr())
     }
 }

@@ -39,8 +39,8 @@ pub(crate) async fn run(shared: Arc<Shared>, config: Config) -> Result<PodId> {
 }
 
 async fn make_or_find(shared: Arc<Shared>, key: PodKey, config: Arc<Config>) -> Result<PodId> {
-    if let Some(pod) = find(&shared, &key) {
-        let found = pod.snapshot();
+    if let Some(pod) = shared.pods.with_key(&key) {
+        let found = pod.record();
         if found.phase == Phase::Ready && found.config == config {
             return Ok(found.id.clone());
         }
@@ -64,10 +64,6 @@ async fn make_or_find(shared: Arc<Shared>, key: PodKey, config: Arc<Config>) -> 
         attachment: None,
     };
     make(&shared, record).await
-}
-
-fn find(shared: &Shared, key: &PodKey) -> Option<Arc<Pod>> {
-    shared.pods.all().into_iter().find(|pod| PodKey::of(&pod.record().config) == *key)
 }
 
 /// What can be refused before anything is made.

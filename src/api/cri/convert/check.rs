@@ -150,11 +150,12 @@ pub(crate) fn known<E: TryFrom<i32>>(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::error::Kind;
 
-    fn refused<T: std::fmt::Debug>(result: Result<T>) -> String {
+    /// What a request is told that was refused for what stands in it.
+    pub(in super::super) fn refused<T: std::fmt::Debug>(result: Result<T>) -> String {
         let error = result.unwrap_err();
         assert_eq!(error.kind(), Kind::InvalidArgument);
         error.chain()

@@ -13,7 +13,7 @@ use super::security::{self, Owner};
 use super::signal;
 use crate::engine::container::config::{Config, GroupsPolicy, Security, UserRequest};
 use crate::engine::container::phase::Phase;
-use crate::engine::container::snapshot::Snapshot;
+use crate::engine::container::record::Record;
 use crate::error::{Error, Result};
 
 pub(crate) fn container_config(message: Option<ContainerConfig>) -> Result<Config> {
@@ -238,7 +238,7 @@ pub(crate) fn state(phase: &Phase) -> ContainerState {
 }
 
 /// A container in a list.
-pub(crate) fn container(snapshot: &Snapshot) -> Container {
+pub(crate) fn container(snapshot: &Record) -> Container {
     let config = &snapshot.config;
     Container {
         id: snapshot.id.to_string(),
@@ -254,7 +254,7 @@ pub(crate) fn container(snapshot: &Snapshot) -> Container {
     }
 }
 
-pub(crate) fn container_status(snapshot: &Snapshot) -> ContainerStatus {
+pub(crate) fn container_status(snapshot: &Record) -> ContainerStatus {
     let config = &snapshot.config;
     let (started_at, end) = match &snapshot.phase {
         Phase::Created { .. } => (None, None),
@@ -287,7 +287,7 @@ pub(crate) fn container_status(snapshot: &Snapshot) -> ContainerStatus {
     }
 }
 
-fn user_to_cri(snapshot: &Snapshot) -> LinuxContainerUser {
+fn user_to_cri(snapshot: &Record) -> LinuxContainerUser {
     let user = &snapshot.user;
     LinuxContainerUser {
         uid: i64::from(user.uid),
@@ -307,6 +307,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::cgroup;
     use crate::engine::container::phase::{End, Reason};
     use crate::engine::pod::config::{NamespaceMode, SeccompProfile};
     use crate::error::Kind;
@@ -482,9 +483,9 @@ mod tests {
         }
     }
 
-    fn snapshot(phase: Phase) -> Snapshot {
+    fn snapshot(phase: Phase) -> Record {
         let config = container_config(Some(full())).unwrap();
-        Snapshot {
+        Record {
             id: ContainerId::generate().unwrap(),
             pod: PodId::generate().unwrap(),
             resources: config.resources.clone(),
@@ -496,7 +497,8 @@ mod tests {
             log_path: Some("/var/log/pods/p/web/3.log".into()),
             user: User { uid: 1000, gid: 7, groups: vec![5], umask: None },
             stop_signal: libc::SIGQUIT,
-            cgroup: "/x".into(),
+            cgroup: cgroup::Record::of_parent("cgroup_parent", "/x").unwrap(),
+            layers: vec![],
         }
     }
 

@@ -4,18 +4,19 @@ use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
-use crate::engine::container::snapshot::Snapshot as Container;
-use crate::engine::pod::snapshot::Snapshot as Pod;
+use crate::engine::container::record::Record as Container;
+use crate::engine::pod::record::Record as Pod;
 use crate::error::{Context, Result};
 
 pub(crate) fn pod(snapshot: &Pod) -> Result<HashMap<String, String>> {
-    let Pod { id, config, created_at: _, phase, addresses, monitor_pid, cgroup } = snapshot;
+    let Pod { id, config, created_at: _, phase, cgroup, monitor_pid, attachment: _ } = snapshot;
+    let addresses: Vec<_> = snapshot.addresses().collect();
     info(&json!({
         "sandboxID": id,
         "pid": monitor_pid.unwrap_or(0),
         "phase": phase,
         "addresses": addresses,
-        "cgroup": cgroup,
+        "cgroup": cgroup.path,
         "runtimeHandler": config.runtime_handler,
         "config": serde_json::to_value(&**config).context("print the configuration")?,
     }))
@@ -35,6 +36,7 @@ pub(crate) fn container(snapshot: &Container) -> Result<HashMap<String, String>>
         user,
         stop_signal: _,
         cgroup,
+        layers: _,
     } = snapshot;
     let mut written = serde_json::to_value(&**config).context("print the configuration")?;
     // As bytes they would be lists of numbers.
@@ -49,7 +51,7 @@ pub(crate) fn container(snapshot: &Container) -> Result<HashMap<String, String>>
         "pid": phase.pid().unwrap_or(0),
         "image": image_id,
         "user": user,
-        "cgroup": cgroup,
+        "cgroup": cgroup.path,
         "config": written,
     }))
 }

@@ -187,14 +187,8 @@ pub(super) fn cdi_device(field: &str, message: CdiDevice) -> Result<String> {
 mod tests {
     use cais_proto::runtime::v1::IdMapping;
 
+    use super::check::tests::refused;
     use super::*;
-    use crate::error::Kind;
-
-    fn refused<T: std::fmt::Debug>(result: Result<T>) -> String {
-        let error = result.unwrap_err();
-        assert_eq!(error.kind(), Kind::InvalidArgument);
-        error.chain()
-    }
 
     fn bind() -> CriMount {
         CriMount {

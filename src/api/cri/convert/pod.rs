@@ -16,7 +16,7 @@ use super::security::{self, Owner};
 use super::sysctl::namespaced_sysctls;
 use crate::engine::pod::config::{Config, Dns, NamespaceMode, Namespaces, PortMapping, Protocol};
 use crate::engine::pod::phase::Phase;
-use crate::engine::pod::snapshot::Snapshot;
+use crate::engine::pod::record::Record;
 use crate::error::{Error, Result};
 
 /// The kernel's `HOST_NAME_MAX`.
@@ -264,7 +264,7 @@ pub(crate) fn state(phase: Phase) -> PodSandboxState {
 }
 
 /// A pod in a list.
-pub(crate) fn pod(snapshot: &Snapshot) -> PodSandbox {
+pub(crate) fn pod(snapshot: &Record) -> PodSandbox {
     let config = &snapshot.config;
     PodSandbox {
         id: snapshot.id.to_string(),
@@ -277,9 +277,9 @@ pub(crate) fn pod(snapshot: &Snapshot) -> PodSandbox {
     }
 }
 
-pub(crate) fn pod_status(snapshot: &Snapshot) -> PodSandboxStatus {
+pub(crate) fn pod_status(snapshot: &Record) -> PodSandboxStatus {
     let config = &snapshot.config;
-    let mut addresses = snapshot.addresses.iter().map(IpAddr::to_string);
+    let mut addresses = snapshot.addresses().map(|address| address.to_string());
     let options = security::namespaces_to_cri(&config.namespaces, config.user_namespace.as_ref());
     PodSandboxStatus {
         id: snapshot.id.to_string(),
@@ -309,9 +309,11 @@ mod tests {
     };
 
     use super::*;
+    use crate::cgroup;
     use crate::engine::pod::config::SeccompProfile;
     use crate::error::Kind;
     use crate::id::PodId;
+    use crate::net::{Attachment, Provider};
 
     fn full() -> PodSandboxConfig {
         PodSandboxConfig {
@@ -385,7 +387,7 @@ mod tests {
             annotations: BTreeMap::from([("note".into(), "any\ntext".into())]),
             cgroup_parent: "/kubepods.slice/kubepods-pod1.slice".into(),
             sysctls: BTreeMap::from([("net.core.somaxconn".into(), "1024".into())]),
-            overhead: Some(crate::cgroup::Resources { cpu_shares: Some(2), ..Default::default() }),
+            overhead: Some(cgroup::Resources { cpu_shares: Some(2), ..Default::default() }),
             resources: None,
             namespaces: Namespaces {
                 network: NamespaceMode::Pod,
@@ -497,14 +499,25 @@ mod tests {
 
     #[test]
     fn a_status_says_all_that_clients_insist_on() {
-        let snapshot = Snapshot {
+        let snapshot = Record {
             id: PodId::generate().unwrap(),
             config: Arc::new(pod_config(Some(full()), "fast".into()).unwrap()),
             created_at: 7,
             phase: Phase::Ready,
-            addresses: vec![[10, 88, 0, 2].into(), "fd00::2".parse::<IpAddr>().unwrap()],
+            cgroup: cgroup::Record::of_parent("cgroup_parent", "/x").unwrap(),
             monitor_pid: Some(1),
-            cgroup: "/x".into(),
+            attachment: Some(Attachment {
+                addresses: vec!["10.88.0.2/16".parse().unwrap(), "fd00::2/64".parse().unwrap()],
+                provider: Provider::Builtin,
+                interface: "eth0".into(),
+                host_interface: None,
+                gateways: vec![],
+                hardware_address: None,
+                mtu: None,
+                name_servers: vec![],
+                name_searches: vec![],
+                name_options: vec![],
+            }),
         };
         let status = pod_status(&snapshot);
 
@@ -522,7 +535,7 @@ mod tests {
         let asked = full().linux.unwrap().security_context.unwrap().namespace_options;
         assert_eq!(options, asked);
 
-        let listed = pod(&Snapshot { phase: Phase::Stopped, ..snapshot });
+        let listed = pod(&Record { phase: Phase::Stopped, ..snapshot });
         assert_eq!(listed.state(), PodSandboxState::SandboxNotready);
         assert_eq!(listed.metadata, full().metadata);
     }

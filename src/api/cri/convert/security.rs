@@ -245,13 +245,8 @@ pub(super) fn groups(field: &str, values: Vec<i64>) -> Result<Vec<u32>> {
 
 #[cfg(test)]
 mod tests {
+    use super::check::tests::refused;
     use super::*;
-
-    fn refused<T: std::fmt::Debug>(result: Result<T>) -> String {
-        let error = result.unwrap_err();
-        assert_eq!(error.kind(), crate::error::Kind::InvalidArgument);
-        error.chain()
-    }
 
     fn range(host_id: u32, container_id: u32, length: u32) -> CriIdMapping {
         CriIdMapping { host_id, container_id, length }

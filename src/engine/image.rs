@@ -38,5 +38,9 @@ pub(super) async fn remove(shared: &Arc<Shared>, reference: &str) -> Result<()> 
 /// Layers that containers stand on.
 pub(super) fn layers_in_use(shared: &Shared) -> HashSet<LayerKey> {
     let containers = shared.containers.all();
-    containers.iter().flat_map(|container| container.record().layers.clone()).collect()
+    let mut layers = HashSet::new();
+    for container in containers {
+        layers.extend(container.record().layers_in_use().cloned());
+    }
+    layers
 }

@@ -7,12 +7,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::CWD;
 use rustix::io::Errno;
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+};
 
 use super::cgroup_view;
 use super::failure::{About, Fault};
 use super::plan::{Mount, MountAttributes, MountSource, TargetKind};
-use super::pod::SHM;
+use super::pod::{SHM, WHOLE};
 use super::root::Root;
 use super::steps::{Container, Init};
 
@@ -31,6 +33,11 @@ fn attach_one(root: Root<'_>, container: Container<'_>, mount: &Mount) -> Result
             let target = root.make_target(&mount.target, *kind)?;
             attach(container.fds.get(*fd)?, target.as_fd())
         }
+        MountSource::AttachPart { mount: fd, path, kind } => {
+            let target = root.make_target(&mount.target, *kind)?;
+            let part = copy_part(container.fds.get(*fd)?, path).about_path(path)?;
+            attach(part.as_fd(), target.as_fd())
+        }
         MountSource::New { fstype, options, attributes } => {
             let target = root.make_target(&mount.target, TargetKind::Directory)?;
             let options: Vec<(&str, Option<&str>)> =
@@ -47,6 +54,17 @@ fn attach_one(root: Root<'_>, container: Container<'_>, mount: &Mount) -> Result
             attach(shm.as_fd(), target.as_fd())
         }
     }
+}
+
+/// A detached copy of a directory or file of a detached mount. Before Linux 6.15 only what is
+/// mounted somewhere can be copied in part: it stands at a place of ours meanwhile.
+fn copy_part(whole: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, Fault> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    rustix::mount::move_mount(whole, "", CWD, WHOLE, flags).about(WHOLE)?;
+    let part = Root::new(whole).find(path)?;
+    let copy = clone_tree(part.as_fd(), "").about("copy a part")?;
+    rustix::mount::unmount(WHOLE, UnmountFlags::DETACH).about(WHOLE)?;
+    Ok(copy)
 }
 
 /// Moves a detached mount onto a target, both by descriptor.

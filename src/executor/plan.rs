@@ -133,6 +133,8 @@ pub(crate) struct Mount {
 pub(crate) enum MountSource {
     /// A detached mount prepared by the daemon: attributes and propagation are set already.
     Attach { mount: Fd, kind: TargetKind },
+    /// A directory or file of such a mount, by a path relative to its root.
+    AttachPart { mount: Fd, path: ByteBuf, kind: TargetKind },
     /// A file system made inside the container's namespaces (proc, sysfs, tmpfs, devpts, mqueue).
     New { fstype: String, options: Vec<(String, Option<String>)>, attributes: MountAttributes },
     /// The container's view of the cgroup file system: `cgroup2`, or a tmpfs with one bind per v1

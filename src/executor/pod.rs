@@ -6,6 +6,7 @@
 //! ```text
 //! /         tmpfs
 //! ├─ rootfs   where a container attaches its root
+//! ├─ whole    where a mount stands while a part of it is copied
 //! ├─ null     a null device, covers masked files
 //! ├─ empty    an empty directory, read-only, covers masked directories
 //! └─ shm      tmpfs: the pod's /dev/shm
@@ -29,6 +30,7 @@ use crate::sys::clone::{Forked, clone3, exit_child};
 use crate::sys::mount::{Change, Reach, mount_setattr};
 
 pub(super) const ROOTFS: &str = "/rootfs";
+pub(super) const WHOLE: &str = "/whole";
 pub(super) const NULL: &str = "/null";
 pub(super) const EMPTY: &str = "/empty";
 pub(super) const SHM: &str = "/shm";
@@ -117,6 +119,7 @@ fn make_private_root(shm_size: Option<u64>) -> Result<(), Fault> {
     rustix::process::chdir("/")?;
 
     rustix::fs::mkdir(ROOTFS, Mode::from_raw_mode(0o700))?;
+    rustix::fs::mkdir(WHOLE, Mode::from_raw_mode(0o700))?;
     rustix::fs::mkdir(EMPTY, Mode::from_raw_mode(0o755))?;
     let null = rustix::fs::makedev(1, 3);
     let mode = Mode::from_raw_mode(0o666);

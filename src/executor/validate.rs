@@ -18,8 +18,13 @@ pub(super) fn container(plan: &ContainerPlan, fds: &Fds) -> Result<(), Fault> {
     named.extend(&plan.cgroup.legacy);
     for mount in &plan.mounts {
         absolute(&mount.target).about("mount target")?;
-        if let MountSource::Attach { mount, .. } = mount.source {
-            named.push(mount);
+        match &mount.source {
+            MountSource::Attach { mount, .. } => named.push(*mount),
+            MountSource::AttachPart { mount, path, .. } => {
+                no_nul(path).about("part of a mount")?;
+                named.push(*mount);
+            }
+            MountSource::New { .. } | MountSource::Cgroup { .. } | MountSource::PodShm => {}
         }
     }
     for fd in named {

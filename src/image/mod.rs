@@ -22,4 +22,4 @@ mod unpack;
 
 pub(crate) use pull::{CredentialFields, Credentials};
 pub(crate) use snapshot::Writable;
-pub(crate) use store::{Image, ImageStore, LayerKey, Settings};
+pub(crate) use store::{Held, Image, ImageStore, LayerKey, Settings};

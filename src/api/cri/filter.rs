@@ -139,6 +139,7 @@ mod tests {
             log_path: None,
             resources: cgroup::Resources::default(),
             user: User { uid: 0, gid: 0, groups: vec![], umask: None },
+            image_volumes: Vec::new(),
             stop_signal: 15,
             cgroup: cgroup::Record::of_parent("cgroup_parent", "/x").unwrap(),
             layers: vec![],

@@ -69,8 +69,14 @@ pub(crate) struct Mount {
 pub(crate) enum MountSource {
     /// Absolute path on the host.
     Host(PathBuf),
+    /// The files of an image, read-only.
     Image {
+        /// An image id or a reference.
         image: String,
+        /// What the user wrote; may be empty.
+        #[serde(default)]
+        user_specified_image: String,
+        /// Relative to the image's root, which it is when empty.
         sub_path: String,
     },
 }

@@ -12,8 +12,9 @@ use std::sync::Arc;
 
 use super::config::Config;
 use super::phase::Phase;
-use super::record::Record;
-use super::{Container, log, signal};
+use super::record::{ImageVolume, Record};
+use super::volumes::Volumes;
+use super::{Container, log, signal, volumes};
 use crate::cgroup;
 use crate::engine::clock::now;
 use crate::engine::pod::phase::Phase as PodPhase;
@@ -64,10 +65,11 @@ async fn make_or_find(
     if pod.record().phase != PodPhase::Ready {
         return Err(Error::wrong_state(format!("pod sandbox {} is not ready", pod.id.short())));
     }
-    let image = shared.images.resolve(&config.image).ok_or_else(|| {
+    // Until the container's record keeps the layers itself.
+    let held = shared.images.hold(&config.image).ok_or_else(|| {
         Error::not_found(format!("image {:?} is not present: pull it first", config.image))
     })?;
-    make(shared, pod, config, &image).await
+    make(shared, pod, config, &held.image).await
 }
 
 async fn make(
@@ -79,7 +81,9 @@ async fn make(
     let id = ContainerId::generate()?;
     let mut undo = Undo::default();
     let place = Place { shared, pod, id: &id };
-    match assemble(place, config, image, &mut undo).await {
+    let Volumes { mounts, records, held: _until_the_end } = volumes::open(shared, &config)?;
+    let files = Files { image, volumes: mounts, volume_records: records };
+    match assemble(place, config, files, &mut undo).await {
         Ok(container) => {
             undo.forget();
             shared.containers.insert(id.as_str(), Arc::new(container));
@@ -97,10 +101,17 @@ struct Place<'a> {
     id: &'a ContainerId,
 }
 
+/// What the container's file system is made of.
+struct Files<'a> {
+    image: &'a Image,
+    volumes: Vec<plan::Volume>,
+    volume_records: Vec<ImageVolume>,
+}
+
 async fn assemble(
     Place { shared, pod, id }: Place<'_>,
     config: Arc<Config>,
-    image: &Image,
+    Files { image, volumes, volume_records }: Files<'_>,
     undo: &mut Undo,
 ) -> Result<Container> {
     let pod_record = pod.record();
@@ -122,7 +133,7 @@ async fn assemble(
     let draft = plan::draft(&bundle, &choices)?;
     let group = make_cgroup(shared, pod, id, &bundle, undo)?;
     let log = log_path.as_deref().map(log::open).transpose()?;
-    let parts = plan::Parts { rootfs, cgroup: group.join()?, log };
+    let parts = plan::Parts { rootfs, volumes, cgroup: group.join()?, log };
     let (plan, descriptors) = draft.complete(parts)?;
 
     shared.keep_process(id, &plan.process)?;
@@ -141,6 +152,7 @@ async fn assemble(
         image_id: image.id.to_string(),
         image_ref: image.digests.first().cloned().unwrap_or_else(|| image.id.to_string()),
         layers: image.layers.clone(),
+        image_volumes: volume_records,
         created_at: now(),
         phase: Phase::Created { pid },
         log_path,

@@ -12,6 +12,7 @@ pub(super) mod start;
 pub(super) mod stop;
 pub(super) mod stream;
 pub(super) mod update;
+mod volumes;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

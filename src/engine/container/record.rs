@@ -36,4 +36,28 @@ pub(crate) struct Record {
     pub(crate) cgroup: cgroup::Record,
     /// Of the image, kept while the container stands on them.
     pub(crate) layers: Vec<LayerKey>,
+    #[serde(default)]
+    pub(crate) image_volumes: Vec<ImageVolume>,
+}
+
+/// What an image mount of the request turned out to be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ImageVolume {
+    pub(crate) container_path: PathBuf,
+    pub(crate) image_id: String,
+    /// Kept as the container's own.
+    pub(crate) layers: Vec<LayerKey>,
+}
+
+impl Record {
+    /// The layers that must stay as long as the container does.
+    pub(crate) fn layers_in_use(&self) -> impl Iterator<Item = &LayerKey> {
+        self.layers.iter().chain(self.image_volumes.iter().flat_map(|volume| &volume.layers))
+    }
+
+    /// Its own image and those in its mounts.
+    pub(super) fn images(&self) -> impl Iterator<Item = &str> {
+        let volumes = self.image_volumes.iter().map(|volume| volume.image_id.as_str());
+        std::iter::once(self.image_id.as_str()).chain(volumes)
+    }
 }

@@ -44,7 +44,7 @@ pub(crate) async fn remove_locked(
     shared.container_records.remove(container.id.as_str())?;
     shared.containers.remove(container.id.as_str());
     // It may have been the last to stand on an image that was removed before it.
-    if shared.images.resolve(&record.image_id).is_none() {
+    if record.images().any(|image| shared.images.resolve(image).is_none()) {
         shared.images.sweep(layers_in_use(shared)).await?;
     }
     Ok(())

@@ -67,25 +67,18 @@ impl BindRequest {
         };
         apply(Reach::Recursive, Change { propagation, ..Change::default() })
             .context("propagation")?;
-        let MountAttributes { no_suid, no_dev, no_exec, .. } = self.attributes;
-        let mut set = 0;
-        for (wanted, bit) in [
-            (self.read_only == ReadOnly::This, libc::MOUNT_ATTR_RDONLY),
-            (no_suid, libc::MOUNT_ATTR_NOSUID),
-            (no_dev, libc::MOUNT_ATTR_NODEV),
-            (no_exec, libc::MOUNT_ATTR_NOEXEC),
-        ] {
-            if wanted {
-                set |= bit;
-            }
+        let mut set = restrictions(self.attributes);
+        if self.read_only == ReadOnly::This {
+            set |= libc::MOUNT_ATTR_RDONLY;
         }
         if set != 0 {
             apply(Reach::This, Change { set, ..Change::default() }).context("flags")?;
         }
         if self.read_only == ReadOnly::Recursive {
             let set = libc::MOUNT_ATTR_RDONLY;
+            // The prefix is the interface's: kubelet knows by it that the node cannot do it.
             apply(Reach::Recursive, Change { set, ..Change::default() })
-                .context("recursive read-only")?;
+                .context("RROUnsupported: make all of it read-only")?;
         }
         Ok(())
     }
@@ -120,6 +113,17 @@ impl BindRequest {
         mount.source = MountSource::Attach { mount: fd, kind };
         Ok(())
     }
+}
+
+/// What a request may forbid on a mount, as the kernel's bits.
+pub(super) fn restrictions(attributes: MountAttributes) -> u64 {
+    let MountAttributes { no_suid, no_dev, no_exec, .. } = attributes;
+    let bits = [
+        (no_suid, libc::MOUNT_ATTR_NOSUID),
+        (no_dev, libc::MOUNT_ATTR_NODEV),
+        (no_exec, libc::MOUNT_ATTR_NOEXEC),
+    ];
+    bits.into_iter().filter(|(wanted, _)| *wanted).fold(0, |set, (_, bit)| set | bit)
 }
 
 #[derive(Debug, PartialEq, Eq)]

@@ -14,6 +14,7 @@ mod mounts;
 mod process;
 #[cfg(test)]
 mod tests;
+mod volume;
 
 use std::os::fd::OwnedFd;
 
@@ -21,7 +22,10 @@ use oci_spec::runtime::{LinuxDeviceType, LinuxNamespaceType, Spec};
 use serde_bytes::ByteBuf;
 
 use bind::BindRequest;
+use mounts::Mounts;
 pub(crate) use process::exec;
+pub(crate) use volume::Volume;
+use volume::VolumeRequest;
 
 use crate::cgroup::Join;
 use crate::engine::spec::Bundle;
@@ -35,6 +39,7 @@ use crate::executor::plan::{
 pub(crate) struct Draft {
     plan: ContainerPlan,
     binds: Vec<BindRequest>,
+    volumes: Vec<VolumeRequest>,
 }
 
 /// What the daemon has at hand when it completes a plan.
@@ -42,6 +47,7 @@ pub(crate) struct Draft {
 pub(crate) struct Parts {
     /// The container's root, a detached mount.
     pub(crate) rootfs: OwnedFd,
+    pub(crate) volumes: Vec<Volume>,
     pub(crate) cgroup: Join,
     pub(crate) log: Option<OwnedFd>,
 }
@@ -67,7 +73,7 @@ pub(crate) fn draft(bundle: &Bundle, choices: &Choices) -> Result<Draft> {
     let spec = &bundle.spec;
     let linux = spec.linux().as_ref().context("the spec has no linux part")?;
     let root = spec.root().as_ref().context("the spec has no root")?;
-    let (mounts, binds) = mounts::read(spec, &choices.hierarchies)?;
+    let Mounts { list: mounts, binds, volumes } = mounts::read(spec, &choices.hierarchies)?;
     let paths = |list: &Option<Vec<String>>| {
         list.iter().flatten().map(|path| ByteBuf::from(path.as_bytes())).collect()
     };
@@ -98,19 +104,22 @@ pub(crate) fn draft(bundle: &Bundle, choices: &Choices) -> Result<Draft> {
         stdio: Stdio { stdin: choices.stdin, log: None, log_format: LogFormat::Cri },
         rootfs_propagation,
     };
-    Ok(Draft { plan, binds })
+    Ok(Draft { plan, binds, volumes })
 }
 
 impl Draft {
     /// Opens the binds on the host and puts all descriptors in their places.
     pub(crate) fn complete(self, parts: Parts) -> Result<(ContainerPlan, Vec<OwnedFd>)> {
-        let Self { mut plan, binds } = self;
-        let Parts { rootfs, cgroup, log } = parts;
+        let Self { mut plan, binds, volumes } = self;
+        let Parts { rootfs, volumes: mut opened, cgroup, log } = parts;
         let mut list = Descriptors(vec![rootfs]);
         for bind in &binds {
             let (mount, kind) = bind.open()?;
             let fd = list.push(mount)?;
             bind.place(&mut plan.mounts, fd, kind)?;
+        }
+        for volume in volumes {
+            volume.complete(&mut plan.mounts, &mut opened, |tree| list.push(tree))?;
         }
         let Join { unified, legacy, oom_counter } = cgroup;
         plan.cgroup = CgroupJoin {

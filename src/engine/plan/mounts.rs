@@ -4,7 +4,8 @@ use oci_spec::runtime::{Mount as SpecMount, Spec};
 
 use super::bind::{BindRequest, ReadOnly};
 use super::bytes_of;
-use crate::engine::spec::POD_SHM;
+use super::volume::VolumeRequest;
+use crate::engine::spec::{IMAGE, POD_SHM};
 use crate::error::{Context, Error, Result};
 use crate::executor::plan::{Fd, Mount, MountAttributes, MountSource, Propagation, TargetKind};
 
@@ -23,9 +24,20 @@ struct Options {
     rest: Vec<(String, Option<String>)>,
 }
 
-pub(super) fn read(spec: &Spec, hierarchies: &[String]) -> Result<(Vec<Mount>, Vec<BindRequest>)> {
-    let mut mounts = Vec::new();
-    let mut binds = Vec::new();
+/// The mounts in their order, and what the places of some are to be filled with.
+#[derive(Debug, Default)]
+pub(super) struct Mounts {
+    pub(super) list: Vec<Mount>,
+    pub(super) binds: Vec<BindRequest>,
+    pub(super) volumes: Vec<VolumeRequest>,
+}
+
+/// The number and the kind are known when the source is open.
+const OPEN_PLACE: MountSource =
+    MountSource::Attach { mount: Fd(u32::MAX), kind: TargetKind::Directory };
+
+pub(super) fn read(spec: &Spec, hierarchies: &[String]) -> Result<Mounts> {
+    let Mounts { list: mut mounts, mut binds, mut volumes } = Mounts::default();
     for mount in spec.mounts().iter().flatten() {
         let target = bytes_of(mount.destination());
         let named = || format!("mount at {}", mount.destination().display());
@@ -41,8 +53,15 @@ pub(super) fn read(spec: &Spec, hierarchies: &[String]) -> Result<(Vec<Mount>, V
                     attributes: options.attributes,
                     propagation: options.propagation.unwrap_or(Propagation::Private),
                 });
-                // The number and the kind are known when the source is open.
-                MountSource::Attach { mount: Fd(u32::MAX), kind: TargetKind::Directory }
+                OPEN_PLACE
+            }
+            IMAGE => {
+                volumes.push(VolumeRequest {
+                    place: mounts.len(),
+                    target: mount.destination().clone(),
+                    attributes: options.attributes,
+                });
+                OPEN_PLACE
             }
             POD_SHM => MountSource::PodShm,
             "cgroup" | "cgroup2" => MountSource::Cgroup {
@@ -60,7 +79,7 @@ pub(super) fn read(spec: &Spec, hierarchies: &[String]) -> Result<(Vec<Mount>, V
         };
         mounts.push(Mount { target, source });
     }
-    Ok((mounts, binds))
+    Ok(Mounts { list: mounts, binds, volumes })
 }
 
 fn options(mount: &SpecMount) -> Result<Options> {

@@ -29,6 +29,12 @@ fn choices() -> Choices {
     Choices { stdin: Stdin::Open, hierarchies: vec!["memory".into()] }
 }
 
+fn tree(path: &std::path::Path) -> OwnedFd {
+    use rustix::mount::{OpenTreeFlags, open_tree};
+
+    open_tree(rustix::fs::CWD, path, OpenTreeFlags::OPEN_TREE_CLONE).unwrap()
+}
+
 fn null() -> OwnedFd {
     File::open("/dev/null").unwrap().into()
 }
@@ -88,11 +94,20 @@ fn every_descriptor_has_its_number() {
     let mounts = format!(
         r#"{{"destination":"/a","type":"bind","source":{directory:?},"options":["rbind"]}},
            {{"destination":"/proc","type":"proc"}},
+           {{"destination":"/v","type":"image","source":"i","options":["ro","noexec"]}},
            {{"destination":"/b","type":"bind","source":{file:?},"options":["bind","ro"]}}"#,
         directory = directory.path(),
     );
+    let part = ByteBuf::from("etc/hosts");
+    let volume = Volume {
+        target: "//v/".into(),
+        tree: tree(directory.path()),
+        part: Some(part.clone()),
+        kind: TargetKind::File,
+    };
     let parts = Parts {
         rootfs: null(),
+        volumes: vec![volume],
         cgroup: Join {
             unified: Some(null()),
             legacy: vec![null(), null()],
@@ -102,21 +117,25 @@ fn every_descriptor_has_its_number() {
     };
     let draft = draft(&bundle(&mounts), &choices()).unwrap();
     let (plan, descriptors) = draft.complete(parts).unwrap();
-    assert_eq!(descriptors.len(), 8);
+    assert_eq!(descriptors.len(), 9);
     assert_eq!(plan.rootfs, Fd(0));
     let kinds: Vec<_> = plan
         .mounts
         .iter()
         .filter_map(|mount| match mount.source {
             MountSource::Attach { mount, kind } => Some((mount, kind)),
+            MountSource::AttachPart { mount, ref path, kind } => {
+                assert_eq!((mount, path, kind), (Fd(3), &part, TargetKind::File));
+                None
+            }
             MountSource::New { .. } | MountSource::Cgroup { .. } | MountSource::PodShm => None,
         })
         .collect();
     assert_eq!(kinds, [(Fd(1), TargetKind::Directory), (Fd(2), TargetKind::File)]);
-    assert_eq!(plan.cgroup.unified, Some(Fd(3)));
-    assert_eq!(plan.cgroup.legacy, [Fd(4), Fd(5)]);
-    assert_eq!(plan.cgroup.oom_counter, Some(Fd(6)));
-    assert_eq!(plan.stdio.log, Some(Fd(7)));
+    assert_eq!(plan.cgroup.unified, Some(Fd(4)));
+    assert_eq!(plan.cgroup.legacy, [Fd(5), Fd(6)]);
+    assert_eq!(plan.cgroup.oom_counter, Some(Fd(7)));
+    assert_eq!(plan.stdio.log, Some(Fd(8)));
 }
 
 #[test]

@@ -38,7 +38,7 @@ pub(crate) use capabilities::from_oci as capability_mask;
 #[cfg(test)]
 use capabilities::set as capability_set;
 pub(crate) use host::Host;
-pub(crate) use mounts::POD_SHM;
+pub(crate) use mounts::{IMAGE, POD_SHM};
 pub(crate) use pod::{hostname, pod_plan};
 
 use crate::cgroup::{DeviceRule, Resources};

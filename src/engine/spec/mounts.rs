@@ -12,6 +12,12 @@ use crate::error::{Context, Error, Kind, Result};
 /// The type of the mount that stands for the pod's own `/dev/shm`.
 pub(crate) const POD_SHM: &str = "pod-shm";
 
+/// The type of a mount whose source is an image.
+pub(crate) const IMAGE: &str = "image";
+
+/// What a request may add to a mount.
+const ADDED_OPTIONS: [&str; 3] = ["noexec", "nodev", "nosuid"];
+
 /// Debian's and everybody's group of terminals.
 const TTY_GROUP: u32 = 5;
 
@@ -95,29 +101,42 @@ fn pod_files(input: &Input<'_>) -> Result<Vec<Mount>> {
 
 fn request(named: &str, request: &config::Mount) -> Result<Mount> {
     let target = field::path(&format!("{named}.container_path"), &request.container_path)?;
-    let source = match &request.source {
-        MountSource::Host(path) => field::path(&format!("{named}.host_path"), path)?,
-        MountSource::Image { .. } => {
-            return Err(Error::new(
-                Kind::Unsupported,
-                format!("{named}.image: mounting an image is not supported yet"),
-            ));
-        }
-    };
-    check_target(named, &target, &source)?;
     if !request.uid_mappings.is_empty() || !request.gid_mappings.is_empty() {
         return Err(Error::new(
             Kind::Unsupported,
             format!("{named}.uidMappings: mapped mounts are not supported yet"),
         ));
     }
-    let mut options = vec!["rbind"];
-    options.push(match request.propagation {
+    let (kind, source, mut options) = match &request.source {
+        MountSource::Host(path) => {
+            let source = field::path(&format!("{named}.host_path"), path)?;
+            ("bind", source, bind_options(named, request)?)
+        }
+        // Its layers are shared. Programs in it may run, but gain nothing by who owns them.
+        MountSource::Image { image, .. } => (IMAGE, image.clone(), vec!["ro", "nosuid", "nodev"]),
+    };
+    check_target(named, &target, &source)?;
+    for option in &request.options {
+        let known = ADDED_OPTIONS.iter().find(|known| *known == option).ok_or_else(|| {
+            let shown = field::shown(option);
+            let known = ADDED_OPTIONS.join(", ");
+            Error::invalid(format!("{named}.mount_options: {shown} is none of {known}"))
+        })?;
+        if !options.contains(known) {
+            options.push(known);
+        }
+    }
+    mount(&target, kind, source, &options)
+}
+
+/// None of them says `exec`, `dev` or `suid`: what the source's own mount forbids stays so.
+fn bind_options(named: &str, request: &config::Mount) -> Result<Vec<&'static str>> {
+    let propagation = match request.propagation {
         MountPropagation::Private => "rprivate",
         MountPropagation::HostToContainer => "rslave",
         MountPropagation::Bidirectional => "rshared",
-    });
-    if request.recursive_readonly {
+    };
+    let access = if request.recursive_readonly {
         if !request.readonly {
             return Err(Error::invalid(format!(
                 "{named}.recursive_read_only: needs readonly as well"
@@ -128,26 +147,13 @@ fn request(named: &str, request: &config::Mount) -> Result<Mount> {
                 "{named}.recursive_read_only: needs private propagation"
             )));
         }
-        options.push("rro");
+        "rro"
+    } else if request.readonly {
+        "ro"
     } else {
-        options.push(if request.readonly { "ro" } else { "rw" });
-    }
-    for option in &request.options {
-        match option.as_str() {
-            known @ ("noexec" | "nosuid" | "nodev") => options.push(match known {
-                "noexec" => "noexec",
-                "nosuid" => "nosuid",
-                _ => "nodev",
-            }),
-            other => {
-                let shown = field::shown(other);
-                return Err(Error::invalid(format!(
-                    "{named}.mount_options: {shown} is none of noexec, nosuid and nodev"
-                )));
-            }
-        }
-    }
-    mount(&target, "bind", source, &options)
+        "rw"
+    };
+    Ok(vec!["rbind", propagation, access])
 }
 
 /// Over `/` nothing would be left to see, and a false `/proc` would be asked about the process.

@@ -69,6 +69,12 @@ pub(crate) struct Usage {
     pub(crate) mount_point: PathBuf,
 }
 
+/// An image whose layers stay, whatever becomes of its record.
+pub(crate) struct Held {
+    pub(crate) image: Arc<Image>,
+    _leases: Vec<Lease>,
+}
+
 /// The handle; clones share one store.
 #[derive(Clone)]
 pub(crate) struct ImageStore {
@@ -127,6 +133,17 @@ impl ImageStore {
     /// Finds an image by tag, digest, whole id, or unambiguous prefix of an id.
     pub(crate) fn resolve(&self, text: &str) -> Option<Arc<Image>> {
         self.shared.catalog().resolve(text).cloned()
+    }
+
+    /// Finds an image as [`Self::resolve`] does, and keeps its layers from removal as long as the
+    /// answer lives.
+    pub(crate) fn hold(&self, text: &str) -> Option<Held> {
+        let image = self.resolve(text)?;
+        let leases = &self.shared.layers.leases;
+        let held = image.layers.iter().map(|key| leases.take(key.clone())).collect();
+        // Whoever removes takes the image out of the catalog first, and asks for leases then.
+        let now = self.shared.catalog().images.get(&image.id).cloned()?;
+        (now.layers == image.layers).then_some(Held { image: now, _leases: held })
     }
 
     /// Fetches an image and gives it the name it was asked for. Concurrent pulls of the same name

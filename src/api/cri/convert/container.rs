@@ -275,7 +275,11 @@ pub(crate) fn container_status(snapshot: &Record) -> ContainerStatus {
         message: end.map_or_else(String::new, |end| end.message.clone()),
         labels: config.labels.clone().into_iter().collect(),
         annotations: config.annotations.clone().into_iter().collect(),
-        mounts: config.mounts.iter().map(mount_to_cri).collect(),
+        mounts: config
+            .mounts
+            .iter()
+            .map(|mount| mount_to_cri(mount, &snapshot.image_volumes))
+            .collect(),
         log_path: snapshot.log_path.as_deref().map(check::text).unwrap_or_default(),
         resources: Some(ContainerResources {
             linux: Some(resources::to_cri(&snapshot.resources, config.oom_score_adj)),
@@ -499,6 +503,7 @@ mod tests {
             stop_signal: libc::SIGQUIT,
             cgroup: cgroup::Record::of_parent("cgroup_parent", "/x").unwrap(),
             layers: vec![],
+            image_volumes: Vec::new(),
         }
     }
 

@@ -35,6 +35,7 @@ pub(crate) fn container(snapshot: &Container) -> Result<HashMap<String, String>>
         resources: _,
         user,
         stop_signal: _,
+        image_volumes,
         cgroup,
         layers: _,
     } = snapshot;
@@ -50,6 +51,7 @@ pub(crate) fn container(snapshot: &Container) -> Result<HashMap<String, String>>
         "sandboxID": pod,
         "pid": phase.pid().unwrap_or(0),
         "image": image_id,
+        "imageVolumes": image_volumes,
         "user": user,
         "cgroup": cgroup.path,
         "config": written,

@@ -1,5 +1,7 @@
 //! Mounts and devices of a container.
 
+use std::collections::HashMap;
+
 use cais_proto::runtime::v1::{
     CdiDevice, Device as CriDevice, ImageSpec, Mount as CriMount,
     MountPropagation as CriPropagation,
@@ -8,6 +10,7 @@ use cais_proto::runtime::v1::{
 use super::check::{self, refuse, shown};
 use super::security::{id_mappings, id_mappings_to_cri};
 use crate::engine::container::config::{Device, Mount, MountPropagation, MountSource};
+use crate::engine::container::record::ImageVolume;
 use crate::error::Result;
 
 const OPTIONS: [&str; 3] = ["noexec", "nodev", "nosuid"];
@@ -87,9 +90,9 @@ pub(super) fn mount(field: &str, message: CriMount) -> Result<Mount> {
 fn image_source(field: &str, image: ImageSpec, sub_path: String) -> Result<MountSource> {
     let ImageSpec {
         image,
-        // Of a mount only the image itself matters; the kubelet has pulled it already.
+        // For pulls; the kubelet has pulled it already.
         annotations: _,
-        user_specified_image: _,
+        user_specified_image,
         // There is one handler, and one way to unpack.
         runtime_handler: _,
         // What the image resolved to: ours to report, not theirs to ask for.
@@ -97,13 +100,15 @@ fn image_source(field: &str, image: ImageSpec, sub_path: String) -> Result<Mount
     } = image;
     let image = check::not_empty(format_args!("{field}.image.image"), image)?;
     if !sub_path.is_empty() {
-        check::relative_path(format_args!("{field}.image_sub_path"), sub_path.clone())?;
+        // The prefix is the interface's, as for a path that is not in the image.
+        let field = format_args!("ImageVolumeMountFailed: {field}.image_sub_path");
+        check::relative_path(field, sub_path.clone())?;
     }
-    Ok(MountSource::Image { image, sub_path })
+    Ok(MountSource::Image { image, user_specified_image, sub_path })
 }
 
-/// What the request had, so that a client can compare.
-pub(super) fn mount_to_cri(mount: &Mount) -> CriMount {
+/// What the request had, so that a client can compare; of an image also which one that was.
+pub(super) fn mount_to_cri(mount: &Mount, volumes: &[ImageVolume]) -> CriMount {
     let Mount {
         container_path,
         source,
@@ -117,8 +122,15 @@ pub(super) fn mount_to_cri(mount: &Mount) -> CriMount {
     } = mount;
     let (host_path, image, image_sub_path) = match source {
         MountSource::Host(path) => (check::text(path), None, String::new()),
-        MountSource::Image { image, sub_path } => {
-            let spec = ImageSpec { image: image.clone(), ..Default::default() };
+        MountSource::Image { image, user_specified_image, sub_path } => {
+            let volume = volumes.iter().find(|volume| volume.container_path == *container_path);
+            let spec = ImageSpec {
+                image: image.clone(),
+                annotations: HashMap::new(),
+                user_specified_image: user_specified_image.clone(),
+                runtime_handler: String::new(),
+                image_ref: volume.map(|volume| volume.image_id.clone()).unwrap_or_default(),
+            };
             (String::new(), Some(spec), sub_path.clone())
         }
     };
@@ -217,11 +229,11 @@ mod tests {
     #[test]
     fn a_mount_is_reported_as_it_was_asked_for() {
         for message in [bind(), image()] {
-            assert_eq!(mount_to_cri(&mount("f", message.clone()).unwrap()), message);
+            assert_eq!(mount_to_cri(&mount("f", message.clone()).unwrap(), &[]), message);
         }
         for value in 0..=2 {
             let message = CriMount { propagation: value, recursive_read_only: false, ..bind() };
-            assert_eq!(mount_to_cri(&mount("f", message.clone()).unwrap()), message);
+            assert_eq!(mount_to_cri(&mount("f", message.clone()).unwrap(), &[]), message);
         }
     }
 

@@ -29,6 +29,7 @@ pub(crate) struct Config {
     pub(crate) network: Network,
     pub(crate) registry: Registry,
     pub(crate) images: Images,
+    pub(crate) cdi: Cdi,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,6 +90,13 @@ pub(crate) struct Images {
     pub(crate) pinned: Vec<String>,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Cdi {
+    /// Where devices are described; of two descriptions the one in the later directory holds.
+    pub(crate) spec_dirs: Vec<PathBuf>,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -100,6 +108,7 @@ impl Default for Config {
             network: Network::default(),
             registry: Registry::default(),
             images: Images::default(),
+            cdi: Cdi::default(),
         }
     }
 }
@@ -128,6 +137,12 @@ impl Default for Network {
             cni_config_dir: "/etc/cni/net.d".into(),
             cni_plugin_dirs: vec!["/opt/cni/bin".into(), "/usr/lib/cni".into()],
         }
+    }
+}
+
+impl Default for Cdi {
+    fn default() -> Self {
+        Self { spec_dirs: vec!["/etc/cdi".into(), "/var/run/cdi".into()] }
     }
 }
 
@@ -177,7 +192,8 @@ impl Config {
             ("network.cni_config_dir", &self.network.cni_config_dir),
             ("registry.config_path", &self.registry.config_path),
         ];
-        for (key, path) in directories {
+        let cdi = self.cdi.spec_dirs.iter().map(|path| ("cdi.spec_dirs", path));
+        for (key, path) in directories.into_iter().chain(cdi) {
             if !path.is_absolute() {
                 return Err(Error::invalid(format!("{key}: {path:?} is not an absolute path")));
             }
@@ -236,6 +252,7 @@ mod tests {
             ("root = \"var\"", "root"),
             ("[cri]\nstream_address = \"0.0.0.0:1\"", "cri.stream_address"),
             ("[network]\nbridge = \"much-too-long-for-an-interface\"", "network.bridge"),
+            ("[cdi]\nspec_dirs = [\"cdi\"]", "cdi.spec_dirs"),
             ("log_level = \"loud\"", "log_level"),
         ] {
             let error = Config::parse(text).unwrap_err();

@@ -14,6 +14,7 @@
 //!
 //! Begin reading at `pod::run` and `container::create`.
 
+mod cdi;
 mod clock;
 pub(crate) mod container;
 mod image;

@@ -15,6 +15,7 @@
 mod bad_images;
 mod bad_input;
 mod bad_requests;
+mod cdi;
 mod cri_containers;
 mod cri_exec;
 mod cri_pods;

@@ -20,7 +20,7 @@ use crate::engine::clock::now;
 use crate::engine::pod::phase::Phase as PodPhase;
 use crate::engine::pod::{Pod, files};
 use crate::engine::undo::Undo;
-use crate::engine::{ContainerKey, Shared, plan, spec};
+use crate::engine::{ContainerKey, Shared, cdi, plan, spec};
 use crate::error::{Context, Error, Kind, Result};
 use crate::executor::plan::{ContainerPlan, Stdin};
 use crate::id::ContainerId;
@@ -119,6 +119,7 @@ async fn assemble(
         log::path(pod_record.config.log_directory.as_deref(), config.log_path.as_deref())?;
 
     let rootfs = mount_rootfs(shared, id, image, undo)?;
+    let cdi = cdi::edits(&shared.config.cdi.spec_dirs, &config)?;
     let bundle = spec::build(&spec::Input {
         pod: &pod_record.config,
         config: &config,
@@ -127,6 +128,7 @@ async fn assemble(
         files: &files::for_containers(&shared.layout.pod(&pod.id)),
         host: &shared.host,
         filters: &shared.filters,
+        cdi: &cdi,
     })?;
     let choices =
         plan::Choices { stdin: stdin(&config), hierarchies: shared.cgroups.legacy_names() };

@@ -8,6 +8,7 @@ use oci_spec::runtime::{LinuxDevice, LinuxDeviceBuilder, LinuxDeviceType};
 
 use super::{Draft, Input, field};
 use crate::cgroup::{DeviceAccess, DeviceRule, DeviceType};
+use crate::engine::cdi::DeviceNode;
 use crate::error::{Context, Error, Result};
 
 /// Nodes that every container has: path, major, minor.
@@ -75,11 +76,79 @@ pub(super) fn apply(input: &Input<'_>, draft: &mut Draft) -> Result<()> {
             nodes.insert(path, node);
         }
     }
+    let mut fifos = Vec::new();
+    for wanted in &input.cdi.device_nodes {
+        let path = field::path("CDI deviceNodes: path", Path::new(&wanted.path))?;
+        let owner = Owner::of(wanted, draft);
+        if wanted.kind == "p" {
+            fifos.push(fifo(&path, wanted, &owner)?);
+            continue;
+        }
+        let node = described(wanted, &owner)?;
+        if wanted.permissions != "none" {
+            let permissions =
+                if wanted.permissions.is_empty() { "rwm" } else { &wanted.permissions };
+            let access = DeviceAccess::parse("CDI deviceNodes: permissions", permissions)?;
+            let Node { kind: device, major, minor, .. } = node;
+            rules.push(DeviceRule { device, major: Some(major), minor: Some(minor), access });
+        }
+        nodes.insert(path, node);
+    }
     let devices: Result<Vec<LinuxDevice>> =
         nodes.iter().map(|(path, node)| device(path, node)).collect();
-    draft.linux.set_devices(Some(devices?));
+    let mut devices = devices?;
+    devices.extend(fifos);
+    draft.linux.set_devices(Some(devices));
     draft.devices = (!input.config.security.privileged).then_some(rules);
     Ok(())
+}
+
+/// Whose a node is that a CDI device brings: as described, else the process's.
+struct Owner {
+    uid: u32,
+    gid: u32,
+}
+
+impl Owner {
+    fn of(wanted: &DeviceNode, draft: &Draft) -> Self {
+        let user = draft.process.user();
+        let uid = wanted.uid.unwrap_or(user.uid());
+        Self { uid, gid: wanted.gid.unwrap_or(user.gid()) }
+    }
+}
+
+/// What the description leaves out is as with the node on the host.
+fn described(wanted: &DeviceNode, owner: &Owner) -> Result<Node> {
+    let host = if wanted.host_path.is_empty() { &wanted.path } else { &wanted.host_path };
+    let found = std::fs::metadata(host).ok().as_ref().and_then(node);
+    let kind = match (wanted.kind.as_str(), &found) {
+        ("b", _) => DeviceType::Block,
+        ("c" | "u", _) => DeviceType::Character,
+        (_, Some(found)) => found.kind,
+        (_, None) => return Err(Error::invalid(format!("CDI deviceNodes: no device at {host}"))),
+    };
+    let (major, minor) = match &found {
+        _ if wanted.major != 0 && !wanted.kind.is_empty() => (wanted.major, wanted.minor),
+        Some(found) if found.kind == kind => (found.major, found.minor),
+        Some(_) | None => {
+            return Err(Error::invalid(format!("CDI deviceNodes: no such device at {host}")));
+        }
+    };
+    let mode = wanted.file_mode.or(found.map(|found| found.mode)).unwrap_or(0o666);
+    Ok(Node { kind, major, minor, mode, uid: owner.uid, gid: owner.gid })
+}
+
+fn fifo(path: &str, wanted: &DeviceNode, owner: &Owner) -> Result<LinuxDevice> {
+    LinuxDeviceBuilder::default()
+        .path(PathBuf::from(path))
+        .typ(LinuxDeviceType::P)
+        .major(0)
+        .minor(0)
+        .file_mode(wanted.file_mode.unwrap_or(0o666))
+        .uid(owner.uid)
+        .gid(owner.gid)
+        .build()
+        .with_context(|| format!("device {path}"))
 }
 
 fn character(major: u32, minor: Option<u32>) -> DeviceRule {

@@ -1,4 +1,4 @@
-//! The environment: defaults, the image's, the request's; the last one of a name wins.
+//! The environment: defaults, the image's, the request's, its devices'; the last one of a name wins.
 
 use super::{Draft, Input, field, hostname};
 use crate::error::{Error, Result};
@@ -30,6 +30,11 @@ pub(super) fn apply(input: &Input<'_>, draft: &mut Draft) -> Result<()> {
         field::no_nul(&named, name.as_bytes())?;
         field::no_nul(&format!("envs[{index}].value"), value)?;
         all.set(name, value);
+    }
+    for line in &input.cdi.env {
+        if let Some((name, value)) = line.split_once('=') {
+            all.set(name, value.as_bytes());
+        }
     }
     if !all.has("HOME") {
         all.set("HOME", draft.home.as_deref().unwrap_or(b"/"));

@@ -42,6 +42,7 @@ pub(crate) use mounts::{IMAGE, POD_SHM};
 pub(crate) use pod::{hostname, pod_plan};
 
 use crate::cgroup::{DeviceRule, Resources};
+use crate::engine::cdi::Edits;
 use crate::engine::container::config::Config;
 use crate::engine::pod::config::Config as PodConfig;
 use crate::error::{Context, Result};
@@ -60,6 +61,8 @@ pub(crate) struct Input<'a> {
     pub(crate) files: &'a PodFiles,
     pub(crate) host: &'a Host,
     pub(crate) filters: &'a Cache,
+    /// What the devices that the request names by CDI change.
+    pub(crate) cdi: &'a Edits,
 }
 
 /// Files on the host that all containers of a pod see.

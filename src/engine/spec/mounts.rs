@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{Mount, MountBuilder};
 
 use super::{Draft, Input, field, user};
+use crate::engine::cdi;
 use crate::engine::container::config::{self, MountPropagation, MountSource};
 use crate::engine::pod::config::NamespaceMode;
 use crate::error::{Context, Error, Kind, Result};
@@ -46,6 +47,11 @@ pub(super) fn apply(input: &Input<'_>, draft: &mut Draft) -> Result<()> {
             "mounts[{index}].container_path: {} is mounted twice",
             path.unwrap_or_default()
         )));
+    }
+    for described in &input.cdi.mounts {
+        let mount = of_device(described)?;
+        requested.retain(|other| other.destination() != mount.destination());
+        requested.push(mount);
     }
     let overridden = |mount: &Mount| {
         // A request that brings its own /dev or /sys brings what is below it as well.
@@ -154,6 +160,24 @@ fn bind_options(named: &str, request: &config::Mount) -> Result<Vec<&'static str
         "rw"
     };
     Ok(vec!["rbind", propagation, access])
+}
+
+/// A mount that a CDI device brings.
+fn of_device(described: &cdi::Mount) -> Result<Mount> {
+    const NAMED: &str = "CDI mounts";
+    let target =
+        field::path(&format!("{NAMED}: containerPath"), Path::new(&described.container_path))?;
+    let options: Vec<&str> = described.options.iter().map(String::as_str).collect();
+    if !matches!(described.kind.as_str(), "" | "none" | "bind") {
+        return mount(&target, &described.kind, &described.host_path, &options);
+    }
+    let source = field::path(&format!("{NAMED}: hostPath"), Path::new(&described.host_path))?;
+    check_target(NAMED, &target, &source)?;
+    // Nobody makes what a device was to bring.
+    std::fs::metadata(&source)
+        .with_context(|| format!("{NAMED}: {source}"))
+        .kind(Kind::InvalidArgument)?;
+    mount(&target, "bind", source, &options)
 }
 
 /// Over `/` nothing would be left to see, and a false `/proc` would be asked about the process.

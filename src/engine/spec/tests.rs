@@ -17,6 +17,7 @@ struct Fixture {
     host: Host,
     files: PodFiles,
     filters: Cache,
+    cdi: Edits,
 }
 
 impl Fixture {
@@ -52,6 +53,7 @@ impl Fixture {
                 hostname: "/run/pod/hostname".into(),
             },
             filters: Cache::default(),
+            cdi: Edits::default(),
         }
     }
 
@@ -70,6 +72,7 @@ impl Fixture {
             files: &self.files,
             host: &self.host,
             filters: &self.filters,
+            cdi: &self.cdi,
         })
     }
 

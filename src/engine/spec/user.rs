@@ -20,7 +20,14 @@ const LARGEST: usize = 1 << 20;
 const GROUPS_MAX: usize = 65_536;
 
 pub(super) fn apply(input: &Input<'_>, draft: &mut Draft) -> Result<()> {
-    let (user, account) = resolve(input.config, input.image, input.rootfs)?;
+    let (mut user, account) = resolve(input.config, input.image, input.rootfs)?;
+    // 0 stands for none: a device does not make its user a member of root's group.
+    for gid in input.cdi.additional_gids.iter().filter(|gid| **gid != 0) {
+        let gid = real_id("CDI additionalGids", *gid)?;
+        if !user.groups.contains(&gid) {
+            user.groups.push(gid);
+        }
+    }
     draft.home = account.map(|account| account.home).filter(|home| home.starts_with(b"/"));
     let mut spec = oci_spec::runtime::User::default();
     spec.set_uid(user.uid).set_gid(user.gid).set_additional_gids(Some(user.groups));

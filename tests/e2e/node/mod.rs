@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   /run/cais-e2e-PID-N/             state: sockets must have short paths
-//!   target/…/tmp/cais-e2e-PID-N/     root/, logs/, certs.d/, config.toml, caisd.log
+//!   target/…/tmp/cais-e2e-PID-N/     root/, logs/, certs.d/, cdi/, cdi-run/, config.toml, caisd.log
 //!   bridge and nftables table ceNPID, subnet 10.215.0.0/16, cgroups below /cais-e2e-PID-N
 //! ```
 //! Dropping it removes the pods through CRI, ends the daemon, and fails the test if anything is left.
@@ -95,7 +95,8 @@ impl Node {
              [cri]\nsocket = \"{state}/cri.sock\"\n\
              [cgroup]\nparent = \"/{name}\"\n\
              [network]\nmode = \"builtin\"\nbridge = \"{bridge}\"\nsubnet = \"10.215.0.0/16\"\n{network}\n\
-             [registry]\nconfig_path = \"{home}/certs.d\"\n",
+             [registry]\nconfig_path = \"{home}/certs.d\"\n\
+             [cdi]\nspec_dirs = [\"{home}/cdi\", \"{home}/cdi-run\"]\n",
         );
         fs::write(self.home.join("config.toml"), text).unwrap();
     }

@@ -14,7 +14,7 @@
 //!
 //! Begin reading at `pod::run` and `container::create`.
 
-mod cdi;
+pub(crate) mod cdi;
 mod clock;
 pub(crate) mod container;
 mod image;

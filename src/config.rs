@@ -30,6 +30,7 @@ pub(crate) struct Config {
     pub(crate) registry: Registry,
     pub(crate) images: Images,
     pub(crate) cdi: Cdi,
+    pub(crate) nri: Nri,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,6 +98,23 @@ pub(crate) struct Cdi {
     pub(crate) spec_dirs: Vec<PathBuf>,
 }
 
+/// Plugins of the Node Resource Interface.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Nri {
+    pub(crate) enabled: bool,
+    /// Where plugins connect.
+    pub(crate) socket_path: PathBuf,
+    /// Plugins to start, as `INDEX-NAME`.
+    pub(crate) plugin_path: PathBuf,
+    /// Their configuration, as `INDEX-NAME.conf` or `NAME.conf`.
+    pub(crate) plugin_config_path: PathBuf,
+    /// For each step in which a plugin joins.
+    pub(crate) registration_timeout_ms: u64,
+    /// For a plugin's answer to an event.
+    pub(crate) request_timeout_ms: u64,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -109,6 +127,7 @@ impl Default for Config {
             registry: Registry::default(),
             images: Images::default(),
             cdi: Cdi::default(),
+            nri: Nri::default(),
         }
     }
 }
@@ -152,6 +171,19 @@ impl Default for Registry {
     }
 }
 
+impl Default for Nri {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            socket_path: "/var/run/nri/nri.sock".into(),
+            plugin_path: "/opt/nri/plugins".into(),
+            plugin_config_path: "/etc/nri/conf.d".into(),
+            registration_timeout_ms: 5000,
+            request_timeout_ms: 2000,
+        }
+    }
+}
+
 impl Config {
     /// The defaults under what `text` says.
     ///
@@ -191,6 +223,9 @@ impl Config {
             ("cri.socket", &self.cri.socket),
             ("network.cni_config_dir", &self.network.cni_config_dir),
             ("registry.config_path", &self.registry.config_path),
+            ("nri.socket_path", &self.nri.socket_path),
+            ("nri.plugin_path", &self.nri.plugin_path),
+            ("nri.plugin_config_path", &self.nri.plugin_config_path),
         ];
         let cdi = self.cdi.spec_dirs.iter().map(|path| ("cdi.spec_dirs", path));
         for (key, path) in directories.into_iter().chain(cdi) {
@@ -212,6 +247,15 @@ impl Config {
         if self.network.subnet.prefix_len() > 29 {
             let subnet = self.network.subnet;
             return Err(Error::invalid(format!("network.subnet: {subnet} is smaller than a /29")));
+        }
+        for (key, timeout) in [
+            ("nri.registration_timeout_ms", self.nri.registration_timeout_ms),
+            ("nri.request_timeout_ms", self.nri.request_timeout_ms),
+        ] {
+            // A request that waits longer than its client is of no use to anybody.
+            if !(1..=120_000).contains(&timeout) {
+                return Err(Error::invalid(format!("{key}: {timeout} is not 1 to 120000")));
+            }
         }
         const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
         if !LEVELS.contains(&self.log_level.as_str()) {
@@ -254,6 +298,7 @@ mod tests {
             ("[network]\nbridge = \"much-too-long-for-an-interface\"", "network.bridge"),
             ("[cdi]\nspec_dirs = [\"cdi\"]", "cdi.spec_dirs"),
             ("log_level = \"loud\"", "log_level"),
+            ("[nri]\nrequest_timeout_ms = 0", "nri.request_timeout_ms"),
         ] {
             let error = Config::parse(text).unwrap_err();
             assert!(error.chain().contains(key), "{}", error.chain());

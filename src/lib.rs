@@ -11,6 +11,7 @@
 //! | `seccomp` | system call filters |
 //! | `net` | the pods' network |
 //! | `image` | images: registries, layers, mounts |
+//! | `nri` | plugins of the node that adjust pods and containers |
 //! | `store` | records on disk |
 //! | `streaming` | exec, attach and port-forward sessions, in a process of their own |
 
@@ -25,6 +26,7 @@ mod id;
 mod image;
 mod monitor;
 mod net;
+mod nri;
 mod seccomp;
 mod store;
 mod streaming;

@@ -1,7 +1,9 @@
-//! The Kubernetes container runtime interface as Rust types, with client and server for both services.
+//! The Kubernetes container runtime interface as Rust types, with client and server for both services, and the messages
+//! of the Node Resource Interface.
 //!
-//! Everything in [`runtime::v1`] is generated at build time from `api.proto` in this crate's root; nothing generated
-//! is checked in. A call or field of a newer Kubernetes is added there and in `tests/fields.txt`.
+//! Everything in [`runtime::v1`] and [`nri::v1alpha1`] is generated at build time from `api.proto` and `nri.proto` in
+//! this crate's root; nothing generated is checked in. A call or field of a newer version is added there and in
+//! `tests/fields.txt` or `tests/nri-fields.txt`.
 
 use std::fmt;
 
@@ -16,6 +18,14 @@ pub mod runtime {
     )]
     pub mod v1 {
         tonic::include_proto!("runtime.v1");
+    }
+}
+
+/// Follows the protobuf package `nri.pkg.api.v1alpha1`.
+pub mod nri {
+    /// Messages only.
+    pub mod v1alpha1 {
+        tonic::include_proto!("nri.pkg.api.v1alpha1");
     }
 }
 

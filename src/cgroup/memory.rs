@@ -24,9 +24,24 @@ pub(super) fn settings(
     if let Some(limit) = limit.and_then(|limit| u64::try_from(limit).ok()) {
         refuse_below_usage(limit, version, current)?;
     }
+    let mut all = match version {
+        Version::V1 => v1(limit, total, current),
+        Version::V2 => v2(limit, total, current)?,
+    };
+    let reservation = resources.memory_reservation.filter(|reservation| *reservation != 0);
+    all.extend(reservation.map(|reservation| reserve(reservation, version)));
+    Ok(all)
+}
+
+fn reserve(reservation: i64, version: Version) -> Setting {
     match version {
-        Version::V1 => Ok(v1(limit, total, current)),
-        Version::V2 => v2(limit, total, current),
+        Version::V1 => {
+            let value = reservation.max(-1).to_string();
+            Setting::new(Controller::Memory, "memory.soft_limit_in_bytes", value)
+        }
+        Version::V2 => {
+            Setting::new(Controller::Memory, "memory.low", reservation.max(0).to_string())
+        }
     }
 }
 

@@ -22,6 +22,8 @@ pub(crate) struct Resources {
     pub(crate) memory_limit: Option<i64>,
     /// Bytes of memory and swap together; negative is unlimited.
     pub(crate) memory_swap_limit: Option<i64>,
+    /// Bytes that the kernel takes from others first; negative is none.
+    pub(crate) memory_reservation: Option<i64>,
     /// Processes and threads; negative is unlimited.
     pub(crate) pids_limit: Option<i64>,
     /// (size such as `2MB`, bytes).

@@ -5,6 +5,7 @@
 //!         pods/<id>.json  pods/<id>/…          record, monitor's directory
 //!         making/<id>.json                     cgroup of a container that has no record yet
 //!         containers/<id>.json  <id>.process   record, what an exec starts from
+//!         containers/<id>.nri                  what NRI plugins made of it
 //! ROOT/   containers/<id>/{upper,work}         writable layers
 //!         trash/                               being deleted
 //!         images/                              owned by `image`
@@ -70,6 +71,10 @@ impl Layout {
 
     pub(crate) fn process_name(id: &ContainerId) -> String {
         format!("{id}.process")
+    }
+
+    pub(crate) fn description_name(id: &ContainerId) -> String {
+        format!("{id}.nri")
     }
 
     pub(crate) fn container_root(&self, id: &ContainerId) -> PathBuf {

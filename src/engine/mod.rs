@@ -14,12 +14,13 @@
 //!
 //! Begin reading at `pod::run` and `container::create`.
 
-pub(crate) mod cdi;
+mod cdi;
 mod clock;
 pub(crate) mod container;
 mod image;
 mod layout;
 mod network;
+mod nri;
 mod operation;
 pub(crate) mod plan;
 pub(crate) mod pod;
@@ -49,6 +50,7 @@ use crate::image::{Credentials, ImageStore};
 use crate::monitor::protocol::Exit;
 use crate::monitor::spawn::Program;
 use crate::net::Network;
+use crate::nri::Nri;
 use crate::seccomp;
 use crate::store::atomic::{Directory, Durability};
 use crate::store::table::Table;
@@ -80,6 +82,7 @@ pub(crate) struct Shared {
     processes: Directory,
     /// Groups of containers that have no record yet.
     making: Table<cgroup::Record>,
+    nri: Arc<Nri>,
     pod_flights: Flights<PodKey, PodId>,
     container_flights: Flights<ContainerKey, ContainerId>,
     /// CPU time at the last look, by object id: what "nano cores" are computed from.
@@ -146,6 +149,7 @@ impl Engine {
             container_records,
             processes,
             making,
+            nri: Arc::new(Nri::new(&config.nri)),
             pod_flights: Flights::new(),
             container_flights: Flights::new(),
             cpu_samples: Mutex::default(),
@@ -153,11 +157,13 @@ impl Engine {
         });
         recover::recover(&shared).await.context("take up what an earlier daemon left")?;
         shared.streams.retire_other_version().await?;
+        nri::start(&shared).await;
         Ok(Self { shared })
     }
 
     /// The daemon ends. Pods go on without it; without pods nothing of the engine stays behind.
     pub(crate) async fn shut_down(&self) -> Result<()> {
+        self.shared.nri.shut_down().await;
         self.shared.network.settle().await;
         if self.shared.pods.all().is_empty() {
             self.shared.streams.shut_down().await?;
@@ -347,7 +353,18 @@ impl Shared {
         self.processes.replace(&Layout::process_name(id), &bytes)
     }
 
+    /// Keeps what plugins made of a container.
+    fn keep_description(&self, id: &ContainerId, bytes: &[u8]) -> Result<()> {
+        self.processes.replace(&Layout::description_name(id), bytes)
+    }
+
+    fn description(&self, id: &ContainerId) -> Option<Vec<u8>> {
+        std::fs::read(self.layout.containers().join(Layout::description_name(id))).ok()
+    }
+
+    /// Removes the files beside the record of a container.
     fn remove_process(&self, id: &ContainerId) -> Result<()> {
+        self.processes.remove(&Layout::description_name(id))?;
         self.processes.remove(&Layout::process_name(id))
     }
 

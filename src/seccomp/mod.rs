@@ -66,14 +66,22 @@ impl Cache {
     pub(crate) fn localhost(&self, path: &Path, capabilities: u64) -> Result<Seccomp> {
         let context = || format!("seccomp profile {}", path.display());
         let bytes = read(path).with_context(context).kind(Kind::InvalidArgument)?;
-        let key = Key { profile: Some(Sha256::digest(&bytes).into()), capabilities };
+        self.given(&bytes, capabilities).with_context(context)
+    }
+
+    /// A profile in the form of the files.
+    ///
+    /// # Errors
+    /// As [`Cache::localhost`].
+    pub(crate) fn given(&self, bytes: &[u8], capabilities: u64) -> Result<Seccomp> {
+        let key = Key { profile: Some(Sha256::digest(bytes).into()), capabilities };
         let rules = || {
-            Profile::parse(&bytes)?.resolve(Circumstances {
+            Profile::parse(bytes)?.resolve(Circumstances {
                 has_capability: &|name| has_capability(capabilities, name),
                 kernel: profile::version(&rustix::system::uname().release().to_string_lossy()),
             })
         };
-        self.get(key, rules).with_context(context)
+        self.get(key, rules)
     }
 
     fn get(&self, key: Key, rules: impl FnOnce() -> Result<Rules>) -> Result<Seccomp> {

@@ -1,6 +1,6 @@
 //! Images: how they are pulled, named, listed and removed.
 
-use cais_proto::runtime::v1::{ImageFilter, ListContainersRequest, ListImagesRequest};
+use cais_proto::runtime::v1::{ImageFilter, ListImagesRequest};
 
 use crate::node::{BUSYBOX, Node, named};
 
@@ -27,30 +27,6 @@ async fn an_image_is_found_by_every_name_it_has() {
     }
     assert!(node.image("busybox:other").await.is_none());
     assert!(node.image("gcr.io/busybox").await.is_none());
-}
-
-#[tokio::test]
-async fn an_image_has_the_same_id_in_every_call() {
-    let node = Node::boot().await;
-    let id = node.pull(BUSYBOX).await;
-    let digest = node.image(BUSYBOX).await.unwrap().repo_digests[0].clone();
-    assert_eq!(node.pull(&digest).await, id);
-    assert_eq!(node.all_images().await[0].id, id);
-    let pod = node.pod("ids").run().await;
-    for (name, image) in [("tag", BUSYBOX), ("digest", &digest), ("id", &id)] {
-        let container = pod.container(name).image(image).command(["true"]);
-        let container = container.with(|config| {
-            config.image.as_mut().unwrap().user_specified_image = BUSYBOX.to_owned();
-        });
-        let container = container.create().await;
-        let status = container.status().await;
-        assert_eq!((status.image_id, status.image_ref), (id.clone(), digest.clone()), "{name}");
-        let shown = status.image.unwrap();
-        assert_eq!((shown.image.as_str(), shown.user_specified_image.as_str()), (image, BUSYBOX));
-    }
-    let listed = node.runtime().list_containers(ListContainersRequest::default()).await.unwrap();
-    let listed = listed.into_inner().containers;
-    assert!(listed.len() == 3 && listed.iter().all(|container| container.image_id == id));
 }
 
 #[tokio::test]

@@ -305,7 +305,7 @@ fn is_name(text: &str, marks: &str) -> bool {
 }
 
 /// A device's whole name: `vendor/class=name`.
-pub(crate) fn is_qualified(text: &str) -> bool {
+pub(super) fn is_qualified(text: &str) -> bool {
     text.split_once('=').is_some_and(|(kind, name)| {
         let labels = kind.split_once('/');
         labels.is_some_and(|(vendor, class)| is_label(vendor) && is_label(class))

@@ -13,7 +13,7 @@ mod yaml;
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
-pub(crate) use file::{DeviceNode, Edits, Mount, is_qualified};
+pub(crate) use file::{DeviceNode, Edits, Mount};
 
 use self::file::{Device, File};
 use super::container::config::Config;
@@ -50,7 +50,7 @@ fn requested(config: &Config) -> Result<Vec<String>> {
     let mut names = config.cdi_devices.clone();
     for (key, value) in config.annotations.iter().filter(|(key, _)| key.starts_with(ANNOTATION)) {
         for name in value.split(',') {
-            if !is_qualified(name) {
+            if !file::is_qualified(name) {
                 return Err(Error::invalid(format!(
                     "annotations[{key:?}]: {name:?} is not of the form vendor.com/class=name"
                 )));

@@ -1,7 +1,7 @@
 //! CreateContainer: everything but the `execve`.
 //!
 //! ```text
-//! record ─ writable layer ─ overlay ─ spec ─ plan ─ binds ─ cgroup ─ log ─ init that waits
+//! record ─ writable layer ─ overlay ─ spec ─ plugins ─ plan ─ binds ─ cgroup ─ log ─ init that waits
 //! ```
 //!
 //! The record comes first, so that whatever a killed daemon leaves behind has a name the next one
@@ -20,12 +20,13 @@ use crate::engine::clock::now;
 use crate::engine::pod::phase::Phase as PodPhase;
 use crate::engine::pod::{Pod, files};
 use crate::engine::undo::Undo;
-use crate::engine::{ContainerKey, Shared, cdi, plan, spec};
+use crate::engine::{ContainerKey, Shared, cdi, nri, plan, spec};
 use crate::error::{Context, Error, Kind, Result};
 use crate::executor::plan::{ContainerPlan, Stdin};
 use crate::id::ContainerId;
 use crate::image::{Image, Writable};
 use crate::monitor::protocol::{Reply, Request};
+use crate::nri::Steady;
 
 /// Makes the container, or finds the one that an earlier call with the same key made.
 pub(crate) async fn create(shared: Arc<Shared>, pod: &str, config: Config) -> Result<ContainerId> {
@@ -84,9 +85,12 @@ async fn make(
     let Volumes { mounts, records, held: _until_the_end } = volumes::open(shared, &config)?;
     let files = Files { image, volumes: mounts, volume_records: records };
     match assemble(place, config, files, &mut undo).await {
-        Ok(container) => {
+        Ok((container, steady)) => {
             undo.forget();
-            shared.containers.insert(id.as_str(), Arc::new(container));
+            let container = Arc::new(container);
+            shared.containers.insert(id.as_str(), container.clone());
+            drop(steady);
+            nri::container_created(shared, &container).await;
             Ok(id)
         }
         Err(error) => Err(undo.run(error).await),
@@ -113,14 +117,14 @@ async fn assemble(
     config: Arc<Config>,
     Files { image, volumes, volume_records }: Files<'_>,
     undo: &mut Undo,
-) -> Result<Container> {
+) -> Result<(Container, Steady)> {
     let pod_record = pod.record();
     let log_path =
         log::path(pod_record.config.log_directory.as_deref(), config.log_path.as_deref())?;
 
     let rootfs = mount_rootfs(shared, id, image, undo)?;
     let cdi = cdi::edits(&shared.config.cdi.spec_dirs, &config)?;
-    let bundle = spec::build(&spec::Input {
+    let mut bundle = spec::build(&spec::Input {
         pod: &pod_record.config,
         config: &config,
         image: &image.config,
@@ -130,6 +134,9 @@ async fn assemble(
         filters: &shared.filters,
         cdi: &cdi,
     })?;
+    let steady = shared.nri.steady().await;
+    let making = nri::InTheMaking { pod: &pod_record, id, config: &config, image };
+    let others = nri::container_specified(shared, making, &mut bundle, undo).await?;
     let choices =
         plan::Choices { stdin: stdin(&config), hierarchies: shared.cgroups.legacy_names() };
     let draft = plan::draft(&bundle, &choices)?;
@@ -147,6 +154,8 @@ async fn assemble(
     let pid = ask_monitor(pod, id, plan, descriptors).await?;
     undo.push("delete the container from its monitor", delete(pod.clone(), id.clone()));
     group.release_holder()?;
+    // Last, because it cannot be taken back.
+    others.make(shared).await?;
 
     let record = Record {
         id: id.clone(),
@@ -166,7 +175,7 @@ async fn assemble(
     };
     shared.container_records.put(id.as_str(), &record)?;
     shared.making.remove(id.as_str())?;
-    Ok(Container::new(record))
+    Ok((Container::new(record), steady))
 }
 
 fn mount_rootfs(

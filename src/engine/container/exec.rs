@@ -182,10 +182,7 @@ pub(crate) fn plan(
     container: &Container,
     request: &ExecRequest,
 ) -> Result<ExecPlan> {
-    let path = shared.layout.process(&container.id);
-    let file = File::open(&path).with_context(|| format!("open {}", path.display()))?;
-    let first: Process = rmp_serde::from_read(std::io::BufReader::new(file))
-        .with_context(|| format!("read {}", path.display()))?;
+    let first = template(shared, container)?;
     let terminal = request.tty.then(TerminalSize::default);
     let process = crate::engine::plan::exec(&first, &request.command, terminal)?;
     Ok(ExecPlan {
@@ -196,6 +193,14 @@ pub(crate) fn plan(
         stdout: request.stdout,
         stderr: request.stderr && !request.tty,
     })
+}
+
+/// The container's first process, as it was made.
+pub(crate) fn template(shared: &Shared, container: &Container) -> Result<Process> {
+    let path = shared.layout.process(&container.id);
+    let file = File::open(&path).with_context(|| format!("open {}", path.display()))?;
+    rmp_serde::from_read(std::io::BufReader::new(file))
+        .with_context(|| format!("read {}", path.display()))
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 
 use self::phase::{Event, Phase};
 use self::record::Record;
@@ -38,6 +38,12 @@ pub(crate) struct Container {
     /// Changes come from calls and from the monitor's reports; one at a time goes to disk.
     change: Mutex<()>,
     exited: watch::Sender<bool>,
+    /// Held while limits change, and while the record goes: one that is gone must not come back.
+    pub(super) limits: tokio::sync::Mutex<()>,
+    /// Held from the start until plugins have heard of it.
+    pub(super) starting: tokio::sync::Mutex<()>,
+    /// Set when plugins have heard of the end.
+    pub(super) end_told: OnceCell<()>,
 }
 
 impl Container {
@@ -48,6 +54,10 @@ impl Container {
             record: ArcSwap::from_pointee(record),
             change: Mutex::default(),
             exited: watch::Sender::new(exited),
+            limits: tokio::sync::Mutex::default(),
+            starting: tokio::sync::Mutex::default(),
+            // Of one that ended before this daemon, no plugin knows.
+            end_told: OnceCell::new_with(exited.then_some(())),
         }
     }
 

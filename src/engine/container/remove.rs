@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Container, stop};
 use crate::engine::image::layers_in_use;
 use crate::engine::pod::Pod;
-use crate::engine::{Shared, operation};
+use crate::engine::{Shared, nri, operation};
 use crate::error::{Kind, Result};
 use crate::monitor::protocol::Request;
 
@@ -28,6 +28,7 @@ pub(crate) async fn remove_locked(
     container: &Arc<Container>,
 ) -> Result<()> {
     stop::stop_container(shared, container, Duration::ZERO).await?;
+    let last_words = nri::last_words(shared, container);
     if let Ok(monitor) = pod.monitor() {
         let request = Request::Delete { container: container.id.clone() };
         match monitor.call(request, Vec::new()).await {
@@ -35,6 +36,7 @@ pub(crate) async fn remove_locked(
             answer => drop(answer?),
         }
     }
+    let limits = container.limits.lock().await;
     let record = container.record();
     shared.cgroups.open(&record.cgroup)?.remove()?;
     shared.layout.discard(&shared.layout.container_root(&container.id))?;
@@ -43,6 +45,8 @@ pub(crate) async fn remove_locked(
     // The record last: while it is there, the next daemon knows what is left to do.
     shared.container_records.remove(container.id.as_str())?;
     shared.containers.remove(container.id.as_str());
+    drop(limits);
+    nri::container_removed(shared, last_words).await;
     // It may have been the last to stand on an image that was removed before it.
     if record.images().any(|image| shared.images.resolve(image).is_none()) {
         shared.images.sweep(layers_in_use(shared)).await?;

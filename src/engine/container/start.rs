@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::phase::{Event, Phase};
-use crate::engine::{Shared, operation};
+use crate::engine::{Shared, nri, operation};
 use crate::error::{Context, Error, Kind, Result};
 use crate::monitor::protocol::{Reply, Request};
 
@@ -15,19 +15,25 @@ pub(crate) async fn start(shared: Arc<Shared>, id: &str) -> Result<()> {
     operation::run(async move {
         let pod = shared.pods.find(container.record().pod.as_str())?;
         let _mutation = pod.mutation.lock().await;
+        let _starting = container.starting.lock().await;
+        let steady = shared.nri.steady().await;
         let record = container.record();
         if !matches!(record.phase, Phase::Created { .. }) {
             return Err(container.is_not("created", &record.phase));
         }
+        nri::container_starting(&shared, &container).await?;
         let request = Request::Start { container: container.id.clone() };
         let started = pod.monitor()?.call(request, Vec::new()).await;
         match started {
             Ok((Reply::Started { at }, _)) => {
                 match container.apply(&shared, Event::Started { at }) {
                     // It was quick: the report of its exit came before the reply.
-                    Err(error) if error.kind() == Kind::WrongState => Ok(()),
-                    applied => applied,
+                    Err(error) if error.kind() == Kind::WrongState => {}
+                    applied => applied?,
                 }
+                drop(steady);
+                nri::container_started(&shared, &container).await;
+                Ok(())
             }
             Ok((reply, _)) => {
                 Err(Error::internal(format!("the monitor answered {reply:?} to Start")))
@@ -37,6 +43,7 @@ pub(crate) async fn start(shared: Arc<Shared>, id: &str) -> Result<()> {
                     .with_context(|| format!("start container {}", container.id.short()));
                 if let Err(error) = &error {
                     container.start_failed(&shared, &error.chain())?;
+                    nri::container_exited(&shared, &container);
                 }
                 error
             }

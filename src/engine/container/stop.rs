@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::Container;
 use super::phase::Phase;
-use crate::engine::{Shared, operation};
+use crate::engine::{Shared, nri, operation};
 use crate::error::{Context, Error, Kind, Result};
 use crate::monitor::protocol::{KillScope, Request};
 
@@ -21,12 +21,18 @@ pub(crate) async fn stop(shared: Arc<Shared>, id: &str, timeout: Duration) -> Re
     operation::run(async move { stop_container(&shared, &container, timeout).await }).await
 }
 
-/// Succeeds on what has exited already.
+/// Succeeds on what has exited already. When it returns, plugins have heard of the end.
 pub(crate) async fn stop_container(
     shared: &Arc<Shared>,
     container: &Arc<Container>,
     timeout: Duration,
 ) -> Result<()> {
+    end(shared, container, timeout).await?;
+    nri::container_stopped(shared, container).await;
+    Ok(())
+}
+
+async fn end(shared: &Arc<Shared>, container: &Arc<Container>, timeout: Duration) -> Result<()> {
     let record = container.record();
     match record.phase {
         Phase::Exited(_) => return Ok(()),

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use super::Container;
 use super::phase::Phase;
 use crate::cgroup::Resources;
-use crate::engine::{Shared, operation};
+use crate::engine::{Shared, nri, operation};
 use crate::error::{Context, Error, Result};
 
 /// What is `None` or empty in `change` stays as it is.
@@ -16,27 +17,52 @@ pub(crate) async fn update(
 ) -> Result<()> {
     let container = shared.containers.find(id)?;
     operation::run(async move {
-        let record = container.record();
-        let pod = shared.pods.find(record.pod.as_str())?;
+        let pod = shared.pods.find(container.record().pod.as_str())?;
         let _mutation = pod.mutation.lock().await;
-        let record = container.record();
-        if let Phase::Exited(_) = record.phase {
-            return Err(Error::wrong_state(format!(
-                "container {} has exited",
-                container.id.short()
-            )));
+        check_phase(&container)?;
+        {
+            let _steady = shared.nri.steady().await;
+            let (change, others) = nri::container_updating(&shared, &container, change).await?;
+            apply(&shared, &container, change, oom_score_adj).await?;
+            others.make(&shared).await?;
         }
-        shared
-            .cgroups
-            .open(&record.cgroup)?
-            .update(&change)
-            .with_context(|| format!("update container {}", container.id.short()))?;
-        if let (Some(score), Some(pid)) = (oom_score_adj, record.phase.pid()) {
-            set_oom_score(pid, score)?;
-        }
-        container.resources_applied(&shared, merged(&record.resources, change))
+        nri::container_updated(&shared, &container).await;
+        Ok(())
     })
     .await
+}
+
+/// Writes limits, without asking anybody. Takes no lock of the pod, for plugins that change one
+/// container while another one is being made.
+pub(crate) async fn apply(
+    shared: &Shared,
+    container: &Container,
+    change: Resources,
+    oom_score_adj: Option<i32>,
+) -> Result<()> {
+    let _limits = container.limits.lock().await;
+    // Of a removed one nothing may be written any more.
+    shared.containers.find(container.id.as_str())?;
+    check_phase(container)?;
+    let record = container.record();
+    shared
+        .cgroups
+        .open(&record.cgroup)?
+        .update(&change)
+        .with_context(|| format!("update container {}", container.id.short()))?;
+    if let (Some(score), Some(pid)) = (oom_score_adj, record.phase.pid()) {
+        set_oom_score(pid, score)?;
+    }
+    container.resources_applied(shared, merged(&record.resources, change))
+}
+
+fn check_phase(container: &Container) -> Result<()> {
+    match container.record().phase {
+        Phase::Created { .. } | Phase::Running { .. } => Ok(()),
+        Phase::Exited(_) => {
+            Err(Error::wrong_state(format!("container {} has exited", container.id.short())))
+        }
+    }
 }
 
 /// Lowering the score needs `CAP_SYS_RESOURCE`, which a container in a container has not: kubelet
@@ -72,6 +98,7 @@ fn merged(applied: &Resources, change: Resources) -> Resources {
         cpuset_mems: change.cpuset_mems.or_else(|| applied.cpuset_mems.clone()),
         memory_limit: change.memory_limit.or(applied.memory_limit),
         memory_swap_limit: change.memory_swap_limit.or(applied.memory_swap_limit),
+        memory_reservation: change.memory_reservation.or(applied.memory_reservation),
         pids_limit: change.pids_limit.or(applied.pids_limit),
         blkio_weight: change.blkio_weight.or(applied.blkio_weight),
         hugepage_limits: hugepages,

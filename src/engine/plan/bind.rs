@@ -54,12 +54,6 @@ impl BindRequest {
         }
         let tree = open_tree(&source, "", flags).with_context(|| format!("copy mount {shown}"))?;
         self.set_attributes(&tree).with_context(|| format!("set attributes of {shown}"))?;
-        if self.read_only == ReadOnly::Recursive {
-            let change = Change { set: libc::MOUNT_ATTR_RDONLY, ..Change::default() };
-            // The prefix is the interface's: kubelet knows by it that the node cannot do it.
-            mount_setattr(tree.as_fd(), c"", Reach::Recursive, change)
-                .with_context(|| format!("RROUnsupported: make all of {shown} read-only"))?;
-        }
         Ok((tree, kind))
     }
 
@@ -79,6 +73,12 @@ impl BindRequest {
         }
         if set != 0 {
             apply(Reach::This, Change { set, ..Change::default() }).context("flags")?;
+        }
+        if self.read_only == ReadOnly::Recursive {
+            let set = libc::MOUNT_ATTR_RDONLY;
+            // The prefix is the interface's: kubelet knows by it that the node cannot do it.
+            apply(Reach::Recursive, Change { set, ..Change::default() })
+                .context("RROUnsupported: make all of it read-only")?;
         }
         Ok(())
     }

@@ -23,7 +23,7 @@ use serde_bytes::ByteBuf;
 
 use bind::BindRequest;
 use mounts::Mounts;
-pub(crate) use process::exec;
+pub(crate) use process::{exec, resource_type};
 pub(crate) use volume::Volume;
 use volume::VolumeRequest;
 

@@ -1,6 +1,6 @@
 //! The process part of a spec.
 
-use oci_spec::runtime::{PosixRlimitType, Spec};
+use oci_spec::runtime::{PosixRlimit, PosixRlimitType, Spec};
 use serde_bytes::ByteBuf;
 
 use super::bytes_of;
@@ -22,11 +22,11 @@ pub(super) fn read(spec: &Spec, bundle: &Bundle) -> Result<Process> {
         height: size.map_or(0, |size| side(size.height())),
     });
     let user = process.user();
-    let rlimits = process.rlimits().iter().flatten().map(|limit| Rlimit {
-        resource: resource(limit.typ()),
-        soft: limit.soft(),
-        hard: limit.hard(),
-    });
+    let rlimit = |limit: &PosixRlimit| {
+        let resource = resource(limit.typ())?;
+        Ok(Rlimit { resource, soft: limit.soft(), hard: limit.hard() })
+    };
+    let rlimits = process.rlimits().iter().flatten().map(rlimit);
     Ok(Process {
         args,
         env: bundle.env.iter().map(|line| ByteBuf::from(line.as_slice())).collect(),
@@ -38,7 +38,7 @@ pub(super) fn read(spec: &Spec, bundle: &Bundle) -> Result<Process> {
             umask: user.umask(),
         },
         capabilities: capabilities(process),
-        rlimits: rlimits.collect(),
+        rlimits: rlimits.collect::<Result<_>>()?,
         no_new_privileges: process.no_new_privileges().unwrap_or(false),
         seccomp: bundle.filter.clone(),
         apparmor: process.apparmor_profile().clone(),
@@ -81,23 +81,30 @@ fn capabilities(process: &oci_spec::runtime::Process) -> Capabilities {
 }
 
 /// The kernel's numbers, the same on every architecture we run on.
-fn resource(kind: PosixRlimitType) -> u32 {
-    match kind {
-        PosixRlimitType::RlimitCpu => 0,
-        PosixRlimitType::RlimitFsize => 1,
-        PosixRlimitType::RlimitData => 2,
-        PosixRlimitType::RlimitStack => 3,
-        PosixRlimitType::RlimitCore => 4,
-        PosixRlimitType::RlimitRss => 5,
-        PosixRlimitType::RlimitNproc => 6,
-        PosixRlimitType::RlimitNofile => 7,
-        PosixRlimitType::RlimitMemlock => 8,
-        PosixRlimitType::RlimitAs => 9,
-        PosixRlimitType::RlimitLocks => 10,
-        PosixRlimitType::RlimitSigpending => 11,
-        PosixRlimitType::RlimitMsgqueue => 12,
-        PosixRlimitType::RlimitNice => 13,
-        PosixRlimitType::RlimitRtprio => 14,
-        PosixRlimitType::RlimitRttime => 15,
-    }
+const RESOURCES: [PosixRlimitType; 16] = [
+    PosixRlimitType::RlimitCpu,
+    PosixRlimitType::RlimitFsize,
+    PosixRlimitType::RlimitData,
+    PosixRlimitType::RlimitStack,
+    PosixRlimitType::RlimitCore,
+    PosixRlimitType::RlimitRss,
+    PosixRlimitType::RlimitNproc,
+    PosixRlimitType::RlimitNofile,
+    PosixRlimitType::RlimitMemlock,
+    PosixRlimitType::RlimitAs,
+    PosixRlimitType::RlimitLocks,
+    PosixRlimitType::RlimitSigpending,
+    PosixRlimitType::RlimitMsgqueue,
+    PosixRlimitType::RlimitNice,
+    PosixRlimitType::RlimitRtprio,
+    PosixRlimitType::RlimitRttime,
+];
+
+pub(crate) fn resource_type(number: u32) -> Option<PosixRlimitType> {
+    RESOURCES.get(usize::try_from(number).ok()?).copied()
+}
+
+fn resource(kind: PosixRlimitType) -> Result<u32> {
+    let number = RESOURCES.iter().position(|known| *known == kind);
+    number.and_then(|number| u32::try_from(number).ok()).context("resource limit")
 }

@@ -12,6 +12,7 @@ pub(super) mod watch;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::sync::OnceCell;
 
 use self::phase::Phase;
 use self::record::Record;
@@ -28,11 +29,16 @@ pub(crate) struct Pod {
     pub(super) mutation: tokio::sync::Mutex<()>,
     record: ArcSwap<Record>,
     monitor: ArcSwapOption<Client>,
+    /// Set when plugins have heard of the end.
+    pub(super) end_told: OnceCell<()>,
 }
 
 impl Pod {
     pub(super) fn new(record: Record, monitor: Option<Arc<Client>>) -> Self {
+        let ended = record.phase == Phase::Stopped;
         Self {
+            // Of one that ended before this daemon, no plugin knows.
+            end_told: OnceCell::new_with(ended.then_some(())),
             id: record.id.clone(),
             mutation: tokio::sync::Mutex::default(),
             record: ArcSwap::from_pointee(record),

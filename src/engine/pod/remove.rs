@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{files, stop};
-use crate::engine::{Shared, container};
+use crate::engine::{Shared, container, nri};
 use crate::error::Result;
 
 pub(crate) async fn remove(shared: Arc<Shared>, id: &str) -> Result<()> {
@@ -20,6 +20,7 @@ pub(crate) async fn remove(shared: Arc<Shared>, id: &str) -> Result<()> {
         // The record last: while it is there, the next daemon knows what is left to do.
         shared.pod_records.remove(pod.id.as_str())?;
         shared.pods.remove(pod.id.as_str());
+        nri::pod_removed(&shared, &pod.record()).await;
         Ok(())
     })
     .await

@@ -1,7 +1,7 @@
 //! RunPodSandbox: from a configuration to a pod that containers can be created in.
 //!
 //! ```text
-//! record (Making) ─ state directory ─ monitor ─ namespaces ─ network ─ files ─ record (Ready)
+//! record (Making) ─ state directory ─ monitor ─ namespaces ─ network ─ files ─ plugins ─ record (Ready)
 //! ```
 //!
 //! Each acquisition is followed by its undo. The record comes first, so that whatever a killed
@@ -17,7 +17,7 @@ use super::record::Record;
 use super::{Pod, files, watch};
 use crate::engine::clock::now;
 use crate::engine::undo::Undo;
-use crate::engine::{PodKey, Shared, spec};
+use crate::engine::{PodKey, Shared, nri, spec};
 use crate::error::{Context, Error, Kind, Result};
 use crate::executor::plan::Namespace;
 use crate::id::PodId;
@@ -86,17 +86,39 @@ async fn make(shared: &Arc<Shared>, record: Record) -> Result<PodId> {
         let (shared, id) = (shared.clone(), id.clone());
         async move { shared.pod_records.remove(id.as_str()) }
     });
-    match assemble(shared, record, &mut undo).await {
-        Ok(pod) => {
+    let made = match assemble(shared, record, &mut undo).await {
+        Ok(made) => publish(shared, made, &mut undo).await,
+        Err(error) => Err(error),
+    };
+    match made {
+        Ok(()) => {
             undo.forget();
-            shared.pods.insert(id.as_str(), pod);
             Ok(id)
         }
         Err(error) => Err(undo.run(error).await),
     }
 }
 
-async fn assemble(shared: &Arc<Shared>, mut record: Record, undo: &mut Undo) -> Result<Arc<Pod>> {
+/// A pod that is whole and that nobody sees yet.
+struct Made {
+    record: Record,
+    monitor: Arc<Client>,
+    reports: Reports,
+}
+
+async fn publish(shared: &Arc<Shared>, made: Made, undo: &mut Undo) -> Result<()> {
+    let Made { mut record, monitor, reports } = made;
+    let _steady = shared.nri.steady().await;
+    nri::pod_made(shared, &record, undo).await?;
+    record.phase = Phase::Ready;
+    shared.pod_records.put(record.id.as_str(), &record)?;
+    let pod = Arc::new(Pod::new(record, Some(monitor)));
+    watch::spawn(shared, &pod, reports);
+    shared.pods.insert(pod.id.clone().as_str(), pod);
+    Ok(())
+}
+
+async fn assemble(shared: &Arc<Shared>, mut record: Record, undo: &mut Undo) -> Result<Made> {
     let directory = shared.layout.pod(&record.id);
     files::make_directory(&directory)?;
     undo.push("remove the state directory", {
@@ -112,12 +134,7 @@ async fn assemble(shared: &Arc<Shared>, mut record: Record, undo: &mut Undo) -> 
 
     record.attachment = attach(shared, &record, &monitor, pid, undo).await?;
     files::write(&directory, &record, &spec::hostname(&record.config, &shared.host))?;
-
-    record.phase = Phase::Ready;
-    shared.pod_records.put(record.id.as_str(), &record)?;
-    let pod = Arc::new(Pod::new(record, Some(monitor)));
-    watch::spawn(shared, &pod, reports);
-    Ok(pod)
+    Ok(Made { record, monitor, reports })
 }
 
 struct Started {

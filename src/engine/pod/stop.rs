@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use super::phase::Phase;
 use super::run::{end_monitor, netns};
 use super::{Pod, files};
-use crate::engine::{Shared, container};
+use crate::engine::{Shared, container, nri};
 use crate::error::{Context, Result};
 
 pub(crate) async fn stop(shared: Arc<Shared>, id: &str) -> Result<()> {
@@ -26,6 +26,7 @@ pub(crate) async fn stop(shared: Arc<Shared>, id: &str) -> Result<()> {
 pub(crate) async fn stop_locked(shared: &Arc<Shared>, pod: &Arc<Pod>) -> Result<()> {
     let record = pod.record();
     if record.phase == Phase::Stopped && record.attachment.is_none() {
+        nri::pod_stopped(shared, pod).await;
         return Ok(());
     }
     let containers = shared.containers_of(&pod.id);
@@ -35,6 +36,7 @@ pub(crate) async fn stop_locked(shared: &Arc<Shared>, pod: &Arc<Pod>) -> Result<
     for stopped in join_all(stops).await {
         stopped?;
     }
+    nri::pod_stopped(shared, pod).await;
     // The network before the monitor: plugins look into the namespace that dies with it.
     if record.attachment.is_some() {
         let netns = pod.monitor().is_ok().then_some(record.monitor_pid).flatten().map(netns);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Pod;
 use crate::engine::container::phase::{End, Event, Reason};
-use crate::engine::{Shared, clock};
+use crate::engine::{Shared, clock, nri};
 use crate::error::{Error, Kind};
 use crate::monitor::client::Reports;
 use crate::monitor::protocol::Report;
@@ -25,11 +25,12 @@ pub(crate) fn spawn(shared: &Arc<Shared>, pod: &Arc<Pod>, mut reports: Reports) 
     });
 }
 
-fn apply(shared: &Shared, report: Report) {
+fn apply(shared: &Arc<Shared>, report: Report) {
     match report {
         Report::Exited { container, exit } => {
             let Ok(container) = shared.containers.find(container.as_str()) else { return };
             let applied = container.apply(shared, Event::Ended(End::of(exit)));
+            nri::container_exited(shared, &container);
             report_failure(applied, container.id.as_str());
         }
         // Goes to whoever started the exec, on a connection of its own.
@@ -46,6 +47,7 @@ pub(crate) fn lost(shared: &Arc<Shared>, pod: &Arc<Pod>) {
         let exit = shared.exit_record(&pod.id, &container.id);
         let end = exit.map_or_else(monitor_lost, End::of);
         let applied = container.apply(shared, Event::Ended(end));
+        nri::container_exited(shared, &container);
         report_failure(applied, container.id.as_str());
     }
     if let Err(error) = pod.stopped(shared) {

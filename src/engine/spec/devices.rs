@@ -76,32 +76,15 @@ pub(super) fn apply(input: &Input<'_>, draft: &mut Draft) -> Result<()> {
             nodes.insert(path, node);
         }
     }
-    let fifos = described_nodes(&input.cdi.device_nodes, draft, &mut nodes, &mut rules)?;
-    let devices: Result<Vec<LinuxDevice>> =
-        nodes.iter().map(|(path, node)| device(path, node)).collect();
-    let mut devices = devices?;
-    devices.extend(fifos);
-    draft.linux.set_devices(Some(devices));
-    draft.devices = (!input.config.security.privileged).then_some(rules);
-    Ok(())
-}
-
-/// Adds what CDI devices bring; the pipes among it have no number and no rule.
-fn described_nodes(
-    described: &[DeviceNode],
-    draft: &Draft,
-    nodes: &mut BTreeMap<String, Node>,
-    rules: &mut Vec<DeviceRule>,
-) -> Result<Vec<LinuxDevice>> {
     let mut fifos = Vec::new();
-    for wanted in described {
+    for wanted in &input.cdi.device_nodes {
         let path = field::path("CDI deviceNodes: path", Path::new(&wanted.path))?;
         let owner = Owner::of(wanted, draft);
         if wanted.kind == "p" {
             fifos.push(fifo(&path, wanted, &owner)?);
             continue;
         }
-        let node = found_or_described(wanted, &owner)?;
+        let node = described(wanted, &owner)?;
         if wanted.permissions != "none" {
             let permissions =
                 if wanted.permissions.is_empty() { "rwm" } else { &wanted.permissions };
@@ -111,7 +94,13 @@ fn described_nodes(
         }
         nodes.insert(path, node);
     }
-    Ok(fifos)
+    let devices: Result<Vec<LinuxDevice>> =
+        nodes.iter().map(|(path, node)| device(path, node)).collect();
+    let mut devices = devices?;
+    devices.extend(fifos);
+    draft.linux.set_devices(Some(devices));
+    draft.devices = (!input.config.security.privileged).then_some(rules);
+    Ok(())
 }
 
 /// Whose a node is that a CDI device brings: as described, else the process's.
@@ -129,7 +118,7 @@ impl Owner {
 }
 
 /// What the description leaves out is as with the node on the host.
-fn found_or_described(wanted: &DeviceNode, owner: &Owner) -> Result<Node> {
+fn described(wanted: &DeviceNode, owner: &Owner) -> Result<Node> {
     let host = if wanted.host_path.is_empty() { &wanted.path } else { &wanted.host_path };
     let found = std::fs::metadata(host).ok().as_ref().and_then(node);
     let kind = match (wanted.kind.as_str(), &found) {

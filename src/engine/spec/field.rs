@@ -7,12 +7,12 @@ use crate::error::{Error, Result};
 const PATH_MAX: usize = 4096;
 
 /// Text of a request as it may be shown in an error.
-pub(super) fn shown(text: &str) -> String {
+pub(in crate::engine) fn shown(text: &str) -> String {
     let cut: String = text.chars().take(80).collect();
     format!("{cut:?}")
 }
 
-pub(super) fn no_nul(field: &str, bytes: &[u8]) -> Result<()> {
+pub(in crate::engine) fn no_nul(field: &str, bytes: &[u8]) -> Result<()> {
     if bytes.contains(&0) {
         return Err(Error::invalid(format!("{field}: has a NUL byte")));
     }
@@ -20,7 +20,7 @@ pub(super) fn no_nul(field: &str, bytes: &[u8]) -> Result<()> {
 }
 
 /// An absolute path without `..`, with single slashes and none at the end.
-pub(super) fn path(field: &str, path: &Path) -> Result<String> {
+pub(in crate::engine) fn path(field: &str, path: &Path) -> Result<String> {
     let Some(text) = path.to_str() else {
         return Err(Error::invalid(format!("{field}: is not UTF-8")));
     };

@@ -13,7 +13,7 @@ mod capabilities;
 mod cwd;
 mod devices;
 mod env;
-mod field;
+pub(in crate::engine) mod field;
 mod host;
 mod lsm;
 mod mounts;
@@ -23,7 +23,7 @@ mod pod;
 mod privileges;
 mod process;
 mod resources;
-mod rlimits;
+pub(in crate::engine) mod rlimits;
 mod seccomp;
 #[cfg(test)]
 mod tests;
@@ -40,6 +40,7 @@ use capabilities::set as capability_set;
 pub(crate) use host::Host;
 pub(crate) use mounts::{IMAGE, POD_SHM};
 pub(crate) use pod::{hostname, pod_plan};
+pub(in crate::engine) use privileges::oom_score;
 
 use crate::cgroup::{DeviceRule, Resources};
 use crate::engine::cdi::Edits;

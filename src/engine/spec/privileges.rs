@@ -16,7 +16,7 @@ pub(super) fn apply(input: &Input<'_>, draft: &mut Draft) -> Result<()> {
     Ok(())
 }
 
-fn oom_score(score: i32) -> Result<i32> {
+pub(in crate::engine) fn oom_score(score: i32) -> Result<i32> {
     if !(-1000..=1000).contains(&score) {
         return Err(Error::invalid(format!(
             "oom_score_adj: {score} is not between -1000 and 1000"

@@ -40,7 +40,7 @@ pub(super) fn apply(input: &Input<'_>, draft: &mut Draft) -> Result<()> {
 }
 
 /// `nofile` or `RLIMIT_NOFILE`.
-fn parse(name: &str) -> Option<PosixRlimitType> {
+pub(in crate::engine) fn parse(name: &str) -> Option<PosixRlimitType> {
     let upper = name.to_ascii_uppercase();
     let bare = upper.strip_prefix("RLIMIT_").unwrap_or(&upper);
     format!("RLIMIT_{bare}").parse().ok()

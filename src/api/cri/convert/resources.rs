@@ -65,6 +65,8 @@ pub(crate) fn resources(field: &str, message: LinuxContainerResources) -> Result
         cpuset_mems: list(format_args!("{field}.cpuset_mems"), cpuset_mems)?,
         memory_limit,
         memory_swap_limit,
+        // Not in the interface.
+        memory_reservation: None,
         // The kubelet limits processes per pod, in the pod's cgroup.
         pids_limit: None,
         hugepage_limits: hugepages(field, hugepage_limits)?,
@@ -85,7 +87,8 @@ pub(crate) fn to_cri(resources: &Resources, oom_score_adj: i32) -> LinuxContaine
         cpuset_mems,
         memory_limit,
         memory_swap_limit,
-        // Not in the interface, like the weight.
+        // Not in the interface, like the next and the weight.
+        memory_reservation: _,
         pids_limit: _,
         hugepage_limits,
         unified,

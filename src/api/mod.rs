@@ -44,7 +44,7 @@ impl Listening {
         engine: Engine,
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> Result<()> {
-        let (runtime, image) = cri::services(engine);
+        let (runtime, image) = cri::services(engine.clone());
         let incoming = UnixListenerStream::new(self.cri.listener()?);
         let stopping = CancellationToken::new();
         let server = Server::builder()
@@ -57,6 +57,7 @@ impl Listening {
             ended = &mut server => return ended.context("serve the CRI socket"),
             () = stop => stopping.cancel(),
         }
+        engine.end_events();
         // Clients keep their connections open for ever: an idle one must not hold us.
         match tokio::time::timeout(GRACE, server).await {
             Ok(ended) => ended.context("serve the CRI socket"),

@@ -81,6 +81,16 @@ fn weight(shares: u64) -> u64 {
     (1_u32..=10_000).find(|candidate| f64::from(*candidate) >= weight).map_or(10_000, u64::from)
 }
 
+/// The smallest shares that become this weight, or the next one that shares can become.
+pub(super) fn shares(of_weight: u64) -> u64 {
+    let (mut low, mut high) = (SHARES_MIN, SHARES_MAX);
+    while low < high {
+        let middle = low.midpoint(high);
+        if weight(middle) < of_weight { low = middle + 1 } else { high = middle }
+    }
+    low
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,5 +103,12 @@ mod tests {
             assert_eq!(weight(shares), expected, "{shares}");
         }
         assert!(weight(512) < weight(1024) && weight(1024) < weight(2048));
+    }
+
+    #[test]
+    fn a_weight_reads_as_shares_that_become_it() {
+        for known in [1, 2, 59, 100, 5000, 10_000] {
+            assert_eq!(weight(shares(known)), known, "{known}");
+        }
     }
 }

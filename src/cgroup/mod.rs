@@ -20,6 +20,7 @@ mod controller;
 mod cpu;
 mod cpuset;
 mod create;
+mod details;
 mod devices;
 mod file;
 mod freeze;
@@ -48,6 +49,9 @@ use serde::{Deserialize, Serialize};
 
 use controller::{Controller, Version};
 pub(crate) use create::Request;
+#[cfg(test)]
+pub(crate) use details::Hugetlb;
+pub(crate) use details::{Details, Io};
 pub(crate) use devices::{DeviceAccess, DeviceRule, DeviceType};
 use hierarchy::Hierarchy;
 pub(crate) use resources::Resources;

@@ -6,6 +6,7 @@
 //!         making/<id>.json                     cgroup of a container that has no record yet
 //!         containers/<id>.json  <id>.process   record, what an exec starts from
 //!         containers/<id>.nri                  what NRI plugins made of it
+//!         events/                              journal of what happened
 //! ROOT/   containers/<id>/{upper,work}         writable layers
 //!         trash/                               being deleted
 //!         images/                              owned by `image`
@@ -57,6 +58,10 @@ impl Layout {
 
     pub(crate) fn containers(&self) -> PathBuf {
         self.state.join("containers")
+    }
+
+    pub(crate) fn events(&self) -> PathBuf {
+        self.state.join("events")
     }
 
     /// Groups of containers that have no record yet.

@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! Engine ─┬─ pods, containers   registries of what there is; records under the state directory
+//!         ├─ events             what happened, for those who follow
 //!         ├─ images             what can be run
 //!         ├─ network            addresses and published ports
 //!         ├─ cgroups            limits and figures
@@ -17,6 +18,7 @@
 mod cdi;
 mod clock;
 pub(crate) mod container;
+pub(crate) mod events;
 mod image;
 mod layout;
 mod network;
@@ -30,16 +32,18 @@ pub(crate) mod spec;
 pub(crate) mod stats;
 mod undo;
 
-use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
+
+use futures_util::Stream;
 
 use self::container::Container;
 pub(crate) use self::container::exec::{AttachRequest, ExecOutput, ExecRequest};
 use self::layout::Layout;
 use self::operation::Flights;
 use self::pod::Pod;
+pub(crate) use self::pod::record::Limits as PodLimits;
 use self::registry::Registry;
 use crate::cgroup::{self, Cgroups, Resources};
 use crate::config::{CgroupDriver, Config};
@@ -76,6 +80,8 @@ pub(crate) struct Shared {
     filters: seccomp::Cache,
     pods: Registry<Pod>,
     containers: Registry<Container>,
+    /// What happened to both.
+    events: Arc<events::Log<events::Seen>>,
     pod_records: Table<pod::record::Record>,
     container_records: Table<container::record::Record>,
     /// What execs start from, beside the containers' records.
@@ -85,8 +91,6 @@ pub(crate) struct Shared {
     nri: Arc<Nri>,
     pod_flights: Flights<PodKey, PodId>,
     container_flights: Flights<ContainerKey, ContainerId>,
-    /// CPU time at the last look, by object id: what "nano cores" are computed from.
-    cpu_samples: Mutex<HashMap<String, stats::CpuSample>>,
 }
 
 /// What makes two RunPodSandbox calls mean the same pod.
@@ -118,6 +122,9 @@ pub(crate) struct ContainerKey {
     attempt: u32,
 }
 
+type PodRecord = Arc<pod::record::Record>;
+type ContainerRecords = Vec<Arc<container::record::Record>>;
+
 impl Engine {
     /// Opens the state and the images, and takes up what an earlier daemon left: running pods are
     /// rejoined, half-made ones undone.
@@ -128,6 +135,8 @@ impl Engine {
         let network = network::open(&config, &pod_records)?;
         let container_records = Table::open(&layout.containers(), Durability::UntilReboot)?;
         let processes = Directory::open(&layout.containers(), Durability::UntilReboot)?;
+        let events = events::Log::open(&layout.events(), events::ON_ITS_WAY)
+            .context("open the event journal")?;
         let making = Table::open(&layout.making(), Durability::UntilReboot)?;
         let streams = StreamServer::new(StreamArguments {
             state: layout.state().to_owned(),
@@ -145,6 +154,7 @@ impl Engine {
             filters: seccomp::Cache::default(),
             pods: Registry::new("pod sandbox"),
             containers: Registry::new("container"),
+            events: Arc::new(events),
             pod_records,
             container_records,
             processes,
@@ -152,7 +162,6 @@ impl Engine {
             nri: Arc::new(Nri::new(&config.nri)),
             pod_flights: Flights::new(),
             container_flights: Flights::new(),
-            cpu_samples: Mutex::default(),
             config,
         });
         recover::recover(&shared).await.context("take up what an earlier daemon left")?;
@@ -180,12 +189,34 @@ impl Engine {
         pod::stop::stop(self.shared.clone(), id).await
     }
 
+    pub(crate) async fn update_pod(&self, id: &str, change: PodLimits) -> Result<()> {
+        pod::update::update(self.shared.clone(), id, change).await
+    }
+
     pub(crate) async fn remove_pod(&self, id: &str) -> Result<()> {
         pod::remove::remove(self.shared.clone(), id).await
     }
 
-    pub(crate) fn pod(&self, id: &str) -> Result<Arc<pod::record::Record>> {
-        Ok(self.shared.pods.find(id)?.record())
+    /// The pod, its containers, and a moment that is not later than what they show.
+    pub(crate) fn pod_and_containers(
+        &self,
+        id: &str,
+    ) -> Result<(i64, PodRecord, ContainerRecords)> {
+        let pod = self.shared.pods.find(id)?;
+        let at = clock::now();
+        let containers = self.shared.containers_of(&pod.id);
+        let containers = containers.iter().map(|container| container.record()).collect();
+        Ok((at, pod.record(), containers))
+    }
+
+    /// What happens to pods and containers, beginning with what nobody was told yet.
+    pub(crate) fn follow_events(&self) -> events::Follower<events::Seen> {
+        self.shared.events.follow()
+    }
+
+    /// The daemon is about to end: who follows events would otherwise wait for ever.
+    pub(crate) fn end_events(&self) {
+        self.shared.events.close();
     }
 
     /// The newest first.
@@ -263,26 +294,44 @@ impl Engine {
 
     pub(crate) async fn container_stats(&self, id: &str) -> Result<stats::ContainerStats> {
         let container = self.shared.containers.find(id)?;
-        stats::of_container(&self.shared, &container).await
+        stats::of_container(&self.shared, container).await
     }
 
-    pub(crate) async fn all_container_stats(
+    /// Of the containers that `keep` names, some at a time.
+    pub(crate) fn all_container_stats(
         &self,
-        keep: impl Fn(&container::record::Record) -> bool,
-    ) -> Vec<stats::ContainerStats> {
-        stats::of_containers(&self.shared, |container| keep(&container.record())).await
+        keep: &dyn Fn(&container::record::Record) -> bool,
+    ) -> impl Stream<Item = Vec<stats::ContainerStats>> + Send + 'static + use<> {
+        let mut containers = self.shared.containers.all();
+        containers.retain(|container| keep(&container.record()));
+        stats::containers_in_groups(&self.shared, &containers)
     }
 
     pub(crate) async fn pod_stats(&self, id: &str) -> Result<stats::PodStats> {
         let pod = self.shared.pods.find(id)?;
-        stats::of_pod(&self.shared, &pod).await
+        stats::of_pod(&self.shared, pod).await
     }
 
-    pub(crate) async fn all_pod_stats(
+    /// Of the pods that `keep` names, some at a time.
+    pub(crate) fn all_pod_stats(
         &self,
-        keep: impl Fn(&pod::record::Record) -> bool,
-    ) -> Vec<stats::PodStats> {
-        stats::of_pods(&self.shared, |pod| keep(&pod.record())).await
+        keep: &dyn Fn(&pod::record::Record) -> bool,
+    ) -> impl Stream<Item = Vec<stats::PodStats>> + Send + 'static + use<> {
+        let mut pods = self.shared.pods.all();
+        pods.retain(|pod| keep(&pod.record()));
+        stats::pods_in_groups(&self.shared, &pods)
+    }
+
+    /// Of all pods, some at a time.
+    pub(crate) fn all_pod_metrics(
+        &self,
+    ) -> impl Stream<Item = Vec<stats::metrics::PodMetrics>> + Send + 'static + use<> {
+        stats::metrics::pods_in_groups(&self.shared, &self.shared.pods.all())
+    }
+
+    /// What all writable layers take together.
+    pub(crate) async fn writable_usage(&self) -> stats::DiskUsage {
+        stats::total_writable(&self.shared).await
     }
 
     pub(crate) fn images(&self) -> &ImageStore {

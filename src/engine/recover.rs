@@ -9,18 +9,19 @@
 //!
 //! Directories without a record are what a crash left between two steps: they are removed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Shared;
 use super::container::phase::{End, Event, Phase};
 use super::container::{Container, record as container_record};
+use super::events::Change;
 use super::image::layers_in_use;
 use super::pod::{Pod, files, phase, record as pod_record, run, watch};
 use crate::cgroup;
 use crate::error::{Context, Error, Kind, Result};
-use crate::id::ContainerId;
+use crate::id::{ContainerId, PodId};
 use crate::monitor::client::{Client, Reports};
 use crate::monitor::protocol::{ContainerState, Reply, Request, State};
 
@@ -31,11 +32,23 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const ANSWER: Duration = Duration::from_secs(1);
 
 pub(crate) async fn recover(shared: &Arc<Shared>) -> Result<()> {
-    let containers = shared.container_records.scan()?;
+    let mut containers: HashMap<PodId, Vec<container_record::Record>> = HashMap::new();
+    for (key, record) in shared.container_records.scan()? {
+        if shared.events.announced(Change::Deleted, &key) {
+            // All else of it was gone before that was said.
+            shared.container_records.remove(&key)?;
+            continue;
+        }
+        containers.entry(record.pod.clone()).or_default().push(record);
+    }
     for (_, record) in shared.pod_records.scan()? {
         let id = record.id.clone();
-        let of_pod = containers.iter().filter(|(_, it)| it.pod == id).map(|(_, it)| it.clone());
-        if let Err(error) = recover_pod(shared, record, of_pod.collect()).await {
+        let of_pod = containers.remove(&id).unwrap_or_default();
+        if shared.events.announced(Change::Deleted, id.as_str()) {
+            shared.pod_records.remove(id.as_str())?;
+            continue;
+        }
+        if let Err(error) = recover_pod(shared, record, of_pod).await {
             // One damaged pod must not keep the others from coming back.
             tracing::error!(pod = %id, error = error.chain(), "take up a pod again");
         }
@@ -62,6 +75,7 @@ async fn recover_pod(
         let container = Arc::new(Container::new(record));
         shared.containers.insert(container.id.clone().as_str(), container);
     }
+    shared.announce_untold(&pod);
     match monitor.zip(reports) {
         Some((monitor, reports)) => {
             rejoin(shared, &pod, &monitor).await?;

@@ -1,7 +1,7 @@
 //! What went through a pod's interfaces, asked in the pod's own network namespace.
 
 use super::bridge::POD_INTERFACE;
-use super::netlink::route::Counters;
+pub(crate) use super::netlink::route::Counters;
 use super::pod::PodSocket;
 use crate::error::{Context, Result};
 

@@ -9,10 +9,12 @@ use cais_proto::runtime::v1::{
     CreateContainerResponse, ListContainersRequest, ListContainersResponse, RemoveContainerRequest,
     RemoveContainerResponse, ReopenContainerLogRequest, ReopenContainerLogResponse,
     StartContainerRequest, StartContainerResponse, StopContainerRequest, StopContainerResponse,
-    UpdateContainerResourcesRequest, UpdateContainerResourcesResponse,
+    StreamContainersRequest, StreamContainersResponse, UpdateContainerResourcesRequest,
+    UpdateContainerResourcesResponse,
 };
 
 use super::convert::{check, container, info, resources};
+use super::parts::{self, Parts};
 use super::{Cri, filter, fits};
 use crate::api::call::about;
 use crate::error::Result;
@@ -89,6 +91,18 @@ impl Cri {
         let containers =
             all.iter().filter(|it| wanted.keeps(it)).map(|it| container::container(it)).collect();
         fits(ListContainersResponse { containers })
+    }
+
+    pub(super) fn stream_containers(
+        &self,
+        request: StreamContainersRequest,
+    ) -> Result<Parts<StreamContainersResponse>> {
+        let StreamContainersRequest { filter } = request;
+        let wanted = filter::Containers::new(filter)?;
+        let mut found = self.engine.containers();
+        found.retain(|container| wanted.keeps(container));
+        let wrap = |containers| StreamContainersResponse { containers };
+        Ok(parts::of_entries(found.into_iter().map(|it| container::container(&it)), wrap))
     }
 
     pub(super) async fn update_container_resources(

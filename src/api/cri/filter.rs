@@ -118,6 +118,8 @@ mod tests {
             attachment: None,
             monitor_pid: None,
             cgroup: cgroup::Record::of_parent("cgroup_parent", "/x").unwrap(),
+            limits: None,
+            stopped_at: 0,
         }
     }
 

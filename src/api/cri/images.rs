@@ -1,27 +1,45 @@
 //! The calls about images.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use cais_proto::runtime::v1::{
-    FilesystemIdentifier, FilesystemUsage, ImageFsInfoRequest, ImageFsInfoResponse,
+    FilesystemIdentifier, FilesystemUsage, ImageFilter, ImageFsInfoRequest, ImageFsInfoResponse,
     ImageStatusRequest, ImageStatusResponse, ListImagesRequest, ListImagesResponse,
-    PullImageRequest, PullImageResponse, RemoveImageRequest, RemoveImageResponse, UInt64Value,
+    PullImageRequest, PullImageResponse, RemoveImageRequest, RemoveImageResponse,
+    StreamImagesRequest, StreamImagesResponse, UInt64Value,
 };
 
 use super::convert::{check, image};
+use super::parts::{self, Parts};
 use super::{Cri, fits};
 use crate::api::call::about;
 use crate::error::Result;
+use crate::image::Image;
 
 impl Cri {
     pub(super) fn list_images(&self, request: ListImagesRequest) -> Result<ListImagesResponse> {
         let ListImagesRequest { filter } = request;
+        let found = self.images_of(filter)?;
+        fits(ListImagesResponse { images: found.iter().map(|it| image::image(it)).collect() })
+    }
+
+    pub(super) fn stream_images(
+        &self,
+        request: StreamImagesRequest,
+    ) -> Result<Parts<StreamImagesResponse>> {
+        let StreamImagesRequest { filter } = request;
+        let found = self.images_of(filter)?;
+        let wrap = |images| StreamImagesResponse { images };
+        Ok(parts::of_entries(found.into_iter().map(|it| image::image(&it)), wrap))
+    }
+
+    fn images_of(&self, filter: Option<ImageFilter>) -> Result<Vec<Arc<Image>>> {
         let store = self.engine.images();
-        let found = match image::filter(filter)? {
+        Ok(match image::filter(filter)? {
             Some(name) => store.resolve(&name).into_iter().collect(),
             None => store.list(),
-        };
-        fits(ListImagesResponse { images: found.iter().map(|it| image::image(it)).collect() })
+        })
     }
 
     /// An image that is not there is an empty answer.
@@ -62,22 +80,17 @@ impl Cri {
     ) -> Result<ImageFsInfoResponse> {
         let ImageFsInfoRequest {} = request;
         let images = self.engine.images().usage();
-        let containers = self.engine.all_container_stats(|_| true).await;
-        let mut writable = crate::engine::stats::DiskUsage::default();
-        for usage in containers.iter().filter_map(|container| container.writable) {
-            writable.bytes += usage.bytes;
-            writable.inodes += usage.inodes;
-        }
-        let usage = |path: &std::path::Path, bytes, inodes| FilesystemUsage {
-            timestamp: now(),
+        let writable = self.engine.writable_usage().await;
+        let usage = |path: &std::path::Path, timestamp, bytes, inodes| FilesystemUsage {
+            timestamp,
             fs_id: Some(FilesystemIdentifier { mountpoint: check::text(path) }),
             used_bytes: Some(UInt64Value { value: bytes }),
             inodes_used: Some(UInt64Value { value: inodes }),
         };
         let root = &self.engine.config().root;
         Ok(ImageFsInfoResponse {
-            image_filesystems: vec![usage(&images.mount_point, images.bytes, images.inodes)],
-            container_filesystems: vec![usage(root, writable.bytes, writable.inodes)],
+            image_filesystems: vec![usage(&images.mount_point, now(), images.bytes, images.inodes)],
+            container_filesystems: vec![usage(root, writable.at, writable.bytes, writable.inodes)],
         })
     }
 }

@@ -6,8 +6,10 @@
 
 mod containers;
 mod convert;
+mod events;
 mod filter;
 mod images;
+mod parts;
 mod pods;
 mod runtime;
 mod stats;
@@ -17,9 +19,9 @@ mod streams;
 use cais_proto::runtime::v1;
 use cais_proto::runtime::v1::image_service_server::{ImageService, ImageServiceServer};
 use cais_proto::runtime::v1::runtime_service_server::{RuntimeService, RuntimeServiceServer};
-use tokio_stream::Empty;
 use tonic::{Request, Response, Status};
 
+use self::parts::Parts;
 pub(super) use self::status::is_ours;
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
@@ -46,8 +48,6 @@ pub(super) fn services(engine: Engine) -> (RuntimeServiceServer<Cri>, ImageServi
 }
 
 type Answer<T> = Result<Response<T>, Status>;
-/// The stream of a call that is not there yet.
-type Nothing<T> = Empty<Result<T, Status>>;
 
 fn answer<T>(result: Result<T>) -> Answer<T> {
     Ok(Response::new(result?))
@@ -133,6 +133,13 @@ impl RuntimeService for Cri {
         request: Request<v1::ListPodSandboxRequest>,
     ) -> Answer<v1::ListPodSandboxResponse> {
         answer(self.list_pods(request.into_inner()))
+    }
+
+    async fn update_pod_sandbox_resources(
+        &self,
+        request: Request<v1::UpdatePodSandboxResourcesRequest>,
+    ) -> Answer<v1::UpdatePodSandboxResourcesResponse> {
+        answer(self.update_pod(request.into_inner()).await)
     }
 
     // Containers.
@@ -247,28 +254,68 @@ impl RuntimeService for Cri {
         answer(self.list_pod_stats(request.into_inner()).await)
     }
 
-    // Calls that are registered and not there yet.
-
-    async fn update_pod_sandbox_resources(
-        &self,
-        _: Request<v1::UpdatePodSandboxResourcesRequest>,
-    ) -> Answer<v1::UpdatePodSandboxResourcesResponse> {
-        later("UpdatePodSandboxResources")
-    }
-
     async fn list_metric_descriptors(
         &self,
-        _: Request<v1::ListMetricDescriptorsRequest>,
+        request: Request<v1::ListMetricDescriptorsRequest>,
     ) -> Answer<v1::ListMetricDescriptorsResponse> {
-        later("ListMetricDescriptors")
+        answer(Ok(Self::list_metric_descriptors(request.into_inner())))
     }
 
     async fn list_pod_sandbox_metrics(
         &self,
-        _: Request<v1::ListPodSandboxMetricsRequest>,
+        request: Request<v1::ListPodSandboxMetricsRequest>,
     ) -> Answer<v1::ListPodSandboxMetricsResponse> {
-        later("ListPodSandboxMetrics")
+        answer(self.list_pod_metrics(request.into_inner()).await)
     }
+
+    // The same lists as streams.
+
+    type StreamPodSandboxesStream = Parts<v1::StreamPodSandboxesResponse>;
+
+    async fn stream_pod_sandboxes(
+        &self,
+        request: Request<v1::StreamPodSandboxesRequest>,
+    ) -> Answer<Self::StreamPodSandboxesStream> {
+        answer(self.stream_pods(request.into_inner()))
+    }
+
+    type StreamContainersStream = Parts<v1::StreamContainersResponse>;
+
+    async fn stream_containers(
+        &self,
+        request: Request<v1::StreamContainersRequest>,
+    ) -> Answer<Self::StreamContainersStream> {
+        answer(self.stream_containers(request.into_inner()))
+    }
+
+    type StreamContainerStatsStream = Parts<v1::StreamContainerStatsResponse>;
+
+    async fn stream_container_stats(
+        &self,
+        request: Request<v1::StreamContainerStatsRequest>,
+    ) -> Answer<Self::StreamContainerStatsStream> {
+        answer(Ok(self.stream_container_stats(request.into_inner())))
+    }
+
+    type StreamPodSandboxStatsStream = Parts<v1::StreamPodSandboxStatsResponse>;
+
+    async fn stream_pod_sandbox_stats(
+        &self,
+        request: Request<v1::StreamPodSandboxStatsRequest>,
+    ) -> Answer<Self::StreamPodSandboxStatsStream> {
+        answer(Ok(self.stream_pod_stats(request.into_inner())))
+    }
+
+    type StreamPodSandboxMetricsStream = Parts<v1::StreamPodSandboxMetricsResponse>;
+
+    async fn stream_pod_sandbox_metrics(
+        &self,
+        request: Request<v1::StreamPodSandboxMetricsRequest>,
+    ) -> Answer<Self::StreamPodSandboxMetricsStream> {
+        answer(self.stream_pod_metrics(request.into_inner()))
+    }
+
+    // Calls that are registered and not there yet.
 
     async fn checkpoint_container(
         &self,
@@ -291,58 +338,13 @@ impl RuntimeService for Cri {
         later("RestorePod")
     }
 
-    type StreamPodSandboxesStream = Nothing<v1::StreamPodSandboxesResponse>;
-
-    async fn stream_pod_sandboxes(
-        &self,
-        _: Request<v1::StreamPodSandboxesRequest>,
-    ) -> Answer<Self::StreamPodSandboxesStream> {
-        later("StreamPodSandboxes")
-    }
-
-    type StreamContainersStream = Nothing<v1::StreamContainersResponse>;
-
-    async fn stream_containers(
-        &self,
-        _: Request<v1::StreamContainersRequest>,
-    ) -> Answer<Self::StreamContainersStream> {
-        later("StreamContainers")
-    }
-
-    type StreamContainerStatsStream = Nothing<v1::StreamContainerStatsResponse>;
-
-    async fn stream_container_stats(
-        &self,
-        _: Request<v1::StreamContainerStatsRequest>,
-    ) -> Answer<Self::StreamContainerStatsStream> {
-        later("StreamContainerStats")
-    }
-
-    type StreamPodSandboxStatsStream = Nothing<v1::StreamPodSandboxStatsResponse>;
-
-    async fn stream_pod_sandbox_stats(
-        &self,
-        _: Request<v1::StreamPodSandboxStatsRequest>,
-    ) -> Answer<Self::StreamPodSandboxStatsStream> {
-        later("StreamPodSandboxStats")
-    }
-
-    type StreamPodSandboxMetricsStream = Nothing<v1::StreamPodSandboxMetricsResponse>;
-
-    async fn stream_pod_sandbox_metrics(
-        &self,
-        _: Request<v1::StreamPodSandboxMetricsRequest>,
-    ) -> Answer<Self::StreamPodSandboxMetricsStream> {
-        later("StreamPodSandboxMetrics")
-    }
-
-    type GetContainerEventsStream = Nothing<v1::ContainerEventResponse>;
+    type GetContainerEventsStream = Parts<v1::ContainerEventResponse>;
 
     async fn get_container_events(
         &self,
-        _: Request<v1::GetEventsRequest>,
+        request: Request<v1::GetEventsRequest>,
     ) -> Answer<Self::GetContainerEventsStream> {
-        later("GetContainerEvents")
+        answer(Ok(self.container_events(request.into_inner())))
     }
 }
 
@@ -383,12 +385,12 @@ impl ImageService for Cri {
         answer(self.image_fs_info(request.into_inner()).await)
     }
 
-    type StreamImagesStream = Nothing<v1::StreamImagesResponse>;
+    type StreamImagesStream = Parts<v1::StreamImagesResponse>;
 
     async fn stream_images(
         &self,
-        _: Request<v1::StreamImagesRequest>,
+        request: Request<v1::StreamImagesRequest>,
     ) -> Answer<Self::StreamImagesStream> {
-        later("StreamImages")
+        answer(self.stream_images(request.into_inner()))
     }
 }

@@ -6,12 +6,18 @@ use cais_proto::runtime::v1::{
     ListPodSandboxRequest, ListPodSandboxResponse, PodSandboxStatusRequest,
     PodSandboxStatusResponse, RemovePodSandboxRequest, RemovePodSandboxResponse,
     RunPodSandboxRequest, RunPodSandboxResponse, StopPodSandboxRequest, StopPodSandboxResponse,
+    StreamPodSandboxesRequest, StreamPodSandboxesResponse, UpdatePodSandboxResourcesRequest,
+    UpdatePodSandboxResourcesResponse,
 };
 
 use super::convert::check::{refuse, shown};
+use super::convert::container::container_status;
+use super::convert::resources::resources as limits;
 use super::convert::{info, pod};
+use super::parts::{self, Parts};
 use super::{Cri, filter, fits};
 use crate::api::call::about;
+use crate::engine::PodLimits;
 use crate::error::Result;
 
 impl Cri {
@@ -43,6 +49,22 @@ impl Cri {
         Ok(StopPodSandboxResponse {})
     }
 
+    pub(super) async fn update_pod(
+        &self,
+        request: UpdatePodSandboxResourcesRequest,
+    ) -> Result<UpdatePodSandboxResourcesResponse> {
+        let UpdatePodSandboxResourcesRequest { pod_sandbox_id, overhead, resources } = request;
+        about("pod", &pod_sandbox_id);
+        // The score of a pod is that of its containers.
+        let limits = |field, message| limits(field, message).map(|(limits, _score)| limits);
+        let change = PodLimits {
+            overhead: overhead.map(|it| limits("overhead", it)).transpose()?,
+            resources: resources.map(|it| limits("resources", it)).transpose()?,
+        };
+        self.engine.update_pod(&pod_sandbox_id, change).await?;
+        Ok(UpdatePodSandboxResourcesResponse {})
+    }
+
     pub(super) async fn remove_pod(
         &self,
         request: RemovePodSandboxRequest,
@@ -60,14 +82,13 @@ impl Cri {
         let PodSandboxStatusRequest { pod_sandbox_id, verbose } = request;
         about("pod", &pod_sandbox_id);
 
-        let snapshot = self.engine.pod(&pod_sandbox_id)?;
+        let (timestamp, snapshot, containers) = self.engine.pod_and_containers(&pod_sandbox_id)?;
 
         Ok(PodSandboxStatusResponse {
             status: Some(pod::pod_status(&snapshot)),
             info: if verbose { info::pod(&snapshot)? } else { HashMap::new() },
-            // These two are for clients that follow events, which come later.
-            containers_statuses: Vec::new(),
-            timestamp: 0,
+            containers_statuses: containers.iter().map(|it| container_status(it)).collect(),
+            timestamp,
         })
     }
 
@@ -80,5 +101,17 @@ impl Cri {
         let pods = self.engine.pods();
         let items = pods.iter().filter(|pod| wanted.keeps(pod)).map(|it| pod::pod(it)).collect();
         fits(ListPodSandboxResponse { items })
+    }
+
+    pub(super) fn stream_pods(
+        &self,
+        request: StreamPodSandboxesRequest,
+    ) -> Result<Parts<StreamPodSandboxesResponse>> {
+        let StreamPodSandboxesRequest { filter } = request;
+        let wanted = filter::Pods::new(filter)?;
+        let mut pods = self.engine.pods();
+        pods.retain(|pod| wanted.keeps(pod));
+        let wrap = |pod_sandboxes| StreamPodSandboxesResponse { pod_sandboxes };
+        Ok(parts::of_entries(pods.into_iter().map(|it| pod::pod(&it)), wrap))
     }
 }

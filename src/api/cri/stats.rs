@@ -1,12 +1,18 @@
 //! The calls about usage.
 
 use cais_proto::runtime::v1::{
-    ContainerStatsRequest, ContainerStatsResponse, ListContainerStatsRequest,
-    ListContainerStatsResponse, ListPodSandboxStatsRequest, ListPodSandboxStatsResponse,
-    PodSandboxStatsRequest, PodSandboxStatsResponse,
+    ContainerStats, ContainerStatsFilter, ContainerStatsRequest, ContainerStatsResponse,
+    ListContainerStatsRequest, ListContainerStatsResponse, ListMetricDescriptorsRequest,
+    ListMetricDescriptorsResponse, ListPodSandboxMetricsRequest, ListPodSandboxMetricsResponse,
+    ListPodSandboxStatsRequest, ListPodSandboxStatsResponse, PodSandboxMetrics, PodSandboxStats,
+    PodSandboxStatsFilter, PodSandboxStatsRequest, PodSandboxStatsResponse,
+    StreamContainerStatsRequest, StreamContainerStatsResponse, StreamPodSandboxMetricsRequest,
+    StreamPodSandboxMetricsResponse, StreamPodSandboxStatsRequest, StreamPodSandboxStatsResponse,
 };
+use futures_util::{Stream, StreamExt};
 
-use super::convert::stats;
+use super::convert::{metrics, stats};
+use super::parts::{self, Parts};
 use super::{Cri, filter, fits};
 use crate::api::call::about;
 use crate::error::Result;
@@ -27,10 +33,27 @@ impl Cri {
         request: ListContainerStatsRequest,
     ) -> Result<ListContainerStatsResponse> {
         let ListContainerStatsRequest { filter } = request;
-        let wanted = filter::Containers::of_stats(filter);
-        let found = self.engine.all_container_stats(|container| wanted.keeps(container)).await;
-        let stats = found.iter().map(|it| stats::container(it, self.root())).collect();
+        let stats = self.stats_of_containers(filter).concat().await;
         fits(ListContainerStatsResponse { stats })
+    }
+
+    pub(super) fn stream_container_stats(
+        &self,
+        request: StreamContainerStatsRequest,
+    ) -> Parts<StreamContainerStatsResponse> {
+        let StreamContainerStatsRequest { filter } = request;
+        let wrap = |container_stats| StreamContainerStatsResponse { container_stats };
+        parts::of_groups(self.stats_of_containers(filter), wrap)
+    }
+
+    fn stats_of_containers(
+        &self,
+        filter: Option<ContainerStatsFilter>,
+    ) -> impl Stream<Item = Vec<ContainerStats>> + Send + 'static + use<> {
+        let wanted = filter::Containers::of_stats(filter);
+        let root = self.root().to_owned();
+        let found = self.engine.all_container_stats(&|container| wanted.keeps(container));
+        found.map(move |group| group.iter().map(|it| stats::container(it, &root)).collect())
     }
 
     pub(super) async fn pod_stats(
@@ -48,10 +71,60 @@ impl Cri {
         request: ListPodSandboxStatsRequest,
     ) -> Result<ListPodSandboxStatsResponse> {
         let ListPodSandboxStatsRequest { filter } = request;
-        let wanted = filter::Pods::of_stats(filter);
-        let found = self.engine.all_pod_stats(|pod| wanted.keeps(pod)).await;
-        let stats = found.iter().map(|it| stats::pod(it, self.root())).collect();
+        let stats = self.stats_of_pods(filter).concat().await;
         fits(ListPodSandboxStatsResponse { stats })
+    }
+
+    pub(super) fn stream_pod_stats(
+        &self,
+        request: StreamPodSandboxStatsRequest,
+    ) -> Parts<StreamPodSandboxStatsResponse> {
+        let StreamPodSandboxStatsRequest { filter } = request;
+        let wrap = |pod_sandbox_stats| StreamPodSandboxStatsResponse { pod_sandbox_stats };
+        parts::of_groups(self.stats_of_pods(filter), wrap)
+    }
+
+    fn stats_of_pods(
+        &self,
+        filter: Option<PodSandboxStatsFilter>,
+    ) -> impl Stream<Item = Vec<PodSandboxStats>> + Send + 'static + use<> {
+        let wanted = filter::Pods::of_stats(filter);
+        let root = self.root().to_owned();
+        let found = self.engine.all_pod_stats(&|pod| wanted.keeps(pod));
+        found.map(move |group| group.iter().map(|it| stats::pod(it, &root)).collect())
+    }
+
+    pub(super) fn list_metric_descriptors(
+        request: ListMetricDescriptorsRequest,
+    ) -> ListMetricDescriptorsResponse {
+        let ListMetricDescriptorsRequest {} = request;
+        ListMetricDescriptorsResponse { descriptors: metrics::descriptors() }
+    }
+
+    pub(super) async fn list_pod_metrics(
+        &self,
+        request: ListPodSandboxMetricsRequest,
+    ) -> Result<ListPodSandboxMetricsResponse> {
+        let ListPodSandboxMetricsRequest {} = request;
+        let pod_metrics = self.metrics_of_pods()?.concat().await;
+        fits(ListPodSandboxMetricsResponse { pod_metrics })
+    }
+
+    pub(super) fn stream_pod_metrics(
+        &self,
+        request: StreamPodSandboxMetricsRequest,
+    ) -> Result<Parts<StreamPodSandboxMetricsResponse>> {
+        let StreamPodSandboxMetricsRequest {} = request;
+        let wrap = |pod_sandbox_metrics| StreamPodSandboxMetricsResponse { pod_sandbox_metrics };
+        Ok(parts::of_groups(self.metrics_of_pods()?, wrap))
+    }
+
+    fn metrics_of_pods(
+        &self,
+    ) -> Result<impl Stream<Item = Vec<PodSandboxMetrics>> + Send + 'static + use<>> {
+        let file_system = crate::engine::stats::metrics::file_system(self.root())?;
+        let found = self.engine.all_pod_metrics();
+        Ok(found.map(move |group| group.iter().map(|it| metrics::pod(it, &file_system)).collect()))
     }
 
     /// The file system that holds writable layers.

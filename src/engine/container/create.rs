@@ -17,8 +17,9 @@ use super::volumes::Volumes;
 use super::{Container, log, signal, volumes};
 use crate::cgroup;
 use crate::engine::clock::now;
+use crate::engine::events::Change;
 use crate::engine::pod::phase::Phase as PodPhase;
-use crate::engine::pod::{Pod, files};
+use crate::engine::pod::{Pod, files, update};
 use crate::engine::undo::Undo;
 use crate::engine::{ContainerKey, Shared, cdi, nri, plan, spec};
 use crate::error::{Context, Error, Kind, Result};
@@ -89,6 +90,7 @@ async fn make(
             undo.forget();
             let container = Arc::new(container);
             shared.containers.insert(id.as_str(), container.clone());
+            shared.container_changed(Change::Created, &container);
             drop(steady);
             nri::container_created(shared, &container).await;
             Ok(id)
@@ -221,6 +223,10 @@ fn make_cgroup(
         let (shared, record) = (shared.clone(), group.record().clone());
         async move { shared.cgroups.open(&record)?.remove() }
     });
+    // The pod's own group may have come with its first container.
+    if let Some(limits) = &pod.record().limits {
+        update::apply(shared, pod, limits).context("limit the pod")?;
+    }
     Ok(group)
 }
 

@@ -14,6 +14,7 @@ pub(super) mod stream;
 pub(super) mod update;
 mod volumes;
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ use self::phase::{Event, Phase};
 use self::record::Record;
 use crate::cgroup::Resources;
 use crate::engine::registry::Keyed;
+use crate::engine::stats::{CpuRate, WritableLayer};
 use crate::engine::{ContainerKey, Shared};
 use crate::error::{Error, Result};
 use crate::id::ContainerId;
@@ -44,6 +46,10 @@ pub(crate) struct Container {
     pub(super) starting: tokio::sync::Mutex<()>,
     /// Set when plugins have heard of the end.
     pub(super) end_told: OnceCell<()>,
+    /// StartContainer waits for the monitor's answer, and will record what it says.
+    pub(super) is_starting: AtomicBool,
+    pub(super) cpu_rate: CpuRate,
+    pub(super) writable: WritableLayer,
 }
 
 impl Container {
@@ -58,6 +64,9 @@ impl Container {
             starting: tokio::sync::Mutex::default(),
             // Of one that ended before this daemon, no plugin knows.
             end_told: OnceCell::new_with(exited.then_some(())),
+            is_starting: AtomicBool::new(false),
+            cpu_rate: CpuRate::default(),
+            writable: WritableLayer::default(),
         }
     }
 
@@ -98,11 +107,16 @@ impl Container {
         change: impl FnOnce(&mut Record) -> Result<()>,
     ) -> Result<()> {
         let _change = self.change.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut record = (*self.record()).clone();
+        let before = self.record();
+        let mut record = (*before).clone();
         change(&mut record)?;
         shared.container_records.put(self.id.as_str(), &record)?;
+        let changes = before.phase.changes_to(&record.phase);
         let exited = matches!(record.phase, Phase::Exited(_));
         self.record.store(Arc::new(record));
+        for change in changes {
+            shared.container_changed(*change, self);
+        }
         self.exited.send_if_modified(|known| std::mem::replace(known, exited) != exited);
         Ok(())
     }

@@ -10,6 +10,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::engine::clock;
+use crate::engine::events::Change;
 use crate::error::{Error, Result};
 use crate::monitor::protocol::ExitStatus;
 
@@ -100,6 +101,19 @@ impl Phase {
         }
     }
 
+    /// What has happened between this phase and a later one, in order. Who was quick is seen
+    /// exited before it was seen running.
+    pub(crate) fn changes_to(&self, later: &Self) -> &'static [Change] {
+        match (self, later) {
+            (Self::Created { .. }, Self::Running { .. }) => &[Change::Started],
+            (Self::Created { .. }, Self::Exited(End { started_at: Some(_), .. })) => {
+                &[Change::Started, Change::Stopped]
+            }
+            (Self::Created { .. } | Self::Running { .. }, Self::Exited(_)) => &[Change::Stopped],
+            (Self::Created { .. } | Self::Running { .. } | Self::Exited(_), _) => &[],
+        }
+    }
+
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Created { .. } => "created",
@@ -155,6 +169,24 @@ mod tests {
         for event in [Event::Started { at: 3 }, Event::Ended(end)] {
             assert_eq!(exited.after(event).unwrap_err().kind(), Kind::WrongState);
         }
+    }
+
+    #[test]
+    fn every_change_is_told_once_also_of_who_was_quick() {
+        let exited = |started_at| {
+            let exit = exit(ExitStatus::Code(0), false);
+            Phase::Exited(End { started_at, ..End::of(exit) })
+        };
+        let (created, running) =
+            (Phase::Created { pid: 7 }, Phase::Running { pid: 7, started_at: 1 });
+
+        assert_eq!(created.changes_to(&running), [Change::Started]);
+        assert_eq!(running.changes_to(&exited(Some(1))), [Change::Stopped]);
+        assert_eq!(created.changes_to(&exited(Some(1))), [Change::Started, Change::Stopped]);
+        assert_eq!(created.changes_to(&exited(None)), [Change::Stopped]);
+        // More is known of the same end.
+        assert_eq!(exited(Some(1)).changes_to(&exited(None)), []);
+        assert_eq!(running.changes_to(&running), []);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Container, stop};
+use crate::engine::events::Change;
 use crate::engine::image::layers_in_use;
 use crate::engine::pod::Pod;
 use crate::engine::{Shared, nri, operation};
@@ -41,10 +42,10 @@ pub(crate) async fn remove_locked(
     shared.cgroups.open(&record.cgroup)?.remove()?;
     shared.layout.discard(&shared.layout.container_root(&container.id))?;
     shared.remove_process(&container.id)?;
-    shared.forget_cpu_sample(container.id.as_str());
+    shared.containers.remove(container.id.as_str());
+    shared.container_changed(Change::Deleted, container);
     // The record last: while it is there, the next daemon knows what is left to do.
     shared.container_records.remove(container.id.as_str())?;
-    shared.containers.remove(container.id.as_str());
     drop(limits);
     nri::container_removed(shared, last_words).await;
     // It may have been the last to stand on an image that was removed before it.

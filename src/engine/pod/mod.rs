@@ -7,17 +7,20 @@ pub(crate) mod record;
 pub(super) mod remove;
 pub(super) mod run;
 pub(super) mod stop;
+pub(super) mod update;
 pub(super) mod watch;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::OnceCell;
 
 use self::phase::Phase;
-use self::record::Record;
+use self::record::{Limits, Record};
+use crate::engine::events::Change;
 use crate::engine::registry::Keyed;
-use crate::engine::{PodKey, Shared};
+use crate::engine::stats::CpuRate;
+use crate::engine::{PodKey, Shared, clock};
 use crate::error::{Error, Result};
 use crate::id::PodId;
 use crate::monitor::client::Client;
@@ -28,9 +31,12 @@ pub(crate) struct Pod {
     /// Held while the pod, or the set of its containers, changes. Readers never take it.
     pub(super) mutation: tokio::sync::Mutex<()>,
     record: ArcSwap<Record>,
+    /// The watch over the monitor changes the record without `mutation`; one at a time goes to disk.
+    change: Mutex<()>,
     monitor: ArcSwapOption<Client>,
     /// Set when plugins have heard of the end.
     pub(super) end_told: OnceCell<()>,
+    pub(super) cpu_rate: CpuRate,
 }
 
 impl Pod {
@@ -41,8 +47,10 @@ impl Pod {
             end_told: OnceCell::new_with(ended.then_some(())),
             id: record.id.clone(),
             mutation: tokio::sync::Mutex::default(),
+            change: Mutex::default(),
             record: ArcSwap::from_pointee(record),
             monitor: ArcSwapOption::new(monitor),
+            cpu_rate: CpuRate::default(),
         }
     }
 
@@ -66,10 +74,17 @@ impl Pod {
     /// between must still find it.
     pub(super) fn stopped(&self, shared: &Shared) -> Result<Option<Arc<Client>>> {
         self.update(shared, |record| {
+            if record.phase != Phase::Stopped {
+                record.stopped_at = clock::now();
+            }
             record.phase = Phase::Stopped;
             record.monitor_pid = None;
         })?;
         Ok(self.monitor.swap(None))
+    }
+
+    pub(super) fn limits_applied(&self, shared: &Shared, limits: Limits) -> Result<()> {
+        self.update(shared, |record| record.limits = Some(limits))
     }
 
     pub(super) fn detached(&self, shared: &Shared) -> Result<()> {
@@ -77,10 +92,16 @@ impl Pod {
     }
 
     fn update(&self, shared: &Shared, change: impl FnOnce(&mut Record)) -> Result<()> {
+        let _change = self.change.lock().unwrap_or_else(PoisonError::into_inner);
         let mut record = (*self.record()).clone();
+        let before = record.phase;
         change(&mut record);
         shared.pod_records.put(self.id.as_str(), &record)?;
+        let has_stopped = record.phase == Phase::Stopped && before != Phase::Stopped;
         self.record.store(Arc::new(record));
+        if has_stopped {
+            shared.pod_changed(Change::Stopped, self);
+        }
         Ok(())
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config::Config;
 use super::phase::Phase;
-use crate::cgroup;
+use crate::cgroup::{self, Resources};
 use crate::id::PodId;
 use crate::net::Attachment;
 
@@ -21,6 +21,12 @@ pub(crate) struct Record {
     pub(crate) phase: Phase,
     /// Parent of the containers' groups.
     pub(crate) cgroup: cgroup::Record,
+    /// As UpdatePodSandboxResources said last; `None`: as in `config`.
+    #[serde(default)]
+    pub(crate) limits: Option<Limits>,
+    /// When it became `Stopped`.
+    #[serde(default)]
+    pub(crate) stopped_at: i64,
     /// The per-pod process; `None` once it is gone.
     #[serde(default)]
     pub(crate) monitor_pid: Option<i32>,
@@ -28,7 +34,21 @@ pub(crate) struct Record {
     pub(crate) attachment: Option<Attachment>,
 }
 
+/// What the pod costs beside its containers, and what these may use together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub(crate) struct Limits {
+    pub(crate) overhead: Option<Resources>,
+    pub(crate) resources: Option<Resources>,
+}
+
 impl Record {
+    pub(crate) fn limits(&self) -> Limits {
+        self.limits.clone().unwrap_or_else(|| Limits {
+            overhead: self.config.overhead.clone(),
+            resources: self.config.resources.clone(),
+        })
+    }
+
     /// The primary address first; none with the host's network, or once stopped.
     pub(crate) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
         let attachment = match self.phase {

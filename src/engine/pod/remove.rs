@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{files, stop};
+use crate::engine::events::Change;
 use crate::engine::{Shared, container, nri};
 use crate::error::Result;
 
@@ -16,10 +17,10 @@ pub(crate) async fn remove(shared: Arc<Shared>, id: &str) -> Result<()> {
         }
         shared.remove_pod_cgroup(&pod.record())?;
         files::remove_directory(&shared.layout.pod(&pod.id))?;
-        shared.forget_cpu_sample(pod.id.as_str());
+        shared.pods.remove(pod.id.as_str());
+        shared.pod_changed(Change::Deleted, &pod);
         // The record last: while it is there, the next daemon knows what is left to do.
         shared.pod_records.remove(pod.id.as_str())?;
-        shared.pods.remove(pod.id.as_str());
         nri::pod_removed(&shared, &pod.record()).await;
         Ok(())
     })

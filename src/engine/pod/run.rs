@@ -16,6 +16,7 @@ use super::phase::Phase;
 use super::record::Record;
 use super::{Pod, files, watch};
 use crate::engine::clock::now;
+use crate::engine::events::Change;
 use crate::engine::undo::Undo;
 use crate::engine::{PodKey, Shared, nri, spec};
 use crate::error::{Context, Error, Kind, Result};
@@ -60,6 +61,8 @@ async fn make_or_find(shared: Arc<Shared>, key: PodKey, config: Arc<Config>) -> 
         config,
         created_at: now(),
         phase: Phase::Making,
+        limits: None,
+        stopped_at: 0,
         monitor_pid: None,
         attachment: None,
     };
@@ -114,7 +117,9 @@ async fn publish(shared: &Arc<Shared>, made: Made, undo: &mut Undo) -> Result<()
     shared.pod_records.put(record.id.as_str(), &record)?;
     let pod = Arc::new(Pod::new(record, Some(monitor)));
     watch::spawn(shared, &pod, reports);
-    shared.pods.insert(pod.id.clone().as_str(), pod);
+    shared.pods.insert(pod.id.as_str(), pod.clone());
+    shared.pod_changed(Change::Created, &pod);
+    shared.pod_changed(Change::Started, &pod);
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! What a pod's monitor reports, and what it means when it falls silent.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::Pod;
 use crate::engine::container::phase::{End, Event, Reason};
@@ -29,6 +30,10 @@ fn apply(shared: &Arc<Shared>, report: Report) {
     match report {
         Report::Exited { container, exit } => {
             let Ok(container) = shared.containers.find(container.as_str()) else { return };
+            // A program that could not be executed: StartContainer gets to know why, and says so.
+            if exit.started_at.is_none() && container.is_starting.load(Ordering::SeqCst) {
+                return;
+            }
             let applied = container.apply(shared, Event::Ended(End::of(exit)));
             nri::container_exited(shared, &container);
             report_failure(applied, container.id.as_str());

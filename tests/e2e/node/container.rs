@@ -103,11 +103,16 @@ impl<'n, 'p> Builder<'n, 'p> {
 
     /// Creates without starting. Pulls the image first when the node lacks it.
     pub(crate) async fn try_create(self) -> Result<Container<'n>, Status> {
-        let Self { pod, config } = self;
-        let image = config.image.clone().unwrap_or_default().image;
-        if !image.is_empty() && pod.node.image(&image).await.is_none() {
-            pod.node.pull(&image).await;
+        let image = self.config.image.clone().unwrap_or_default().image;
+        if !image.is_empty() && self.pod.node.image(&image).await.is_none() {
+            self.pod.node.pull(&image).await;
         }
+        self.try_create_at_once().await
+    }
+
+    /// The one call, of an image that is there.
+    pub(crate) async fn try_create_at_once(self) -> Result<Container<'n>, Status> {
+        let Self { pod, config } = self;
         let log = pod.log_directory().join(&config.log_path);
         let request = CreateContainerRequest {
             pod_sandbox_id: pod.id.clone(),

@@ -9,14 +9,27 @@ use crate::engine::pod::record::Record as Pod;
 use crate::error::{Context, Result};
 
 pub(crate) fn pod(snapshot: &Pod) -> Result<HashMap<String, String>> {
-    let Pod { id, config, created_at: _, phase, cgroup, monitor_pid, attachment: _ } = snapshot;
+    let Pod {
+        id,
+        config,
+        created_at: _,
+        phase,
+        cgroup,
+        limits: _,
+        stopped_at: _,
+        monitor_pid,
+        attachment: _,
+    } = snapshot;
     let addresses: Vec<_> = snapshot.addresses().collect();
+    let limits = snapshot.limits();
     info(&json!({
         "sandboxID": id,
         "pid": monitor_pid.unwrap_or(0),
         "phase": phase,
         "addresses": addresses,
         "cgroup": cgroup.path,
+        "overhead": limits.overhead,
+        "resources": limits.resources,
         "runtimeHandler": config.runtime_handler,
         "config": serde_json::to_value(&**config).context("print the configuration")?,
     }))

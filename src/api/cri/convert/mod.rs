@@ -7,7 +7,7 @@
 //!
 //! | file | about |
 //! |---|---|
-//! | `pod`, `container`, `image`, `stats` | the four nouns of the interface |
+//! | `pod`, `container`, `image`, `stats`, `metrics` | the four nouns of the interface |
 //! | `security`, `resources`, `mount`, `signal`, `sysctl` | parts of pods and containers |
 //! | `info` | what `verbose` adds |
 //! | `check` | what a name, a path, a number must look like |
@@ -16,6 +16,7 @@ pub(super) mod check;
 pub(super) mod container;
 pub(super) mod image;
 pub(super) mod info;
+pub(super) mod metrics;
 pub(super) mod mount;
 pub(super) mod pod;
 pub(super) mod resources;

@@ -504,6 +504,8 @@ mod tests {
             config: Arc::new(pod_config(Some(full()), "fast".into()).unwrap()),
             created_at: 7,
             phase: Phase::Ready,
+            limits: None,
+            stopped_at: 0,
             cgroup: cgroup::Record::of_parent("cgroup_parent", "/x").unwrap(),
             monitor_pid: Some(1),
             attachment: Some(Attachment {

@@ -34,8 +34,8 @@ pub(crate) fn container(stats: &engine::ContainerStats, root: &Path) -> Containe
         }),
         cpu: cgroup.map(|cgroup| cpu(cgroup, *at, *cpu_nano_cores)),
         memory: cgroup.map(|cgroup| memory(cgroup, *at)),
-        writable_layer: writable.map(|engine::DiskUsage { bytes, inodes }| FilesystemUsage {
-            timestamp: *at,
+        writable_layer: writable.map(|engine::DiskUsage { at, bytes, inodes }| FilesystemUsage {
+            timestamp: at,
             fs_id: Some(FilesystemIdentifier { mountpoint: check::text(root) }),
             used_bytes: some(bytes),
             inodes_used: some(inodes),
@@ -66,8 +66,7 @@ pub(crate) fn pod(stats: &engine::PodStats, root: &Path) -> PodSandboxStats {
             cpu: cgroup.map(|cgroup| cpu(cgroup, *at, *cpu_nano_cores)),
             memory: cgroup.map(|cgroup| memory(cgroup, *at)),
             network: self::network(network, *at),
-            process: processes
-                .map(|count| ProcessUsage { timestamp: *at, process_count: some(count) }),
+            process: Some(ProcessUsage { timestamp: *at, process_count: some(*processes) }),
             containers: containers.iter().map(|it| container(it, root)).collect(),
             io: cgroup.and_then(|cgroup| io(cgroup, *at)),
         }),
@@ -92,8 +91,8 @@ fn memory(cgroup: &Stats, timestamp: i64) -> MemoryUsage {
         available_bytes: memory.available.and_then(some),
         usage_bytes: some(memory.usage),
         rss_bytes: some(memory.rss),
-        page_faults: some(memory.page_faults),
-        major_page_faults: some(memory.major_page_faults),
+        page_faults: some(memory.faults.all),
+        major_page_faults: some(memory.faults.major),
         psi: memory.pressure.as_ref().map(pressure),
     }
 }

@@ -31,6 +31,7 @@ mod metrics;
 mod mounts;
 mod network;
 mod node;
+mod nri;
 mod pod_resources;
 mod pulls_killed;
 mod resources;

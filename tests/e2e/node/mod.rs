@@ -96,7 +96,9 @@ impl Node {
              [cgroup]\nparent = \"/{name}\"\n\
              [network]\nmode = \"builtin\"\nbridge = \"{bridge}\"\nsubnet = \"10.215.0.0/16\"\n{network}\n\
              [registry]\nconfig_path = \"{home}/certs.d\"\n\
-             [cdi]\nspec_dirs = [\"{home}/cdi\", \"{home}/cdi-run\"]\n",
+             [cdi]\nspec_dirs = [\"{home}/cdi\", \"{home}/cdi-run\"]\n\
+             [nri]\nsocket_path = \"{state}/nri.sock\"\nplugin_path = \"{home}/nri\"\n\
+             plugin_config_path = \"{home}/nri-conf\"\n",
         );
         fs::write(self.home.join("config.toml"), text).unwrap();
     }

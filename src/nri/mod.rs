@@ -41,8 +41,8 @@ use arc_swap::ArcSwap;
 use cais_proto::nri::v1alpha1::{
     Container, ContainerEviction, ContainerUpdate, CreateContainerRequest, Event, LinuxResources,
     PluginInstance, PodSandbox, StopContainerRequest, StopContainerResponse,
-    UpdateContainerRequest, UpdateContainerResponse, ValidateContainerAdjustmentRequest,
-    ValidateContainerAdjustmentResponse,
+    UpdateContainerRequest, UpdateContainerResponse, UpdatePodSandboxRequest,
+    ValidateContainerAdjustmentRequest, ValidateContainerAdjustmentResponse,
 };
 use futures_util::future::join_all;
 use tokio::sync::{OwnedRwLockReadGuard, RwLock};
@@ -245,6 +245,16 @@ impl Nri {
             }
         }
         updates.into_messages()
+    }
+
+    /// # Errors
+    /// `Unavailable` when a plugin refuses.
+    pub(crate) async fn update_pod(&self, request: &UpdatePodSandboxRequest) -> Result<()> {
+        let _turn = self.turn.lock().await;
+        for plugin in self.plugins.load_full().iter() {
+            plugin.ask::<Nothing>(Event::UpdatePodSandbox, request).await?;
+        }
+        Ok(())
     }
 
     fn add(&self, plugin: Arc<Plugin>) {

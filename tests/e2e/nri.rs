@@ -7,7 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use cais_proto::runtime::v1::{
-    ContainerState, LinuxContainerResources, ListContainersRequest, UpdateContainerResourcesRequest,
+    ContainerState, LinuxContainerResources, ListContainersRequest,
+    UpdateContainerResourcesRequest, UpdatePodSandboxResourcesRequest,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -279,6 +280,27 @@ async fn updates_change_limits_and_failed_ones_are_told() {
     plugin.hears("UpdateContainer main shares=444").await;
     plugin.hears("PostUpdateContainer main").await;
     assert_eq!(shares().await, 444);
+}
+
+#[tokio::test]
+async fn a_resize_of_a_pod_is_asked_about_and_told() {
+    let node = Node::boot().await;
+    let plugin = Plugin::join(&node, "00-resize", json!({ "fail": "UpdatePodSandbox" })).await;
+    let pod = node.pod("resized").run().await;
+    let resize = async || {
+        let request = UpdatePodSandboxResourcesRequest {
+            pod_sandbox_id: pod.id.clone(),
+            resources: Some(LinuxContainerResources { cpu_shares: 555, ..Default::default() }),
+            ..Default::default()
+        };
+        node.runtime().update_pod_sandbox_resources(request).await
+    };
+    let refused = resize().await.unwrap_err();
+    assert!(refused.message().contains("told to fail"), "{}", refused.message());
+    assert_eq!(plugin.count("PostUpdatePodSandbox"), 0);
+    resize().await.unwrap();
+    assert_eq!(plugin.count("UpdatePodSandbox resized shares=555"), 2);
+    plugin.hears("PostUpdatePodSandbox resized shares=555").await;
 }
 
 #[tokio::test]

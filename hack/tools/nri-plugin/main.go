@@ -77,7 +77,7 @@ func (p *plugin) Configure(_ context.Context, config, runtime, version string) (
 		return 0, nil // everything it has a handler for
 	}
 	events := api.EventMask(api.ValidEvents)
-	events.Clear(api.Event_VALIDATE_CONTAINER_ADJUSTMENT, api.Event_UPDATE_POD_SANDBOX, api.Event_POST_UPDATE_POD_SANDBOX)
+	events.Clear(api.Event_VALIDATE_CONTAINER_ADJUSTMENT)
 	return events, nil
 }
 
@@ -96,6 +96,16 @@ func (p *plugin) Shutdown(context.Context) { p.note("Shutdown") }
 
 func (p *plugin) RunPodSandbox(_ context.Context, pod *api.PodSandbox) error {
 	return p.meet("RunPodSandbox", pod.Name)
+}
+
+func (p *plugin) UpdatePodSandbox(_ context.Context, pod *api.PodSandbox, _, resources *api.LinuxResources) error {
+	shares := resources.GetCpu().GetShares().GetValue()
+	return p.meet("UpdatePodSandbox", fmt.Sprintf("%s shares=%d", pod.Name, shares))
+}
+
+func (p *plugin) PostUpdatePodSandbox(_ context.Context, pod *api.PodSandbox) error {
+	shares := pod.GetLinux().GetPodResources().GetCpu().GetShares().GetValue()
+	return p.meet("PostUpdatePodSandbox", fmt.Sprintf("%s shares=%d", pod.Name, shares))
 }
 
 func (p *plugin) StopPodSandbox(_ context.Context, pod *api.PodSandbox) error {

@@ -29,6 +29,7 @@ use crate::image::Image;
 
 pub(super) fn pod(record: &PodRecord) -> PodSandbox {
     let config = &record.config;
+    let limits = record.limits();
     let resources = |resources: Option<&_>| resources.map(resources::to_message);
     let addresses = record.attachment.iter().flat_map(|attachment| &attachment.addresses);
     PodSandbox {
@@ -40,12 +41,12 @@ pub(super) fn pod(record: &PodRecord) -> PodSandbox {
         annotations: config.annotations.clone(),
         runtime_handler: config.runtime_handler.clone(),
         linux: Some(LinuxPodSandbox {
-            pod_overhead: resources(config.overhead.as_ref()),
-            pod_resources: resources(config.resources.as_ref()),
+            pod_overhead: resources(limits.overhead.as_ref()),
+            pod_resources: resources(limits.resources.as_ref()),
             cgroup_parent: config.cgroup_parent.clone(),
             cgroups_path: record.cgroup.path.clone(),
             namespaces: record.monitor_pid.map(pod_namespaces).unwrap_or_default(),
-            resources: resources(config.resources.as_ref()),
+            resources: resources(limits.resources.as_ref()),
         }),
         pid: pid(record.monitor_pid),
         ips: addresses.map(|address| address.addr().to_string()).collect(),

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | RunPodSandbox | the pod is whole, nobody sees it | undoes the pod |
 //! | CreateContainer | the spec is made, nothing of it yet | undoes the container |
+//! | UpdatePodSandbox | before a limit is written | leaves the limits |
 //! | StartContainer | before the program is executed | leaves the container created |
 //! | UpdateContainer | before a limit is written | leaves the limits |
 //! | StopContainer | the container has ended, by itself or not | is logged |
@@ -23,6 +24,7 @@ use std::sync::Arc;
 
 use cais_proto::nri::v1alpha1::{
     Container as ContainerMessage, ContainerEviction, ContainerUpdate, Event, PodSandbox,
+    UpdatePodSandboxRequest,
 };
 
 use super::Shared;
@@ -30,7 +32,7 @@ use super::container::Container;
 use super::container::phase::Phase;
 use super::pod::Pod;
 use super::pod::phase::Phase as PodPhase;
-use super::pod::record::Record as PodRecord;
+use super::pod::record::{Limits, Record as PodRecord};
 use super::undo::Undo;
 use crate::cgroup::Resources;
 use crate::error::{Context, Result};
@@ -97,6 +99,31 @@ pub(super) async fn pod_made(
         }
     });
     Box::pin(shared.nri.ask(Event::RunPodSandbox, pod, None)).await
+}
+
+/// Before the pod's limits are written.
+pub(super) async fn pod_updating(
+    shared: &Shared,
+    record: &PodRecord,
+    limits: &Limits,
+) -> Result<()> {
+    if shared.nri.is_idle() {
+        return Ok(());
+    }
+    let message = |resources: Option<&Resources>| resources.map(resources::to_message);
+    let request = UpdatePodSandboxRequest {
+        pod: Some(describe::pod(record)),
+        overhead_linux_resources: message(limits.overhead.as_ref()),
+        linux_resources: message(limits.resources.as_ref()),
+    };
+    Box::pin(shared.nri.update_pod(&request)).await
+}
+
+pub(super) async fn pod_updated(shared: &Shared, record: &PodRecord) {
+    if !shared.nri.is_idle() {
+        let told = describe::pod(record);
+        Box::pin(shared.nri.tell(Event::PostUpdatePodSandbox, told, None)).await;
+    }
 }
 
 /// All containers of the pod have ended.

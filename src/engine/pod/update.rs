@@ -9,7 +9,7 @@ use super::Pod;
 use super::phase::Phase;
 use super::record::Limits;
 use crate::cgroup::Resources;
-use crate::engine::{Shared, operation};
+use crate::engine::{Shared, nri, operation};
 use crate::error::{Context, Error, Result};
 
 /// What is `None` in `change` stays as it is.
@@ -26,9 +26,15 @@ pub(crate) async fn update(shared: Arc<Shared>, id: &str, change: Limits) -> Res
             overhead: change.overhead.or(known.overhead),
             resources: change.resources.or(known.resources),
         };
-        apply(&shared, &pod, &limits)
-            .with_context(|| format!("update pod sandbox {}", pod.id.short()))?;
-        pod.limits_applied(&shared, limits)
+        {
+            let _steady = shared.nri.steady().await;
+            nri::pod_updating(&shared, &record, &limits).await?;
+            apply(&shared, &pod, &limits)
+                .with_context(|| format!("update pod sandbox {}", pod.id.short()))?;
+            pod.limits_applied(&shared, limits)?;
+        }
+        nri::pod_updated(&shared, &pod.record()).await;
+        Ok(())
     })
     .await
 }

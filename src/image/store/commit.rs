@@ -72,7 +72,7 @@ impl Shared {
                     (lease.key.clone(), self.layers.files_of(&lease.key))
                 }
                 NewLayer::Unpacked(staged) => {
-                    (staged.finish(&base, &here)?, staged.files(&self.layers))
+                    (staged.finish(&self.layers, &base, &here)?, staged.files(&self.layers))
                 }
             };
             keys.push(key);

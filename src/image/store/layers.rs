@@ -4,12 +4,14 @@ use std::collections::HashMap;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::record::{Layer, LayerKey};
 use crate::error::{Context, Error, Kind, Result};
 use crate::image::digest::Digest;
-use crate::image::unpack::{Unpacked, fill_implied};
+use crate::image::snapshot;
+use crate::image::unpack::{Unpacked, fill_borrowed, fill_implied};
 use crate::store::atomic::{Directory, Durability};
 
 const FILES: &str = "fs";
@@ -18,19 +20,20 @@ const META: &str = "meta.json";
 pub(in crate::image) struct LayerDirectories {
     layers: PathBuf,
     ingest: PathBuf,
+    empty: PathBuf,
     pub(in crate::image) leases: Leases,
 }
 
 impl LayerDirectories {
     /// Also begins to remove what a killed daemon left in `ingest`.
     pub(super) fn open(root: &Path) -> Result<Self> {
-        let (layers, ingest) = (root.join("layers"), root.join("ingest"));
-        for path in [&layers, &ingest, &root.join("empty")] {
+        let [layers, ingest, empty] = ["layers", "ingest", "empty"].map(|name| root.join(name));
+        for path in [&layers, &ingest, &empty] {
             crate::store::private_dir(path)?;
         }
         // The empty directory shows through as the root of an image without layers.
         let anyone = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(root.join("empty"), anyone).context("open the empty layer")?;
+        std::fs::set_permissions(&empty, anyone).context("open the empty layer")?;
         let mut leftovers = Vec::new();
         for entry in std::fs::read_dir(&ingest).context("list ingest")? {
             leftovers.push(entry.context("list ingest")?.path());
@@ -39,7 +42,7 @@ impl LayerDirectories {
             tracing::info!(count = leftovers.len(), "dropping work of an earlier daemon");
             remove_in_background(leftovers);
         }
-        Ok(Self { layers, ingest, leases: Leases::default() })
+        Ok(Self { layers, ingest, empty, leases: Leases::default() })
     }
 
     /// What stands in `layers`. A directory whose description cannot be read is removed: it
@@ -167,6 +170,8 @@ impl Drop for Staging {
 pub(in crate::image) struct Staged {
     staging: Arc<Staging>,
     unpacked: Unpacked,
+    /// Of the files copied from the layers below.
+    borrowed_size: AtomicU64,
     place: Mutex<Place>,
 }
 
@@ -179,7 +184,12 @@ enum Place {
 
 impl Staged {
     pub(in crate::image) fn new(staging: Arc<Staging>, unpacked: Unpacked) -> Self {
-        Self { staging, unpacked, place: Mutex::new(Place::Unpacked) }
+        Self {
+            staging,
+            unpacked,
+            borrowed_size: AtomicU64::new(0),
+            place: Mutex::new(Place::Unpacked),
+        }
     }
 
     pub(in crate::image) fn diff_id(&self) -> &Digest {
@@ -196,10 +206,15 @@ impl Staged {
 
     /// Completes the layer for its base (the top layer last) and describes it. After the next
     /// [`LayerDirectories::sync_all`] it can be moved.
-    pub(super) fn finish(&self, base: &[PathBuf], chain: &Digest) -> Result<LayerKey> {
+    pub(super) fn finish(
+        &self,
+        directories: &LayerDirectories,
+        base: &[PathBuf],
+        chain: &Digest,
+    ) -> Result<LayerKey> {
         let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_bound_to_base = !self.unpacked.implied.is_empty();
-        let key = LayerKey::of(if is_bound_to_base { chain } else { &self.unpacked.diff_id });
+        let key =
+            LayerKey::of(if self.is_bound_to_base() { chain } else { &self.unpacked.diff_id });
         match &*place {
             Place::Finished(done) | Place::Moved(done) if *done == key => return Ok(key),
             Place::Finished(_) | Place::Moved(_) => {
@@ -210,14 +225,33 @@ impl Staged {
             }
             Place::Unpacked => {}
         }
-        if is_bound_to_base {
-            fill_implied(&self.staging.files, base, &self.unpacked.implied)
+        if self.is_bound_to_base() {
+            self.complete(directories, base)
                 .with_context(|| format!("complete layer {}", self.diff_id()))?;
         }
         let meta = serde_json::to_vec(&self.layer()).context("encode meta.json")?;
         Directory::open(&self.staging.path, Durability::UntilReboot)?.replace(META, &meta)?;
         *place = Place::Finished(key.clone());
         Ok(key)
+    }
+
+    fn is_bound_to_base(&self) -> bool {
+        !(self.unpacked.implied.is_empty() && self.unpacked.borrowed.is_empty())
+    }
+
+    /// Takes over what the archive left to the layers below.
+    fn complete(&self, directories: &LayerDirectories, base: &[PathBuf]) -> Result<()> {
+        let files = &self.staging.files;
+        let mut implied = self.unpacked.implied.clone();
+        if !self.unpacked.borrowed.is_empty() {
+            let below = snapshot::mount(base, &directories.empty, None)?;
+            let filled = fill_borrowed(files, &below, &self.unpacked.borrowed)?;
+            self.borrowed_size.store(filled.size, Ordering::Relaxed);
+            implied.extend(filled.implied);
+            // In byte order a directory comes before what is in it.
+            implied.sort();
+        }
+        fill_implied(files, base, &implied)
     }
 
     /// Moves the finished directory to its name.
@@ -236,9 +270,9 @@ impl Staged {
     pub(super) fn layer(&self) -> Layer {
         Layer {
             diff_id: self.unpacked.diff_id.clone(),
-            size: self.unpacked.size,
+            size: self.unpacked.size + self.borrowed_size.load(Ordering::Relaxed),
             inodes: self.unpacked.inodes,
-            is_bound_to_base: !self.unpacked.implied.is_empty(),
+            is_bound_to_base: self.is_bound_to_base(),
             describes_root: self.unpacked.describes_root,
         }
     }

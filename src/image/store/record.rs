@@ -108,8 +108,8 @@ pub(crate) struct Layer {
     /// Bytes of its files, in whole blocks.
     pub(crate) size: u64,
     pub(crate) inodes: u64,
-    /// Directories in it that the archive did not describe: their owner and mode are those of the
-    /// layers below, so the directory fits only on that base.
+    /// Its archive left something to the layers below, the mode of a directory or the content of a
+    /// hard link, so it fits only on that base.
     #[serde(default)]
     pub(crate) is_bound_to_base: bool,
     /// The archive says what the root directory looks like.

@@ -73,6 +73,82 @@ async fn a_pulled_image_is_there_after_a_restart_and_mounts() {
     assert!(!table.contains(&*temp.path().to_string_lossy()), "the host sees the mount");
 }
 
+/// Members: a path and either its data or what it is a link to.
+fn archive_of(members: &[(&str, tar::EntryType, &str)]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for &(path, kind, text) in members {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(0o751);
+        header.set_uid(7);
+        header.set_mtime(1_000_000_000);
+        if matches!(kind, tar::EntryType::Link | tar::EntryType::Symlink) {
+            builder.append_link(&mut header, path, text).unwrap();
+        } else {
+            header.set_size(text.len() as u64);
+            builder.append_data(&mut header, path, text.as_bytes()).unwrap();
+        }
+    }
+    builder.into_inner().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hard_link_to_a_file_of_a_layer_below_is_one_file_with_it() {
+    use tar::EntryType::{Directory, Link, Regular, Symlink};
+
+    let temp = tempfile::tempdir().unwrap();
+    let fake = Fake::start(|_, _| None).await;
+    let base = archive_of(&[
+        ("dir", Directory, ""),
+        ("dir/file", Regular, "below"),
+        ("dir/soft", Symlink, "nowhere"),
+        ("way", Symlink, "dir"),
+    ]);
+    let links = archive_of(&[
+        ("new", Directory, ""),
+        ("new/hard", Link, "dir/file"),
+        ("again", Link, "dir/file"),
+        ("more", Link, "new/hard"),
+        ("soft", Link, "dir/soft"),
+        ("by-link", Link, "way/file"),
+        ("taken", Link, "dir/soft"),
+        ("taken", Regular, "mine"),
+    ]);
+    fake.content.image("a/web", "v1", &[base.clone(), archive("dir/other", b"x"), links]);
+    let store = store(temp.path());
+    let id = pull(&store, &fake, "a/web:v1").await;
+
+    let image = store.resolve(&id.to_string()).unwrap();
+    let mount = store.mount(&image, None).unwrap();
+    let stat = |name: &str| {
+        rustix::fs::statat(&mount, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).unwrap()
+    };
+    let old = stat("dir/file");
+    assert_eq!((old.st_nlink, old.st_uid, old.st_mode & 0o7777), (4, 7, 0o751));
+    assert_eq!(old.st_mtime, 1_000_000_000);
+    for name in ["new/hard", "again", "more"] {
+        assert_eq!(stat(name).st_ino, old.st_ino, "{name}");
+    }
+    assert_eq!(read(&mount, "more").unwrap(), b"below");
+    assert_eq!(read(&mount, "taken").unwrap(), b"mine");
+    assert_eq!(read(&mount, "by-link").unwrap(), b"below");
+    assert_eq!(stat("soft").st_ino, stat("dir/soft").st_ino);
+    let soft = rustix::fs::readlinkat(&mount, "soft", Vec::new()).unwrap();
+    assert_eq!(soft.to_bytes(), b"nowhere");
+    let way = rustix::fs::readlinkat(&mount, "way", Vec::new()).unwrap();
+    assert_eq!(way.to_bytes(), b"dir");
+    // What only the new names needed looks as it did.
+    assert_eq!((stat("dir").st_uid, stat("dir").st_mode & 0o7777), (7, 0o751));
+    assert_eq!((stat("new").st_mtime, stat("dir").st_mtime), (1_000_000_000, 1_000_000_000));
+
+    let nothing = archive_of(&[("hard", Link, "dir/nothing")]);
+    fake.content.image("a/bad", "v1", &[base, nothing]);
+    let name = format!("{}/a/bad:v1", fake.host);
+    let error = store.pull(&name, Credentials::anonymous()).await.unwrap_err();
+    assert_eq!(error.kind(), crate::error::Kind::InvalidArgument);
+    assert!(error.chain().contains("hard link to \"dir/nothing\""), "{}", error.chain());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn images_share_layers_and_removal_gives_back_what_nobody_needs() {
     let temp = tempfile::tempdir().unwrap();

@@ -8,12 +8,12 @@
 use std::io::BufRead;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::rc::Rc;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, XattrFlags, makedev};
 use rustix::io::Errno;
 
 use super::attributes::{gid, set_xattrs, space, timestamps, uid, write_all};
+use super::borrow::Loans;
 use super::sparse::Segment;
 use super::stream::Decoded;
 use super::tar::{Archive, Entry, Kind, Time, shown};
@@ -31,6 +31,7 @@ pub(super) fn apply(stream: Decoded, root: &Path, limits: Limits) -> Result<Unpa
     let mut archive = Archive::new(stream);
     let mut layer = Layer {
         tree: Tree::open(root)?,
+        loans: Loans::default(),
         limits,
         directories: Vec::new(),
         has_setgid: false,
@@ -61,6 +62,7 @@ pub(super) fn apply(stream: Decoded, root: &Path, limits: Limits) -> Result<Unpa
         size: layer.size,
         inodes: layer.inodes,
         describes_root: layer.describes_root,
+        borrowed: layer.loans.into_borrowed(),
         implied: layer.tree.into_implied(),
     })
 }
@@ -73,6 +75,7 @@ struct Slot<'a> {
 
 struct Layer {
     tree: Tree,
+    loans: Loans,
     limits: Limits,
     /// Filling a directory changes its times, so they are set last.
     directories: Vec<(Vec<u8>, Time)>,
@@ -246,27 +249,48 @@ impl Layer {
     fn hard_link(&mut self, target: &[u8], slot: &Slot<'_>) -> Result<()> {
         let Slot { place, parent } = *slot;
         let missing = || {
-            Error::invalid(format!("hard link to {}, which the layer does not have", shown(target)))
+            Error::invalid(format!("hard link to {}, which the layer takes away", shown(target)))
         };
-        let there = whiteout::place(target).context("hard link")?.ok_or_else(missing)?;
+        let to_directory = || Error::invalid("a hard link to a directory");
+        let there = whiteout::place(target).context("hard link")?.ok_or_else(to_directory)?;
         if there == *place {
             return Err(Error::invalid("a hard link to itself"));
         }
-        let from: Rc<OwnedFd> = self.tree.existing(&there.parent)?.ok_or_else(missing)?;
+        let Some(from) = self.tree.existing(&there.parent)? else {
+            return self.borrow(&there, slot);
+        };
         let stat = match rustix::fs::statat(&*from, there.name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => stat,
-            Err(Errno::NOENT) => return Err(missing()),
+            Err(Errno::NOENT) => return self.borrow(&there, slot),
             Err(errno) => return Err(errno).context("stat"),
         };
         if is_whiteout(&stat) {
             return Err(missing());
         }
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-            return Err(Error::invalid("a hard link to a directory"));
+            return Err(to_directory());
         }
         self.make(slot, || {
             rustix::fs::linkat(&*from, there.name, parent, place.name, AtFlags::empty())
-        })
+        })?;
+        self.loans.linked(&from, there.name, place);
+        Ok(())
+    }
+
+    /// The file is in a layer below, if anywhere.
+    fn borrow(&mut self, there: &Place<'_>, slot: &Slot<'_>) -> Result<()> {
+        match rustix::fs::statat(slot.parent, slot.place.name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => {
+                self.tree.displace(slot.parent, slot.place.name)?;
+                self.tree.forget_below(&slot.place.path());
+            }
+            Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno).context("stat"),
+        }
+        self.count(0);
+        self.loans
+            .borrow(self.tree.root(), there, slot.place, slot.parent)
+            .context("note a hard link to a layer below")
     }
 
     /// What has no data: symbolic links, devices, fifos.

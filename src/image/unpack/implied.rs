@@ -32,7 +32,7 @@ pub(in crate::image) fn fill_implied(
     for path in implied.iter().rev() {
         let Some(stat) = find(&below, path)? else { continue };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let directory = match openat(&layer, path, flags) {
+        let directory = match openat(&layer, path, flags, ResolveFlags::empty()) {
             Ok(directory) => directory,
             // A later member of the layer took its place.
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
@@ -42,14 +42,17 @@ pub(in crate::image) fn fill_implied(
         let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
         rustix::fs::fchown(&directory, Some(uid), Some(gid)).with_context(context)?;
         rustix::fs::fchmod(&directory, Mode::from_raw_mode(stat.st_mode)).with_context(context)?;
-        let time = Timespec {
-            tv_sec: stat.st_mtime,
-            tv_nsec: i64::try_from(stat.st_mtime_nsec).unwrap_or_default(),
-        };
-        let times = Timestamps { last_access: time, last_modification: time };
-        rustix::fs::futimens(&directory, &times).with_context(context)?;
+        rustix::fs::futimens(&directory, &times_of(&stat)).with_context(context)?;
     }
     Ok(())
+}
+
+pub(super) fn times_of(stat: &Stat) -> Timestamps {
+    let time = Timespec {
+        tv_sec: stat.st_mtime,
+        tv_nsec: i64::try_from(stat.st_mtime_nsec).unwrap_or_default(),
+    };
+    Timestamps { last_access: time, last_modification: time }
 }
 
 /// The directory that shows at `path` when `below` (the topmost first) lie on each other.
@@ -58,7 +61,7 @@ fn find(below: &[OwnedFd], path: &[u8]) -> Result<Option<Stat>> {
         let (above, name) = split(path);
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let above = if above.is_empty() { b"." } else { above };
-        let parent = match openat(layer, above, flags) {
+        let parent = match openat(layer, above, flags, ResolveFlags::empty()) {
             Ok(parent) => parent,
             Err(Errno::NOENT | Errno::LOOP) => continue,
             // A file or a whiteout there hides everything below.
@@ -82,14 +85,19 @@ fn find(below: &[OwnedFd], path: &[u8]) -> Result<Option<Stat>> {
     Ok(None)
 }
 
-fn open_root(path: &Path) -> Result<OwnedFd> {
+pub(super) fn open_root(path: &Path) -> Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty())
         .with_context(|| format!("open layer {}", path.display()))
 }
 
-fn openat(root: &OwnedFd, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
-    let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+pub(super) fn openat(
+    root: &OwnedFd,
+    path: &[u8],
+    flags: OFlags,
+    more: ResolveFlags,
+) -> rustix::io::Result<OwnedFd> {
+    let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | more;
     loop {
         match rustix::fs::openat2(root, path, flags, Mode::empty(), how) {
             Err(Errno::AGAIN | Errno::INTR) => {}

@@ -7,6 +7,7 @@
 //!   apply     members ▶ files, relative to the layer's root descriptor
 //!   attributes  owner, times, extended attributes of a new file
 //!   tree      the directories of that root, opened once
+//!   borrow    hard links to files that only a layer below has
 //!   implied   directories the archive left out, completed from the layers below
 //! ```
 //!
@@ -16,6 +17,7 @@
 
 mod apply;
 mod attributes;
+mod borrow;
 mod header;
 mod implied;
 mod pax;
@@ -30,6 +32,7 @@ mod whiteout;
 use std::path::Path;
 use std::sync::Arc;
 
+pub(in crate::image) use self::borrow::{Borrowed, fill_borrowed};
 pub(in crate::image) use self::implied::fill_implied;
 pub(in crate::image) use self::stream::{Blob, Piece};
 use super::digest::Digest;
@@ -78,6 +81,8 @@ pub(in crate::image) struct Unpacked {
     pub(in crate::image) inodes: u64,
     /// Directories the archive needs but does not describe, parents first.
     pub(in crate::image) implied: Vec<Vec<u8>>,
+    /// Names in it that stand for files of the layers below.
+    pub(in crate::image) borrowed: Vec<Borrowed>,
     /// The archive says what the root directory looks like.
     pub(in crate::image) describes_root: bool,
 }

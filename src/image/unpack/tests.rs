@@ -282,13 +282,12 @@ fn hostile_members_are_refused_by_name() {
     let canary = tempfile::tempdir().unwrap();
     let outside = canary.path().to_str().unwrap();
     let up = format!("{}{outside}", "../".repeat(20));
-    let cases: [(&str, Tar); 12] = [
+    let cases: [(&str, Tar); 11] = [
         ("/abs", Tar::default().file("/abs", b"x")),
         ("../up", Tar::default().file("../up", b"x")),
         ("a/../../up", Tar::default().file("a/../../up", b"x")),
         ("passwd", Tar::default().link("passwd", EntryType::Link, "../../etc/passwd")),
         ("passwd", Tar::default().link("passwd", EntryType::Link, "/etc/passwd")),
-        ("nothing", Tar::default().link("nothing", EntryType::Link, "not/there")),
         (".wh.", Tar::default().file(".wh.", b"")),
         (".wh..", Tar::default().file("a/.wh..", b"")),
         ("whiteout", Tar::default().member(b"whiteout", EntryType::Char, b"", |_| {})),

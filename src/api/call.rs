@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use http::{HeaderMap, Request, Response};
+use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
@@ -20,20 +21,24 @@ use super::cri::is_ours;
 /// Longest id or name that a span shows.
 const SHOWN: usize = 128;
 
-#[derive(Debug, Clone, Copy)]
-pub(super) struct CallLayer;
+#[derive(Debug, Clone)]
+pub(super) struct CallLayer {
+    /// Holds every call until it is answered.
+    pub(super) under_way: TaskTracker,
+}
 
 impl<S> Layer<S> for CallLayer {
     type Service = Call<S>;
 
     fn layer(&self, inner: S) -> Call<S> {
-        Call { inner }
+        Call { inner, under_way: self.under_way.clone() }
     }
 }
 
 #[derive(Debug, Clone)]
 pub(super) struct Call<S> {
     inner: S,
+    under_way: TaskTracker,
 }
 
 impl<S> Service<Request<Body>> for Call<S>
@@ -80,7 +85,7 @@ where
             closing.with(response.extensions().get::<Status>());
             Ok(response)
         };
-        Box::pin(answer.instrument(span))
+        Box::pin(self.under_way.track_future(answer.instrument(span)))
     }
 }
 
@@ -178,7 +183,11 @@ mod tests {
         F: Future<Output = Response<Body>> + Send + 'static,
     {
         let inner = service_fn(move |_| async move { Ok::<_, Infallible>(answer().await) });
-        let response = CallLayer.layer(inner).oneshot(request(timeout)).await.unwrap();
+        let response = CallLayer { under_way: TaskTracker::new() }
+            .layer(inner)
+            .oneshot(request(timeout))
+            .await
+            .unwrap();
         assert_eq!(response.headers().get("content-type").unwrap(), "application/grpc");
         response.extensions().get::<Status>().cloned()
     }
@@ -266,7 +275,7 @@ mod tests {
         let socket = super::super::socket::Socket::bind(&path).unwrap();
         let incoming = UnixListenerStream::new(socket.listener().unwrap());
         let server = tonic::transport::Server::builder()
-            .layer(CallLayer)
+            .layer(CallLayer { under_way: TaskTracker::new() })
             .add_service(ImageServiceServer::new(Odd))
             .serve_with_incoming(incoming);
         let server = tokio::spawn(server);

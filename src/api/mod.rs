@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tonic::transport::Server;
 
 use self::call::CallLayer;
@@ -26,6 +27,9 @@ use crate::error::{Context, Result};
 
 /// How long calls that are under way may take once the daemon was told to end.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// For what the last calls answered to get to their clients.
+const FLUSH: Duration = Duration::from_millis(100);
 
 /// Bound sockets, not yet served.
 pub(crate) struct Listening {
@@ -47,8 +51,9 @@ impl Listening {
         let (runtime, image) = cri::services(engine.clone());
         let incoming = UnixListenerStream::new(self.cri.listener()?);
         let stopping = CancellationToken::new();
+        let under_way = TaskTracker::new();
         let server = Server::builder()
-            .layer(CallLayer)
+            .layer(CallLayer { under_way: under_way.clone() })
             .add_service(runtime)
             .add_service(image)
             .serve_with_incoming_shutdown(incoming, stopping.clone().cancelled_owned());
@@ -58,8 +63,13 @@ impl Listening {
             () = stop => stopping.cancel(),
         }
         engine.end_events();
-        // Clients keep their connections open for ever: an idle one must not hold us.
-        match tokio::time::timeout(GRACE, server).await {
+        // Clients keep their connections open for ever: one without a call must not hold us.
+        under_way.close();
+        tokio::select! {
+            ended = &mut server => return ended.context("serve the CRI socket"),
+            _ = tokio::time::timeout(GRACE, under_way.wait()) => {}
+        }
+        match tokio::time::timeout(FLUSH, server).await {
             Ok(ended) => ended.context("serve the CRI socket"),
             Err(_) => Ok(()),
         }

@@ -66,6 +66,8 @@ pub(crate) struct Network {
     pub(crate) subnet: Ipv4Net,
     pub(crate) cni_config_dir: PathBuf,
     pub(crate) cni_plugin_dirs: Vec<PathBuf>,
+    /// A plugin that needs longer hangs.
+    pub(crate) cni_timeout_secs: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +84,9 @@ pub(crate) enum NetworkMode {
 pub(crate) struct Registry {
     /// Directory of `HOST/hosts.toml` files.
     pub(crate) config_path: PathBuf,
+    /// A server that says nothing, or sends less than 1 KiB per second, for so long is tried again
+    /// and then given up.
+    pub(crate) patience_secs: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -155,6 +160,7 @@ impl Default for Network {
             subnet: Ipv4Net::new_assert([10, 88, 0, 0].into(), 16),
             cni_config_dir: "/etc/cni/net.d".into(),
             cni_plugin_dirs: vec!["/opt/cni/bin".into(), "/usr/lib/cni".into()],
+            cni_timeout_secs: 60,
         }
     }
 }
@@ -167,7 +173,7 @@ impl Default for Cdi {
 
 impl Default for Registry {
     fn default() -> Self {
-        Self { config_path: "/etc/cais/certs.d".into() }
+        Self { config_path: "/etc/cais/certs.d".into(), patience_secs: 30 }
     }
 }
 
@@ -257,6 +263,15 @@ impl Config {
                 return Err(Error::invalid(format!("{key}: {timeout} is not 1 to 120000")));
             }
         }
+        let times = [
+            ("network.cni_timeout_secs", self.network.cni_timeout_secs),
+            ("registry.patience_secs", self.registry.patience_secs),
+        ];
+        for (key, seconds) in times {
+            if !(1..=3600).contains(&seconds) {
+                return Err(Error::invalid(format!("{key}: {seconds} is not in 1 to 3600")));
+            }
+        }
         const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
         if !LEVELS.contains(&self.log_level.as_str()) {
             let level = &self.log_level;
@@ -297,6 +312,8 @@ mod tests {
             ("[cri]\nstream_address = \"0.0.0.0:1\"", "cri.stream_address"),
             ("[network]\nbridge = \"much-too-long-for-an-interface\"", "network.bridge"),
             ("[cdi]\nspec_dirs = [\"cdi\"]", "cdi.spec_dirs"),
+            ("[network]\ncni_timeout_secs = 0", "network.cni_timeout_secs"),
+            ("[registry]\npatience_secs = 3601", "registry.patience_secs"),
             ("log_level = \"loud\"", "log_level"),
             ("[nri]\nrequest_timeout_ms = 0", "nri.request_timeout_ms"),
         ] {

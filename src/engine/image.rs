@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Shared;
 use super::layout::Layout;
@@ -11,8 +12,12 @@ use crate::image::registry::Settings as RegistrySettings;
 use crate::image::{Credentials, ImageStore, LayerKey, Settings};
 
 pub(super) fn open_store(config: &Config, layout: &Layout) -> Result<ImageStore> {
+    let patience = Duration::from_secs(config.registry.patience_secs);
     let registry = RegistrySettings {
         hosts_directories: vec![config.registry.config_path.clone()],
+        response_timeout: patience,
+        stall_time: patience,
+        stall_bytes: config.registry.patience_secs << 10,
         ..RegistrySettings::default()
     };
     let settings =

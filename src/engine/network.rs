@@ -10,9 +10,6 @@ use crate::net::ports::Published;
 use crate::net::{Config as NetworkConfig, Network, Provider};
 use crate::store::table::Table;
 
-/// A plugin that needs longer hangs.
-const PLUGIN_TIMEOUT: Duration = Duration::from_secs(60);
-
 pub(super) fn open(config: &Config, records: &Table<Record>) -> Result<Network> {
     let survivors = records.scan()?.into_iter().filter_map(|(_, record)| published(&record));
     let network = &config.network;
@@ -24,7 +21,7 @@ pub(super) fn open(config: &Config, records: &Table<Record>) -> Result<Network> 
         subnet: network.subnet,
         cni_config_dirs: vec![network.cni_config_dir.clone()],
         cni_plugin_dirs: network.cni_plugin_dirs.clone(),
-        cni_timeout: PLUGIN_TIMEOUT,
+        cni_timeout: Duration::from_secs(network.cni_timeout_secs),
         state: config.state.clone(),
     };
     Network::open(settings, survivors.collect())

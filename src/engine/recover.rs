@@ -55,7 +55,10 @@ pub(crate) async fn recover(shared: &Arc<Shared>) -> Result<()> {
     }
     sweep(shared)?;
     let living = shared.pods.all().iter().map(|pod| pod.id.clone()).collect();
-    shared.network.collect(living).await.context("take back what dead pods had")?;
+    if let Err(error) = shared.network.collect(living).await {
+        // The operator may be about to install the plugin that is missing.
+        tracing::warn!(error = error.chain(), "take back what dead pods had");
+    }
     shared.images.sweep(layers_in_use(shared)).await.context("drop layers that nobody needs")
 }
 

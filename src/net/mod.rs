@@ -16,6 +16,7 @@
 pub(crate) mod bridge;
 pub(crate) mod cni;
 pub(crate) mod dns_files;
+mod host_ports;
 pub(crate) mod leases;
 pub(crate) mod netlink;
 pub(crate) mod nft;
@@ -63,6 +64,9 @@ pub(crate) struct Config {
     pub(crate) state: PathBuf,
 }
 
+/// Between two tries of a CNI DEL that is owed.
+const RETRY: Duration = Duration::from_secs(5);
+
 /// The network as the engine sees it. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Network {
@@ -78,6 +82,8 @@ struct Shared {
     table: String,
     /// Interfaces that are being deleted behind the back of a finished detach.
     removals: TaskTracker,
+    /// Held by the one task that pays the DELs owed.
+    paying: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// The built-in network is made when it is first needed: a node with CNI never sees a bridge.
@@ -120,6 +126,7 @@ impl Network {
             bridge: BridgeConfig { name: config.bridge, subnet: config.subnet, mtu: None, leases },
             table: config.table,
             removals: TaskTracker::new(),
+            paying: Arc::default(),
         };
         if is_needed && let Err(error) = shared.builtin() {
             tracing::warn!(error = error.chain(), "the built-in network is not ready");
@@ -136,7 +143,11 @@ impl Network {
                 let socket = request.socket.clone();
                 self.blocking(move |_| bridge::raise_loopback(&socket)).await?;
                 let arguments = capability_arguments(&request);
-                self.shared.cni.add(&request.identity, &request.netns, arguments).await
+                let added = self.shared.cni.add(&request.identity, &request.netns, arguments).await;
+                if added.is_err() {
+                    self.pay_later();
+                }
+                added
             }
         }
     }
@@ -213,6 +224,7 @@ impl Network {
     /// Takes back what belongs to no living pod: leases and interfaces, and DELs still owed.
     pub(crate) async fn collect(&self, living: BTreeSet<PodId>) -> Result<()> {
         let owed = self.shared.cni.collect(&living).await;
+        self.pay_later();
         self.blocking(move |shared| {
             let Some(builtin) = shared.opened() else { return Ok(()) };
             for (pod, _) in builtin.bridge.leases().all() {
@@ -225,6 +237,28 @@ impl Network {
         })
         .await?;
         owed
+    }
+
+    /// Asks plugins that could not take back what a dead pod had again and again, until they can.
+    fn pay_later(&self) {
+        let cni = &self.shared.cni;
+        let (true, Ok(turn)) = (cni.is_owing(), Arc::clone(&self.shared.paying).try_lock_owned())
+        else {
+            return;
+        };
+        let network = self.clone();
+        tokio::spawn(async move {
+            let mut tries = tokio::time::interval(RETRY);
+            // The first tick comes at once, and the plugin was just asked.
+            tries.tick().await;
+            while network.shared.cni.is_owing() {
+                tries.tick().await;
+                network.shared.cni.pay().await;
+            }
+            drop(turn);
+            // A debt that came while the turn was ours has nobody else.
+            network.pay_later();
+        });
     }
 
     /// Removes the rules and the bridge; for when the last pod is gone for good.

@@ -11,7 +11,7 @@ use ipnet::Ipv4Net;
 use rustix::io::Errno;
 
 use super::nft::{Element, Ruleset};
-use super::{PortMapping, Protocol};
+use super::{PortMapping, Protocol, host_ports};
 use crate::error::{Context, Error, Kind, Result};
 use crate::id::PodId;
 
@@ -76,6 +76,7 @@ impl Ports {
         }
         let mut table = self.lock();
         let elements = table.held.claim(published)?;
+        elements.iter().try_for_each(check_host)?;
         match table.ruleset.add(&elements) {
             // Not known to us: somebody else wrote into our table, or flushed it.
             Err(refused) if matches!(refused.errno, Errno::EXIST | Errno::NOENT) => {
@@ -194,6 +195,15 @@ impl Held {
             }
         }
     }
+}
+
+/// Those of surviving pods are not looked at: whoever came later is in the wrong.
+fn check_host(element: &Element) -> Result<()> {
+    if !host_ports::is_taken(element.protocol, element.host_address, element.host_port) {
+        return Ok(());
+    }
+    let message = format!("host port {} is in use by a program of the host", show(element));
+    Err(Error::new(Kind::AlreadyExists, message))
 }
 
 fn element(mapping: &PortMapping, pod_address: Ipv4Addr) -> Result<Element> {

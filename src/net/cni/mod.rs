@@ -10,10 +10,11 @@
 //!
 //! The record holds the configuration the pod was added with, so DEL tells the plugins the same
 //! after a restart and after the operator changed the files. A record whose pod is gone is a DEL
-//! that is still owed: [`Cni::collect`] pays it.
+//! that is still owed: [`Cni::collect`] pays it at the next start, [`Cni::pay`] before that.
 
 pub(in crate::net) mod bandwidth;
 mod config;
+mod debts;
 mod exec;
 mod result;
 #[cfg(test)]
@@ -53,6 +54,8 @@ pub(crate) struct Cni {
     plugins: Plugins,
     records: Table<Record>,
     loaded: Mutex<Option<Loaded>>,
+    /// Pods that are gone and whose DEL failed.
+    owed: Mutex<BTreeSet<PodId>>,
     /// The protocol versions each program said it speaks, while the file stays the same.
     spoken: Mutex<BTreeMap<PathBuf, (SystemTime, Vec<String>)>>,
 }
@@ -83,6 +86,7 @@ impl Cni {
             plugins: Plugins { directories: config.plugin_dirs, timeout: config.timeout },
             records: Table::open(&config.records, Durability::UntilReboot)?,
             loaded: Mutex::new(None),
+            owed: Mutex::default(),
             spoken: Mutex::new(BTreeMap::new()),
         })
     }
@@ -139,6 +143,7 @@ impl Cni {
             && let Err(error) = self.delete(&identity.pod, Some(netns)).await
         {
             tracing::warn!(pod = %identity.pod, error = error.chain(), "undo a failed CNI ADD");
+            self.owed().insert(identity.pod.clone());
         }
         added
     }
@@ -178,7 +183,9 @@ impl Cni {
             }
         }
         failure.map_or(Ok(()), Err)?;
-        self.records.remove(pod.as_str())
+        self.records.remove(pod.as_str())?;
+        self.owed().remove(pod);
+        Ok(())
     }
 
     /// Pays the DELs owed for pods that are gone, and lets plugins that can (CNI 1.1) drop
@@ -190,6 +197,7 @@ impl Cni {
                 && let Err(error) = self.delete(&pod, None).await
             {
                 tracing::warn!(%pod, error = error.chain(), "CNI DEL of a pod that is gone");
+                self.owed().insert(pod);
             }
         }
         if !self.is_configured()? {

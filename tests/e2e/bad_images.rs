@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tonic::{Code, Status};
 
-use crate::fake_registry::{FakeRegistry, digest, gzip, header, tar_with};
+use crate::fake_registry::{FakeRegistry, Pace, digest, gzip, header, tar_with};
 use crate::node::Node;
 
 /// Everything below the image directory, except the files of an empty store.
@@ -157,7 +157,7 @@ async fn a_pull_over_its_deadline_is_answered_at_once() {
     let layer = gzip(&tar);
     registry.image("slow", &layer, &digest(&tar), |_| {});
     let blob = format!("/v2/slow/blobs/{}", digest(&layer));
-    registry.stall(&blob, 100);
+    registry.pace(&blob, Pace::Stalling(100));
     let reference = registry.reference("slow");
     let mut request = tonic::Request::new(cais_proto::runtime::v1::PullImageRequest {
         image: Some(crate::node::named(&reference)),
@@ -170,4 +170,61 @@ async fn a_pull_over_its_deadline_is_answered_at_once() {
     assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
     // It goes on for whoever asks next, and is no image before its end.
     assert!(node.image(&reference).await.is_none());
+}
+
+/// What the slow registries below are pulled with, and the longest a refusal may take: five tries of two seconds, and the
+/// pauses between them.
+const IMPATIENT: &str = "patience_secs = 2";
+const BOUND: Duration = Duration::from_secs(30);
+
+async fn refused_as_slow(pace: Pace, part: &str) {
+    let node = Node::boot_asking(IMPATIENT).await;
+    let registry = FakeRegistry::start().await;
+    let tar = tar_with("file", &noise(200_000));
+    let layer = gzip(&tar);
+    registry.image("slow", &layer, &digest(&tar), |_| {});
+    let path = match part {
+        "manifest" => "/v2/slow/manifests/latest".to_owned(),
+        _ => format!("/v2/slow/blobs/{}", digest(&layer)),
+    };
+    registry.pace(&path, pace);
+    let started = Instant::now();
+    let error = refused(&node, &registry, "slow").await;
+    let waited = started.elapsed();
+    assert!(waited < BOUND, "{waited:?}");
+    assert!(matches!(error.code(), Code::Unavailable | Code::DeadlineExceeded), "{error:?}");
+    assert!(error.message().contains(&registry.address), "{error:?}");
+    // Who asks again when it has recovered gets the image.
+    registry.pace(&path, Pace::AtOnce);
+    node.pull(&registry.reference("slow")).await;
+}
+
+/// Bytes that do not compress away.
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 1_u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state.to_be_bytes()[0]
+    };
+    (0..length).map(|_| next()).collect()
+}
+
+#[tokio::test]
+async fn a_registry_that_never_answers_is_given_up_and_named() {
+    refused_as_slow(Pace::Never, "manifest").await;
+}
+
+#[tokio::test]
+async fn a_layer_whose_answer_never_begins_is_given_up_and_the_registry_named() {
+    refused_as_slow(Pace::Never, "layer").await;
+}
+
+#[tokio::test]
+async fn a_layer_that_stands_still_is_given_up_and_the_registry_named() {
+    refused_as_slow(Pace::Stalling(100), "layer").await;
+}
+
+#[tokio::test]
+async fn a_layer_that_trickles_is_given_up_and_the_registry_named() {
+    refused_as_slow(Pace::Trickling, "layer").await;
 }

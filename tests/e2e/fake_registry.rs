@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::Write;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -18,8 +19,20 @@ pub(crate) const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 struct Answer {
     kind: String,
     body: Vec<u8>,
-    /// Bytes after which the connection stands still.
-    stall_after: Option<usize>,
+    pace: Pace,
+}
+
+/// How an answer is sent.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) enum Pace {
+    #[default]
+    AtOnce,
+    /// The request is read, and that is all.
+    Never,
+    /// So many bytes of the body, and no more.
+    Stalling(usize),
+    /// A byte of the body every 20 ms.
+    Trickling,
 }
 
 pub(crate) struct FakeRegistry {
@@ -42,13 +55,51 @@ impl FakeRegistry {
     }
 
     pub(crate) fn put(&self, path: &str, kind: &str, body: impl Into<Vec<u8>>) {
-        let answer = Answer { kind: kind.to_owned(), body: body.into(), stall_after: None };
+        let answer = Answer { kind: kind.to_owned(), body: body.into(), pace: Pace::AtOnce };
         self.answers.lock().unwrap().insert(path.to_owned(), answer);
     }
 
-    /// Lets the answer stand still after so many bytes.
-    pub(crate) fn stall(&self, path: &str, after: usize) {
-        self.answers.lock().unwrap().get_mut(path).unwrap().stall_after = Some(after);
+    pub(crate) fn pace(&self, path: &str, pace: Pace) {
+        self.answers.lock().unwrap().get_mut(path).unwrap().pace = pace;
+    }
+
+    /// An image of these archives.
+    pub(crate) fn image_of(&self, name: &str, archives: &[Vec<u8>]) {
+        let diff_ids: Vec<_> = archives.iter().map(|archive| digest(archive)).collect();
+        let config = json!({
+            "architecture": "amd64", "os": "linux",
+            "config": {"Cmd": ["sh"], "Env": ["PATH=/usr/local/bin:/usr/bin:/bin"]},
+            "rootfs": {"type": "layers", "diff_ids": diff_ids},
+        });
+        let mut layers = Vec::new();
+        for archive in archives {
+            let layer = gzip(archive);
+            layers.push(json!({"mediaType": LAYER, "digest": digest(&layer), "size": layer.len()}));
+            self.put_blob(name, layer);
+        }
+        let config = config.to_string().into_bytes();
+        let manifest = json!({
+            "schemaVersion": 2, "mediaType": MANIFEST,
+            "config": {
+                "mediaType": "application/vnd.oci.image.config.v1+json",
+                "digest": digest(&config), "size": config.len(),
+            },
+            "layers": layers,
+        });
+        self.put_blob(name, config);
+        self.put_manifest(name, &manifest);
+    }
+
+    fn put_blob(&self, name: &str, bytes: Vec<u8>) {
+        let path = format!("/v2/{name}/blobs/{}", digest(&bytes));
+        self.put(&path, "application/octet-stream", bytes);
+    }
+
+    fn put_manifest(&self, name: &str, manifest: &Value) {
+        let manifest = manifest.to_string().into_bytes();
+        let by_digest = format!("/v2/{name}/manifests/{}", digest(&manifest));
+        self.put(&by_digest, MANIFEST, manifest.clone());
+        self.put(&format!("/v2/{name}/manifests/latest"), MANIFEST, manifest);
     }
 
     /// An image of one layer, its parts as the caller wants them after an honest draft.
@@ -77,13 +128,7 @@ impl FakeRegistry {
         let config_digest = manifest["config"]["digest"].as_str().unwrap().to_owned();
         self.put(&format!("/v2/{name}/blobs/{layer_digest}"), "application/octet-stream", layer);
         self.put(&format!("/v2/{name}/blobs/{config_digest}"), "application/octet-stream", config);
-        let manifest = manifest.to_string().into_bytes();
-        self.put(
-            &format!("/v2/{name}/manifests/{}", digest(&manifest)),
-            MANIFEST,
-            manifest.clone(),
-        );
-        self.put(&format!("/v2/{name}/manifests/latest"), MANIFEST, manifest);
+        self.put_manifest(name, &manifest);
     }
 
     pub(crate) fn reference(&self, name: &str) -> String {
@@ -111,7 +156,12 @@ async fn serve(stream: TcpStream, answers: Arc<Mutex<HashMap<String, Answer>>>) 
             false => "404 Not Found",
         };
         let nothing = || Answer { kind: "application/json".to_owned(), ..Answer::default() };
-        let Answer { kind, body, stall_after } = found.unwrap_or_else(nothing);
+        let Answer { kind, body, pace } = found.unwrap_or_else(nothing);
+        if matches!(pace, Pace::Never) {
+            // Until the client gives up.
+            let _ = stream.read_u8().await;
+            return;
+        }
         let head = format!(
             "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n",
             body.len()
@@ -119,17 +169,28 @@ async fn serve(stream: TcpStream, answers: Arc<Mutex<HashMap<String, Answer>>>) 
         if stream.write_all(head.as_bytes()).await.is_err() {
             return;
         }
-        if method == "HEAD" {
-            continue;
-        }
-        let sent = &body[..stall_after.unwrap_or(body.len()).min(body.len())];
-        if stream.write_all(sent).await.is_err() {
+        if method != "HEAD" && send(&mut stream, &body, pace).await.is_none() {
             return;
         }
-        if sent.len() < body.len() {
-            // Until the client gives up.
+    }
+}
+
+/// Sends the body; `None` when the connection is of no more use.
+async fn send(stream: &mut BufReader<TcpStream>, body: &[u8], pace: Pace) -> Option<()> {
+    match pace {
+        Pace::AtOnce | Pace::Never => stream.write_all(body).await.ok(),
+        Pace::Stalling(after) => {
+            stream.write_all(body.get(..after).unwrap_or(body)).await.ok()?;
             let _ = stream.read_u8().await;
-            return;
+            None
+        }
+        Pace::Trickling => {
+            let mut ticks = tokio::time::interval(Duration::from_millis(20));
+            for byte in body {
+                ticks.tick().await;
+                stream.write_all(&[*byte]).await.ok()?;
+            }
+            Some(())
         }
     }
 }

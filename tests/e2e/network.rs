@@ -15,14 +15,14 @@ use crate::node::{Container, Node, Pod, monitors_below};
 use crate::wait::{LONG, eventually, until};
 
 /// Answers each TCP connection to port 80 with a word.
-async fn serve<'n>(pod: &Pod<'n>, word: &str) -> Container<'n> {
+pub(crate) async fn serve<'n>(pod: &Pod<'n>, word: &str) -> Container<'n> {
     let script = format!("echo ready; while :; do echo {word} | nc -l -p 80; done");
     let container = pod.container("server").shell(&script).start().await;
     container.wait_output("ready").await;
     container
 }
 
-async fn read_all(address: &str) -> Option<String> {
+pub(crate) async fn read_all(address: &str) -> Option<String> {
     let mut stream =
         timeout(Duration::from_secs(2), TcpStream::connect(address)).await.ok()?.ok()?;
     let mut text = String::new();
@@ -31,12 +31,12 @@ async fn read_all(address: &str) -> Option<String> {
 }
 
 /// The server listens anew for each connection: one may be refused in between.
-async fn answer(address: &str) -> String {
+pub(crate) async fn answer(address: &str) -> String {
     let probe = async || read_all(address).await.filter(|text| !text.is_empty());
     eventually(&format!("an answer of {address}"), LONG, probe).await
 }
 
-async fn free_port() -> u16 {
+pub(crate) async fn free_port() -> u16 {
     TcpListener::bind("0.0.0.0:0").await.unwrap().local_addr().unwrap().port()
 }
 
@@ -202,4 +202,25 @@ async fn addresses_are_given_back() {
         std::fs::read_dir(&leases).into_iter().flatten().count() == 0
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_port_that_a_program_of_the_host_holds_is_refused_by_name_and_free_again_after_it() {
+    let node = Node::boot().await;
+    let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let tcp = listener.local_addr().unwrap().port();
+    let udp = socket.local_addr().unwrap().port();
+    for (protocol, port, name) in [(Protocol::Tcp, tcp, "tcp"), (Protocol::Udp, udp, "udp")] {
+        let refused = node.pod("web").publish(protocol, port, 80).try_run().await;
+        let refused = refused.err().expect("the port is taken");
+        assert_eq!(refused.code(), tonic::Code::AlreadyExists, "{refused:?}");
+        assert!(refused.message().contains(&format!("{port}/{name}")), "{refused:?}");
+        assert!(refused.message().contains("host"), "{refused:?}");
+    }
+    assert!(node.pod_ids().await.is_empty());
+    drop((listener, socket));
+    let pod = node.pod("web").publish(Protocol::Tcp, tcp, 80).run().await;
+    let _server = serve(&pod, "mine").await;
+    assert_eq!(answer(&format!("127.0.0.1:{tcp}")).await, "mine");
 }

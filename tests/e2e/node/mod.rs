@@ -64,6 +64,41 @@ impl Node {
 
     /// With more lines for the `[network]` section of the configuration.
     pub(crate) async fn boot_with(network: &str) -> Self {
+        let node = Self::prepare();
+        node.write_config(&format!("mode = \"builtin\"\n{network}"), "");
+        node.start().await;
+        node
+    }
+
+    /// With more lines for the `[registry]` section.
+    pub(crate) async fn boot_asking(registry: &str) -> Self {
+        let node = Self::prepare();
+        node.write_config("mode = \"builtin\"", registry);
+        node.start().await;
+        node
+    }
+
+    /// With a network of CNI plugins: Debian's, and scripts in `plugins` of the node's directory. `chain` says which, as
+    /// JSON objects.
+    pub(crate) async fn boot_cni(chain: impl FnOnce(&Self) -> String) -> Self {
+        let node = Self::prepare();
+        let home = node.home.display();
+        for directory in ["net.d", "plugins"] {
+            fs::create_dir(node.home.join(directory)).unwrap();
+        }
+        let text =
+            format!(r#"{{"cniVersion": "1.0.0", "name": "e2e", "plugins": [{}]}}"#, chain(&node));
+        fs::write(node.home.join("net.d/10-e2e.conflist"), text).unwrap();
+        let network = format!(
+            "mode = \"cni\"\ncni_timeout_secs = 3\ncni_config_dir = \"{home}/net.d\"\n\
+             cni_plugin_dirs = [\"{home}/plugins\", \"/usr/lib/cni\"]"
+        );
+        node.write_config(&network, "");
+        node.start().await;
+        node
+    }
+
+    fn prepare() -> Self {
         assert!(rustix::process::geteuid().is_root(), "e2e tests need root: run hack/e2e");
         let (process, number) = (std::process::id(), NODES.fetch_add(1, Ordering::Relaxed));
         let name = format!("cais-e2e-{process}-{number}");
@@ -75,13 +110,10 @@ impl Node {
         let bridge = format!("ce{number}n{process}");
         let sockets = Sockets::default();
         let channel = connect(state.join("cri.sock"), Arc::clone(&sockets));
-        let node = Self { name, state, home, bridge, daemon: Mutex::new(None), channel, sockets };
-        node.write_config(network);
-        node.start().await;
-        node
+        Self { name, state, home, bridge, daemon: Mutex::new(None), channel, sockets }
     }
 
-    fn write_config(&self, network: &str) {
+    fn write_config(&self, network: &str, registry: &str) {
         let certs = self.home.join("certs.d");
         if let Some(shared) = std::env::var_os("CAIS_CERTS_DIR") {
             for entry in fs::read_dir(shared).unwrap().flatten() {
@@ -94,8 +126,8 @@ impl Node {
             "root = \"{home}/root\"\nstate = \"{state}\"\nlog_level = \"debug\"\n\
              [cri]\nsocket = \"{state}/cri.sock\"\n\
              [cgroup]\nparent = \"/{name}\"\n\
-             [network]\nmode = \"builtin\"\nbridge = \"{bridge}\"\nsubnet = \"10.215.0.0/16\"\n{network}\n\
-             [registry]\nconfig_path = \"{home}/certs.d\"\n\
+             [network]\nbridge = \"{bridge}\"\nsubnet = \"10.215.0.0/16\"\n{network}\n\
+             [registry]\nconfig_path = \"{home}/certs.d\"\n{registry}\n\
              [cdi]\nspec_dirs = [\"{home}/cdi\", \"{home}/cdi-run\"]\n\
              [nri]\nsocket_path = \"{state}/nri.sock\"\nplugin_path = \"{home}/nri\"\n\
              plugin_config_path = \"{home}/nri-conf\"\n",
@@ -105,10 +137,14 @@ impl Node {
 
     /// Has the daemon speak plain HTTP to this registry.
     pub(crate) fn trust(&self, address: &str) {
+        self.write_hosts(address, &format!("server = \"http://{address}\"\n"));
+    }
+
+    /// Says how the daemon reaches this registry.
+    pub(crate) fn write_hosts(&self, address: &str, text: &str) {
         let directory = self.home.join("certs.d").join(address);
         fs::create_dir_all(&directory).unwrap();
-        fs::write(directory.join("hosts.toml"), format!("server = \"http://{address}\"\n"))
-            .unwrap();
+        fs::write(directory.join("hosts.toml"), text).unwrap();
     }
 
     /// Starts the daemon and waits for its first answer.

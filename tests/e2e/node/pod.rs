@@ -127,10 +127,13 @@ impl<'n> Pod<'n> {
         self.status().await.network.expect("a network status").ip
     }
 
-    pub(crate) async fn stop(&self) {
+    pub(crate) async fn try_stop(&self) -> Result<(), Status> {
         let request = StopPodSandboxRequest { pod_sandbox_id: self.id.clone() };
-        let stopped = self.node.runtime().stop_pod_sandbox(request).await;
-        stopped.unwrap_or_else(|error| panic!("StopPodSandbox: {error:?}"));
+        self.node.runtime().stop_pod_sandbox(request).await.map(|_| ())
+    }
+
+    pub(crate) async fn stop(&self) {
+        self.try_stop().await.unwrap_or_else(|error| panic!("StopPodSandbox: {error:?}"));
     }
 
     pub(crate) async fn remove(&self) {

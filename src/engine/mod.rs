@@ -75,6 +75,8 @@ pub(crate) struct Shared {
     network: Network,
     cgroups: Cgroups,
     host: spec::Host,
+    /// The kernel can give pods users of their own.
+    has_user_namespaces: bool,
     monitors: Program,
     streams: StreamServer,
     filters: seccomp::Cache,
@@ -143,7 +145,9 @@ impl Engine {
             address: config.cri.stream_address,
             log_level: config.log_level.clone(),
         });
+        let has_user_namespaces = spec::Host::has_user_namespaces() && images.can_map_owners();
         let shared = Arc::new(Shared {
+            has_user_namespaces,
             layout,
             images,
             network,
@@ -359,6 +363,10 @@ impl Engine {
 
     pub(crate) fn config(&self) -> &Config {
         &self.shared.config
+    }
+
+    pub(crate) fn has_user_namespaces(&self) -> bool {
+        self.shared.has_user_namespaces
     }
 
     pub(crate) fn cgroup_driver(&self) -> CgroupDriver {

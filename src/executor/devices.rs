@@ -1,28 +1,40 @@
 //! Device nodes and the customary links of `/dev`.
 //!
 //! Nodes are made with `mknod`, on the container's own tmpfs. In a user namespace the kernel
-//! refuses that; there the daemon sends the host's node as an attached mount instead.
+//! refuses that; there each is a mount of a node that was made before ([`super::stage`]).
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, Uid};
 use rustix::io::Errno;
 
 use super::failure::{About, Fault};
-use super::plan::{Device, DeviceKind};
+use super::plan::{Device, DeviceKind, TargetKind};
 use super::root::Root;
 use super::steps::Init;
+use super::{mounts, stage};
 
 pub(super) fn make(init: &mut Init<'_>) -> Result<(), Fault> {
     let root = init.root()?;
-    for device in &init.container()?.plan.devices {
-        make_node(root, device).about_path(&device.path)?;
+    let is_staged = init.around.users.is_some();
+    for (index, device) in init.container()?.plan.devices.iter().enumerate() {
+        if is_staged { attach_node(root, index, device) } else { make_in(root, device) }
+            .about_path(&device.path)?;
     }
     Ok(())
 }
 
-fn make_node(root: Root<'_>, device: &Device) -> Result<(), Fault> {
+fn attach_node(root: Root<'_>, index: usize, device: &Device) -> Result<(), Fault> {
+    let target = root.make_target(&device.path, TargetKind::File)?;
+    mounts::attach(stage::device(index)?.as_fd(), target.as_fd())
+}
+
+fn make_in(root: Root<'_>, device: &Device) -> Result<(), Fault> {
     let (parent, name) = root.make_parent(&device.path)?;
+    make_node(parent.as_fd(), name, device)
+}
+
+pub(super) fn make_node(parent: BorrowedFd<'_>, name: &[u8], device: &Device) -> Result<(), Fault> {
     let kind = match device.kind {
         DeviceKind::Character => FileType::CharacterDevice,
         DeviceKind::Block => FileType::BlockDevice,
@@ -36,11 +48,11 @@ fn make_node(root: Root<'_>, device: &Device) -> Result<(), Fault> {
     };
     // The umask is empty here, so the mode comes out as given.
     let mode = Mode::from_raw_mode(device.mode & 0o7777);
-    rustix::fs::mknodat(parent.as_fd(), name, kind, mode, number)?;
+    rustix::fs::mknodat(parent, name, kind, mode, number)?;
     if device.uid != 0 || device.gid != 0 {
         let (uid, gid) = (Uid::from_raw(device.uid), Gid::from_raw(device.gid));
         let flags = AtFlags::SYMLINK_NOFOLLOW;
-        rustix::fs::chownat(parent.as_fd(), name, Some(uid), Some(gid), flags)?;
+        rustix::fs::chownat(parent, name, Some(uid), Some(gid), flags)?;
     }
     Ok(())
 }

@@ -93,6 +93,13 @@ impl std::fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
+/// A failure of a process that did a part of the work.
+impl From<Failure> for Fault {
+    fn from(Failure { kind, step, errno, detail }: Failure) -> Self {
+        Self { kind, about: Some(step), errno: errno.map(Errno::from_raw_os_error), detail }
+    }
+}
+
 impl From<Errno> for Fault {
     fn from(errno: Errno) -> Self {
         let detail = std::io::Error::from(errno).to_string();

@@ -3,6 +3,7 @@
 //! ```text
 //! monitor                       init                         exec
 //!   clone3            ──▶       namespaces, mounts, …
+//!                     ◀──       (in a user namespace: Forked, pidfd of the init proper)
 //!                     ◀──       Ready (+ terminal master)    Ready (+ terminal master)
 //!   Start (one byte)  ──▶       seccomp, execve              execve
 //!                     ◀──       end of stream: it runs       end of stream: it runs
@@ -16,6 +17,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -32,6 +34,8 @@ enum Word {
         /// What did not go as planned but does not matter enough to fail.
         notes: Vec<String>,
     },
+    /// The process that comes along as a pidfd, a child of the monitor's too, goes on instead.
+    Forked,
     Failed(Failure),
 }
 
@@ -41,6 +45,10 @@ pub(crate) enum Heard {
     Ready {
         notes: Vec<String>,
         terminal: Option<OwnedFd>,
+    },
+    /// Another process is the child from now on.
+    Forked {
+        pidfd: OwnedFd,
     },
     Failed(Failure),
     /// The child executes the program, or is dead.
@@ -72,18 +80,40 @@ pub(crate) fn hear(socket: BorrowedFd<'_>, scratch: &mut [u8]) -> Heard {
     if length == 0 {
         return Heard::Closed;
     }
-    let mut terminal = None;
+    let mut passed = None;
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(mut fds) = message {
-            terminal = fds.next();
+            passed = fds.next();
         }
     }
+    let unreadable = |why: &str| {
+        let fault = Fault::internal(format!("its report cannot be read: {why}"));
+        Heard::Failed(fault.into_failure("set up the process"))
+    };
     match rmp_serde::from_slice(scratch.get(..length).unwrap_or_default()) {
-        Ok(Word::Ready { notes }) => Heard::Ready { notes, terminal },
+        Ok(Word::Ready { notes }) => Heard::Ready { notes, terminal: passed },
+        Ok(Word::Forked) => match passed {
+            Some(pidfd) => Heard::Forked { pidfd },
+            None => unreadable("no process came along"),
+        },
         Ok(Word::Failed(failure)) => Heard::Failed(failure),
-        Err(error) => {
-            let fault = Fault::internal(format!("its report cannot be read: {error}"));
-            Heard::Failed(fault.into_failure("set up the process"))
+        Err(error) => unreadable(&error.to_string()),
+    }
+}
+
+/// Blocks until a child that needs nobody else is ready, or has failed.
+pub(super) fn wait_ready(socket: BorrowedFd<'_>) -> Result<(), Fault> {
+    let mut scratch = [0_u8; 4096];
+    loop {
+        let mut ready = [PollFd::from_borrowed_fd(socket, PollFlags::IN)];
+        rustix::io::retry_on_intr(|| rustix::event::poll(&mut ready, None))?;
+        match hear(socket, &mut scratch) {
+            Heard::Ready { .. } => return Ok(()),
+            Heard::Silence => {}
+            Heard::Failed(failure) => return Err(failure.into()),
+            Heard::Closed | Heard::Forked { .. } => {
+                return Err(Fault::internal("the process died before it was ready"));
+            }
         }
     }
 }
@@ -101,14 +131,18 @@ pub(super) fn report_ready(
     send(link, &Word::Ready { notes }, terminal)
 }
 
+pub(super) fn report_forked(link: BorrowedFd<'_>, pidfd: &OwnedFd) -> Result<(), Fault> {
+    send(link, &Word::Forked, Some(pidfd))
+}
+
 /// The last thing a failing child does; nobody is left to tell if it cannot.
 pub(super) fn report_failure(link: BorrowedFd<'_>, failure: Failure) {
     let _ = send(link, &Word::Failed(failure), None);
 }
 
-fn send(link: BorrowedFd<'_>, word: &Word, terminal: Option<&OwnedFd>) -> Result<(), Fault> {
+fn send(link: BorrowedFd<'_>, word: &Word, passed: Option<&OwnedFd>) -> Result<(), Fault> {
     let bytes = rmp_serde::to_vec_named(word).map_err(|e| Fault::internal(e.to_string()))?;
-    let passed: Vec<BorrowedFd<'_>> = terminal.iter().map(AsFd::as_fd).collect();
+    let passed: Vec<BorrowedFd<'_>> = passed.iter().map(AsFd::as_fd).collect();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !passed.is_empty() {

@@ -26,6 +26,19 @@ pub(super) fn set_oom_score(init: &mut Init<'_>) -> Result<(), Fault> {
     }
 }
 
+/// The right to raise a hard limit belongs to the host's user namespace. The limits themselves are
+/// set later: a low one would be in the way of what is still to be made.
+pub(super) fn raise_rlimits(init: &mut Init<'_>) -> Result<(), Fault> {
+    for Rlimit { resource, hard, .. } in init.process.rlimits.iter().copied() {
+        let (soft_now, hard_now) = sys::process::rlimit(resource).about(&resource.to_string())?;
+        if hard > hard_now {
+            // A refusal shows again, and is dealt with, when the limit is set.
+            let _ = sys::process::set_rlimit(resource, soft_now, hard);
+        }
+    }
+    Ok(())
+}
+
 /// A hard limit may be raised only with `CAP_SYS_RESOURCE`: without it the limit that the daemon
 /// itself is under stays the container's, and that is said.
 pub(super) fn set_rlimits(init: &mut Init<'_>) -> Result<(), Fault> {
@@ -34,7 +47,8 @@ pub(super) fn set_rlimits(init: &mut Init<'_>) -> Result<(), Fault> {
         match sys::process::set_rlimit(resource, soft, hard) {
             Ok(()) => {}
             Err(Errno::PERM) => {
-                let highest = sys::process::hard_rlimit(resource).about(&about())?.min(hard);
+                let (_, hard_now) = sys::process::rlimit(resource).about(&about())?;
+                let highest = hard_now.min(hard);
                 sys::process::set_rlimit(resource, soft.min(highest), highest).about(&about())?;
                 init.notes.push(format!("resource limit {} is capped at {highest}", about()));
             }

@@ -10,6 +10,7 @@
 //! | `plan` | what is asked for |
 //! | `pod` | the pod's namespaces, its private root, `/dev/shm`, sysctls, a shared PID 1 |
 //! | `steps` | the order of everything between fork and `execve` |
+//! | `users`, `stage` | the pod's user namespace, and what a container inside gets of the host |
 //! | `handshake` | what parent and child say to each other |
 //! | `root`, `procfs` | paths under a root descriptor, and a proc of our own |
 //! | the rest | one concern each, named as its step |
@@ -32,9 +33,11 @@ mod root;
 mod rootfs;
 mod seccomp;
 mod session;
+mod stage;
 mod steps;
 mod terminal;
 mod user;
+pub(crate) mod users;
 mod validate;
 mod verify;
 
@@ -49,6 +52,7 @@ use failure::Fault;
 use plan::{ContainerPid, ContainerPlan, Fd, Process, TerminalSize};
 use procfs::Procfs;
 use steps::Init;
+use users::PodUsers;
 
 /// The descriptors that came with a plan.
 #[derive(Debug, Default)]
@@ -101,6 +105,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) stdio: Option<&'a ChildStdio>,
     /// For a process whose plan names none: the monitor's own is lowered and must not be inherited.
     pub(crate) oom_score_adj: i32,
+    /// The pod's user namespace, when it has one of its own.
+    pub(crate) users: Option<&'a PodUsers>,
     /// A process whose PID namespace is entered.
     pub(crate) pid_of: Option<BorrowedFd<'a>>,
 }
@@ -121,7 +127,8 @@ pub(crate) fn create(
 ) -> Result<Child, Fault> {
     validate::container(plan, fds)?;
     let mut flags = clone::flag(libc::CLONE_NEWNS);
-    if plan.pid == ContainerPid::Own {
+    // With users of its own a process inside makes it, for them to own it.
+    if plan.pid == ContainerPid::Own && around.users.is_none() {
         flags |= clone::flag(libc::CLONE_NEWPID);
     }
     fork(flags, around, Init::of_container(plan, fds, around))

@@ -14,28 +14,41 @@ use rustix::mount::{
 use super::cgroup_view;
 use super::failure::{About, Fault};
 use super::plan::{Mount, MountAttributes, MountSource, TargetKind};
-use super::pod::{SHM, WHOLE};
+use super::pod::{SHM, SYS, WHOLE};
 use super::root::Root;
-use super::steps::{Container, Init};
+use super::stage;
+use super::steps::Init;
 
 pub(super) fn attach_all(init: &mut Init<'_>) -> Result<(), Fault> {
-    let container = init.container()?;
-    let root = init.root()?;
-    for mount in &container.plan.mounts {
-        attach_one(root, container, mount).about_path(&mount.target)?;
+    for (index, mount) in init.container()?.plan.mounts.iter().enumerate() {
+        attach_one(init, index, mount).about_path(&mount.target)?;
     }
     Ok(())
 }
 
-fn attach_one(root: Root<'_>, container: Container<'_>, mount: &Mount) -> Result<(), Fault> {
+fn attach_one(init: &Init<'_>, index: usize, mount: &Mount) -> Result<(), Fault> {
+    let root = init.root()?;
+    let users = init.around.users;
     match &mount.source {
+        MountSource::Attach { kind, .. } | MountSource::AttachPart { kind, .. }
+            if users.is_some() =>
+        {
+            let target = root.make_target(&mount.target, *kind)?;
+            attach(stage::mount(index)?.as_fd(), target.as_fd())
+        }
         MountSource::Attach { mount: fd, kind } => {
             let target = root.make_target(&mount.target, *kind)?;
-            attach(container.fds.get(*fd)?, target.as_fd())
+            attach(init.container()?.fds.get(*fd)?, target.as_fd())
+        }
+        MountSource::New { fstype, .. }
+            if fstype == "sysfs" && users.is_some_and(|users| !users.owns_network) =>
+        {
+            let target = root.make_target(&mount.target, TargetKind::Directory)?;
+            attach(clone_tree(CWD, SYS)?.as_fd(), target.as_fd())
         }
         MountSource::AttachPart { mount: fd, path, kind } => {
             let target = root.make_target(&mount.target, *kind)?;
-            let part = copy_part(container.fds.get(*fd)?, path).about_path(path)?;
+            let part = copy_part(init.container()?.fds.get(*fd)?, path).about_path(path)?;
             attach(part.as_fd(), target.as_fd())
         }
         MountSource::New { fstype, options, attributes } => {
@@ -58,7 +71,7 @@ fn attach_one(root: Root<'_>, container: Container<'_>, mount: &Mount) -> Result
 
 /// A detached copy of a directory or file of a detached mount. Before Linux 6.15 only what is
 /// mounted somewhere can be copied in part: it stands at a place of ours meanwhile.
-fn copy_part(whole: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, Fault> {
+pub(super) fn copy_part(whole: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, Fault> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
     rustix::mount::move_mount(whole, "", CWD, WHOLE, flags).about(WHOLE)?;
     let part = Root::new(whole).find(path)?;

@@ -22,7 +22,8 @@ pub(crate) struct PodPlan {
     pub(crate) ipc: Namespace,
     pub(crate) uts: Namespace,
     pub(crate) pid: PodPid,
-    /// `None`: the pod lives in the host's user namespace.
+    /// `None`: the pod lives in the host's user namespace. Otherwise the new namespaces of the pod
+    /// and of its containers belong to one with these numbers.
     pub(crate) user: Option<UserNamespace>,
     /// Set when `uts` is [`Namespace::New`].
     pub(crate) hostname: Option<String>,
@@ -63,6 +64,19 @@ pub(crate) struct IdMapping {
     pub(crate) container: u32,
     pub(crate) host: u32,
     pub(crate) length: u32,
+}
+
+impl UserNamespace {
+    /// What the host calls a user and a group of the namespace; `None` for one it does not have.
+    pub(crate) fn on_host(&self, uid: u32, gid: u32) -> Option<(u32, u32)> {
+        let of = |mappings: &[IdMapping], id: u32| {
+            mappings.iter().find_map(|&IdMapping { container, host, length }| {
+                let offset = id.checked_sub(container).filter(|offset| *offset < length)?;
+                host.checked_add(offset)
+            })
+        };
+        Some((of(&self.uids, uid)?, of(&self.gids, gid)?))
+    }
 }
 
 /// One container: its file system, namespaces, cgroup, stdio and first process.
@@ -172,6 +186,7 @@ pub(crate) struct Device {
     pub(crate) minor: u32,
     /// Permission bits.
     pub(crate) mode: u32,
+    /// As the host counts, also in a user namespace: a node of the host's keeps its owner there.
     pub(crate) uid: u32,
     pub(crate) gid: u32,
 }
@@ -281,4 +296,24 @@ pub(crate) struct ExecPlan {
     pub(crate) stdin: bool,
     pub(crate) stdout: bool,
     pub(crate) stderr: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_counted_from_its_range() {
+        let uids = vec![
+            IdMapping { container: 0, host: 1000, length: 10 },
+            IdMapping { container: 10, host: 5000, length: 5 },
+        ];
+        let gids = vec![IdMapping { container: 0, host: 7, length: 1 }];
+        let users = UserNamespace { uids, gids };
+        assert_eq!(users.on_host(0, 0), Some((1000, 7)));
+        assert_eq!(users.on_host(9, 0), Some((1009, 7)));
+        assert_eq!(users.on_host(14, 0), Some((5004, 7)));
+        assert_eq!(users.on_host(15, 0), None);
+        assert_eq!(users.on_host(0, 1), None);
+    }
 }

@@ -9,7 +9,10 @@
 //! ├─ whole    where a mount stands while a part of it is copied
 //! ├─ null     a null device, covers masked files
 //! ├─ empty    an empty directory, read-only, covers masked directories
-//! └─ shm      tmpfs: the pod's /dev/shm
+//! ├─ shm      tmpfs: the pod's /dev/shm
+//! │           with users of its own also:
+//! ├─ proc sys whole ones: without them in sight the kernel refuses new ones inside
+//! └─ stage    where a container finds what the host gives it
 //! ```
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -23,8 +26,10 @@ use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 use super::Fds;
 use super::failure::{About, Fault};
 use super::mounts;
-use super::plan::{Namespace, PodPid, PodPlan};
+use super::plan::{Namespace, PodPid, PodPlan, UserNamespace};
 use super::procfs::Procfs;
+use super::stage::STAGE;
+use super::users::{self, PodUsers};
 use crate::sys;
 use crate::sys::clone::{Forked, clone3, exit_child};
 use crate::sys::mount::{Change, Reach, mount_setattr};
@@ -34,6 +39,8 @@ pub(super) const WHOLE: &str = "/whole";
 pub(super) const NULL: &str = "/null";
 pub(super) const EMPTY: &str = "/empty";
 pub(super) const SHM: &str = "/shm";
+pub(super) const SYS: &str = "/sys";
+const PROC: &str = "/proc";
 
 /// What a pod is made of, beside the namespaces of the calling process.
 #[derive(Debug)]
@@ -42,6 +49,8 @@ pub(crate) struct Pod {
     pub(crate) exits: OwnedFd,
     /// PID 1 of a shared PID namespace.
     pub(crate) init: Option<PodInit>,
+    /// `None`: the host's.
+    pub(crate) users: Option<PodUsers>,
 }
 
 #[derive(Debug)]
@@ -60,28 +69,32 @@ impl Pod {
 /// Moves the calling process into a new pod. On an error the process is in an unknown state
 /// between two worlds and must not be used for another.
 pub(crate) fn set_up(plan: &PodPlan, fds: &Fds) -> Result<Pod, Fault> {
-    if plan.user.is_some() {
-        return Err(Fault::invalid("user namespaces are not supported yet"));
-    }
     let exits = fds.duplicate(plan.exits)?;
     enter_namespaces(plan, fds).about("enter namespaces")?;
     // Before the host's mounts go, and independent of them.
     let proc = Procfs::mount().about("mount proc")?;
-    make_private_root(plan.shm_size).about("make the private root")?;
-    for (key, value) in &plan.sysctls {
-        set_sysctl(&proc, key, value).about(&format!("sysctl {key}"))?;
-    }
+    make_private_root(plan).about("make the private root")?;
+    let (users, mut init) = match &plan.user {
+        // Only now: whoever founds it must not keep the host's mounts.
+        Some(map) => {
+            let (users, init) = users::found(plan, map, &proc).about("user namespace")?;
+            (Some(users), init)
+        }
+        None => {
+            set_sysctls(plan, &proc)?;
+            (None, None)
+        }
+    };
     if let Some(name) = &plan.hostname {
         rustix::system::sethostname(name.as_bytes()).about("set the host name")?;
     }
     if let Some(name) = &plan.domainname {
         rustix::system::setdomainname(name.as_bytes()).about("set the domain name")?;
     }
-    let init = match plan.pid {
-        PodPid::PerContainer => None,
-        PodPid::Shared => Some(start_init().about("start the pod's PID 1")?),
-    };
-    Ok(Pod { proc, exits, init })
+    if plan.pid == PodPid::Shared && init.is_none() {
+        init = Some(start_init().about("start the pod's PID 1")?);
+    }
+    Ok(Pod { proc, exits, init, users })
 }
 
 fn enter_namespaces(plan: &PodPlan, fds: &Fds) -> Result<(), Fault> {
@@ -92,6 +105,8 @@ fn enter_namespaces(plan: &PodPlan, fds: &Fds) -> Result<(), Fault> {
         (plan.uts, UnshareFlags::NEWUTS, LinkNameSpaceType::HostNameAndNISDomainName),
     ] {
         match namespace {
+            // The founder of a user namespace makes it, so that it belongs there.
+            Namespace::New if plan.user.is_some() => {}
             Namespace::New => new |= flag,
             Namespace::Host => {}
             Namespace::Join(fd) => {
@@ -103,7 +118,7 @@ fn enter_namespaces(plan: &PodPlan, fds: &Fds) -> Result<(), Fault> {
     Ok(sys::namespace::unshare(new)?)
 }
 
-fn make_private_root(shm_size: Option<u64>) -> Result<(), Fault> {
+fn make_private_root(plan: &PodPlan) -> Result<(), Fault> {
     // Or the detaching below would travel back to the host.
     let private = Change { propagation: libc::MS_PRIVATE, ..Change::default() };
     mount_setattr(CWD, c"/", Reach::Recursive, private).about("make mounts private")?;
@@ -127,8 +142,29 @@ fn make_private_root(shm_size: Option<u64>) -> Result<(), Fault> {
     rustix::fs::chmod(NULL, mode)?;
     make_cover(EMPTY).about(EMPTY)?;
     make_cover(NULL).about(NULL)?;
-    if let Some(size) = shm_size {
-        attach_shm(size).about(SHM)?;
+    if let Some(size) = plan.shm_size {
+        attach_shm(size, plan.user.as_ref()).about(SHM)?;
+    }
+    if plan.user.is_some() {
+        show_kernel_mounts(plan.network)?;
+        rustix::fs::mkdir(STAGE, Mode::from_raw_mode(0o700)).about(STAGE)?;
+    }
+    Ok(())
+}
+
+/// A container in a user namespace may mount only what it could see anyway.
+fn show_kernel_mounts(network: Namespace) -> Result<(), Fault> {
+    let safe = MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let mut of_sys = safe;
+    // With the host's network this is the one that containers get, and its attributes last.
+    of_sys.set(MountAttrFlags::MOUNT_ATTR_RDONLY, network == Namespace::Host);
+    for (path, fstype, attributes) in [(PROC, "proc", safe), (SYS, "sysfs", of_sys)] {
+        let made = mounts::make(fstype, &[], attributes)?;
+        rustix::fs::mkdir(path, Mode::from_raw_mode(0o755)).about(path)?;
+        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+        rustix::mount::move_mount(&made, "", CWD, path, flags).about(path)?;
     }
     Ok(())
 }
@@ -143,12 +179,17 @@ fn make_cover(path: &str) -> Result<(), Fault> {
     Ok(rustix::mount::move_mount(&cover, "", CWD, path, flags)?)
 }
 
-fn attach_shm(size: u64) -> Result<(), Fault> {
+fn attach_shm(size: u64, map: Option<&UserNamespace>) -> Result<(), Fault> {
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
         | MountAttrFlags::MOUNT_ATTR_NODEV
         | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    let size = size.to_string();
-    let shm = mounts::make("tmpfs", &[("mode", Some("1777")), ("size", Some(&size))], attributes)?;
+    let (uid, gid) = match map {
+        Some(map) => map.on_host(0, 0).ok_or_else(|| Fault::invalid("root is not mapped"))?,
+        None => (0, 0),
+    };
+    let [size, uid, gid] = [size, uid.into(), gid.into()].map(|number: u64| number.to_string());
+    let options = [("mode", "1777"), ("size", &size), ("uid", &uid), ("gid", &gid)];
+    let shm = mounts::make("tmpfs", &options.map(|(key, value)| (key, Some(value))), attributes)?;
     rustix::fs::mkdir(SHM, Mode::from_raw_mode(0o755))?;
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
     Ok(rustix::mount::move_mount(&shm, "", CWD, SHM, flags)?)
@@ -156,8 +197,12 @@ fn attach_shm(size: u64) -> Result<(), Fault> {
 
 /// Which keys belong to a namespace of the pod is the daemon's to decide; here a key cannot leave
 /// `/proc/sys`.
-fn set_sysctl(proc: &Procfs, key: &str, value: &str) -> Result<(), Fault> {
-    proc.write(&sysctl_path(key)?, value.as_bytes())
+pub(super) fn set_sysctls(plan: &PodPlan, proc: &Procfs) -> Result<(), Fault> {
+    for (key, value) in &plan.sysctls {
+        let path = sysctl_path(key).about(&format!("sysctl {key}"))?;
+        proc.write(&path, value.as_bytes()).about(&format!("sysctl {key}"))?;
+    }
+    Ok(())
 }
 
 /// As sysctl(8): the first of `.` and `/` separates, the other then stands for itself, so that
@@ -183,11 +228,14 @@ fn sysctl_path(key: &str) -> Result<String, Fault> {
 fn start_init() -> Result<PodInit, Fault> {
     match clone3(sys::clone::flag(libc::CLONE_NEWPID), None)? {
         Forked::Parent { pid, pidfd } => Ok(PodInit { pid, pidfd }),
-        Forked::Child => {
-            let _ = std::panic::catch_unwind(run_init);
-            exit_child(1)
-        }
+        Forked::Child => be_init(),
     }
+}
+
+/// The life of PID 1 of a shared PID namespace.
+pub(super) fn be_init() -> ! {
+    let _ = std::panic::catch_unwind(run_init);
+    exit_child(1)
 }
 
 fn run_init() {

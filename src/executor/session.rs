@@ -1,8 +1,8 @@
 //! The process itself: its session, its descriptors, its streams, and whom it dies with.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd};
 
-use rustix::fs::{Gid, Uid};
+use rustix::fs::{FileType, Gid, Uid};
 use rustix::io::Errno;
 use rustix::process::Signal;
 use rustix::thread::ThreadNameSpaceType;
@@ -20,6 +20,7 @@ pub(super) fn close_inherited(init: &mut Init<'_>) -> Result<(), Fault> {
     let mut keep = vec![0, 1, 2, around.proc.as_fd().as_raw_fd(), init.link()?.as_raw_fd()];
     keep.extend(around.cgroup.legacy.iter().map(AsRawFd::as_raw_fd));
     keep.extend(init.target.map(|target| target.as_raw_fd()));
+    keep.extend(around.users.map(|users| users.namespace.as_raw_fd()));
     if let Some(stdio) = around.stdio {
         keep.extend([&stdio.stdin, &stdio.stdout, &stdio.stderr].map(AsRawFd::as_raw_fd));
     }
@@ -71,22 +72,26 @@ pub(super) fn connect_streams(init: &mut Init<'_>) -> Result<(), Fault> {
     let Some(stdio) = init.around.stdio else { return Ok(()) };
     rustix::stdio::dup2_stdin(&stdio.stdin).about("stdin")?;
     rustix::stdio::dup2_stdout(&stdio.stdout).about("stdout")?;
-    rustix::stdio::dup2_stderr(&stdio.stderr).about("stderr")?;
-    give_to_user(init, rustix::stdio::stdin())?;
-    give_to_user(init, rustix::stdio::stdout())?;
-    give_to_user(init, rustix::stdio::stderr())
+    rustix::stdio::dup2_stderr(&stdio.stderr).about("stderr")
 }
 
-/// A program that is not root opens `/dev/stdout` again by name, which needs it to own the pipe.
-/// Devices such as `/dev/null` are shared and stay as they are.
-fn give_to_user(init: &Init<'_>, stream: BorrowedFd<'_>) -> Result<(), Fault> {
-    let is_pipe = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(stream)?.st_mode)
-        == rustix::fs::FileType::Fifo;
-    if !is_pipe || init.process.user.uid == 0 {
-        return Ok(());
-    }
+/// A program that is not the host's root opens `/dev/stdout` again by name, which needs it to own
+/// the pipe. Devices such as `/dev/null` are shared and stay as they are.
+pub(super) fn give_streams(init: &mut Init<'_>) -> Result<(), Fault> {
+    let Some(stdio) = init.around.stdio else { return Ok(()) };
     let user = &init.process.user;
-    Ok(rustix::fs::fchown(stream, Some(Uid::from_raw(user.uid)), Some(Gid::from_raw(user.gid)))?)
+    let (uid, gid) = match init.around.users {
+        Some(users) => users.on_host(user)?,
+        None if user.uid == 0 => return Ok(()),
+        None => (user.uid, user.gid),
+    };
+    for stream in [&stdio.stdin, &stdio.stdout, &stdio.stderr] {
+        let mode = rustix::fs::fstat(stream)?.st_mode;
+        if FileType::from_raw_mode(mode) == FileType::Fifo {
+            rustix::fs::fchown(stream, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+        }
+    }
+    Ok(())
 }
 
 /// When the monitor is killed nobody could reap, log or stop this process.

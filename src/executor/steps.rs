@@ -9,9 +9,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use super::failure::{Failure, Fault};
 use super::plan::{ContainerPlan, Process};
 use super::root::Root;
+use super::users::PodUsers;
 use super::{
     Fds, Surroundings, capabilities, cgroups, devices, handshake, hide, limits, lsm, mounts,
-    program, rootfs, seccomp, session, terminal, user, verify,
+    program, rootfs, seccomp, session, stage, terminal, user, users, verify,
 };
 
 /// The child's view of its task. A step leaves something for another only in a named field.
@@ -46,14 +47,26 @@ const STEPS: &[Step] = &[
     // Before anything is allocated on the container's account, and before the cgroup namespace,
     // whose root is the cgroup of this moment.
     ("join the cgroup", always, cgroups::join),
-    (
-        "enter a cgroup namespace",
-        |init| is_init(init) && wants_cgroup_namespace(init),
-        cgroups::unshare,
-    ),
-    ("join the container's namespaces", is_exec, session::join_namespaces),
+    // These need powers over the host, which end at the user namespace.
+    ("set the OOM score", always, limits::set_oom_score),
+    ("raise resource limits", has_users, limits::raise_rlimits),
+    ("give the streams to the user", |init| !has_terminal(init), session::give_streams),
     // Before the first mount, so that none can travel to another namespace.
     ("make mounts private", is_init, rootfs::make_private),
+    ("lay out what the host gives", |init| is_init(init) && has_users(init), stage::lay_out),
+    // Before any namespace that it is to own.
+    ("enter the user namespace", has_users, users::enter),
+    ("fork inside", |init| is_init(init) && has_users(init), users::fork_inside),
+    (
+        "enter a cgroup namespace",
+        |init| is_init(init) && !has_users(init) && wants_cgroup_namespace(init),
+        cgroups::unshare,
+    ),
+    (
+        "join the container's namespaces",
+        |init| is_exec(init) && !has_users(init),
+        session::join_namespaces,
+    ),
     ("attach the rootfs", is_init, rootfs::attach),
     ("mount", is_init, mounts::attach_all),
     // On /dev, which is one of the mounts.
@@ -73,11 +86,12 @@ const STEPS: &[Step] = &[
     // After the pivot, which refuses a shared root.
     ("set the propagation of the rootfs", is_init, rootfs::set_propagation),
     ("enter the working directory", always, rootfs::enter_working_directory),
-    // These three write to proc or need a capability: before the switch of user.
-    ("set the OOM score", always, limits::set_oom_score),
+    // These write to proc or need a capability: before the switch of user.
     ("set the security label", always, lsm::set_exec_label),
     ("set resource limits", always, limits::set_rlimits),
     ("open the status", always, verify::open_status),
+    // Here and not with the rest below: a filter that is loaded early may forbid the calls.
+    ("verify the user namespace", has_users, users::verify),
     ("set no_new_privs", |init| init.process.no_new_privileges, seccomp::lock_privileges),
     // Without no_new_privs only CAP_SYS_ADMIN may load a filter: do it while we have it.
     ("load the seccomp filter", |init| !init.process.no_new_privileges, seccomp::load),
@@ -139,6 +153,10 @@ impl<'a> Init<'a> {
         Ok(Root::new(fds.get(plan.rootfs)?))
     }
 
+    pub(super) fn users(&self) -> Result<&'a PodUsers, Fault> {
+        self.around.users.ok_or_else(|| Fault::internal("the pod has no user namespace"))
+    }
+
     pub(super) fn link(&self) -> Result<BorrowedFd<'_>, Fault> {
         self.link.as_ref().map(AsFd::as_fd).ok_or_else(|| Fault::internal("no handshake"))
     }
@@ -168,6 +186,10 @@ fn is_exec(init: &Init<'_>) -> bool {
 
 fn has_terminal(init: &Init<'_>) -> bool {
     init.process.terminal.is_some()
+}
+
+fn has_users(init: &Init<'_>) -> bool {
+    init.around.users.is_some()
 }
 
 fn wants_cgroup_namespace(init: &Init<'_>) -> bool {
@@ -209,7 +231,15 @@ mod tests {
         for (before, after) in [
             ("close inherited descriptors", "join the container's namespaces"),
             ("join the cgroup", "enter a cgroup namespace"),
+            ("make mounts private", "lay out what the host gives"),
             ("make mounts private", "attach the rootfs"),
+            ("join the cgroup", "enter the user namespace"),
+            ("set the OOM score", "enter the user namespace"),
+            ("give the streams to the user", "enter the user namespace"),
+            ("lay out what the host gives", "enter the user namespace"),
+            ("enter the user namespace", "fork inside"),
+            ("fork inside", "attach the rootfs"),
+            ("verify the user namespace", "load the seccomp filter"),
             ("mount", "make device"),
             ("mount", "mask"),
             ("mask", "pivot into the rootfs"),

@@ -21,5 +21,5 @@ mod store;
 mod unpack;
 
 pub(crate) use pull::{CredentialFields, Credentials};
-pub(crate) use snapshot::Writable;
+pub(crate) use snapshot::{Owners, Writable};
 pub(crate) use store::{Held, Image, ImageStore, LayerKey, Settings};

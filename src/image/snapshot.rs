@@ -3,16 +3,18 @@
 //! Nothing is attached to the host's mount table. Paths given to the kernel here are the
 //! daemon's own; none comes from an image.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{CWD, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag,
-    fsconfig_set_string, fsmount, fsopen,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_fd,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, open_tree,
 };
 
 use crate::error::{Context, Error, Kind, Result};
+use crate::sys::mount::{Reach, idmap};
 
 /// The directories that take a container's changes; both on one file system, `work` empty.
 #[derive(Debug, Clone, Copy)]
@@ -21,11 +23,23 @@ pub(crate) struct Writable<'a> {
     pub(crate) work: &'a Path,
 }
 
+/// Whose numbers the owners of an image's files are: those of a user namespace, in which root is
+/// `root` (user and group) to the host.
+///
+/// Layers are shared by pods with other numbers and stay as they are. What a container writes has
+/// the host's numbers on disk: nothing in its upper directory belongs to the host's root.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Owners<'a> {
+    pub(crate) namespace: BorrowedFd<'a>,
+    pub(crate) root: (u32, u32),
+}
+
 /// Mounts `layers` (the base first). `empty` stands in where the kernel wants a layer more.
 pub(super) fn mount(
     layers: &[PathBuf],
     empty: &Path,
     writable: Option<Writable<'_>>,
+    owners: Option<Owners<'_>>,
 ) -> Result<OwnedFd> {
     let overlay = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).context("fsopen overlay")?;
     // overlayfs counts from the top, and without an upper directory it wants two layers.
@@ -33,7 +47,13 @@ pub(super) fn mount(
     if lowers.is_empty() || (lowers.len() == 1 && writable.is_none()) {
         lowers.push(empty);
     }
-    set_lowers(&overlay, &lowers)?;
+    let held = match owners {
+        Some(owners) => set_mapped_lowers(&overlay, &lowers, owners)?,
+        None => {
+            set_lowers(&overlay, &lowers)?;
+            Vec::new()
+        }
+    };
     let set = |key: &str, value: &str| {
         fsconfig_set_string(&overlay, key, value).with_context(|| format!("overlay {key}={value}"))
     };
@@ -47,6 +67,7 @@ pub(super) fn mount(
         fsconfig_set_flag(&overlay, "volatile").context("overlay volatile")?;
     }
     fsconfig_create(&overlay).context("create overlay")?;
+    drop(held);
     let attributes = match writable {
         Some(_) => MountAttrFlags::empty(),
         None => MountAttrFlags::MOUNT_ATTR_RDONLY,
@@ -55,16 +76,75 @@ pub(super) fn mount(
 }
 
 /// Gives the upper directory the owner and mode of an image's root.
-pub(super) fn copy_root(from: &Path, upper: &Path) -> Result<()> {
-    use rustix::fs::{Gid, Mode, OFlags, Uid, fchmod, fchown, fstat, open};
+pub(super) fn copy_root(from: &Path, upper: &Path, owners: Option<Owners<'_>>) -> Result<()> {
+    use rustix::fs::{Gid, Mode, Uid, fchmod, fchown, fstat, open};
 
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let from = open(from, flags, Mode::empty()).context("open the image's root")?;
+    // Through the mount the owner comes out as the host counts it.
+    let from = match owners {
+        Some(owners) => map(from, owners)?,
+        None => open(from, flags, Mode::empty()).context("open the image's root")?,
+    };
     let stat = fstat(&from).context("stat the image's root")?;
     let upper = open(upper, flags, Mode::empty()).context("open the upper directory")?;
     let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
     fchown(&upper, Some(uid), Some(gid)).context("chown the upper directory")?;
     fchmod(&upper, Mode::from_raw_mode(stat.st_mode)).context("chmod the upper directory")
+}
+
+/// For an image that says nothing about its root.
+pub(super) fn give_root(upper: &Path, owners: Owners<'_>) -> Result<()> {
+    use rustix::fs::{Gid, Uid, chown};
+
+    let (uid, gid) = owners.root;
+    chown(upper, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+        .context("chown the upper directory")
+}
+
+/// True when the kernel makes an overlay of mounts that are attached nowhere, which Linux does
+/// since 6.15. Layers whose owners are mapped are such mounts.
+pub(super) fn can_map(layers: [&Path; 2]) -> bool {
+    let attempt = || -> Result<()> {
+        let overlay = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).context("fsopen overlay")?;
+        let layers = [copy(layers[0])?, copy(layers[1])?];
+        for layer in &layers {
+            fsconfig_set_fd(&overlay, "lowerdir+", layer).context("overlay layer")?;
+        }
+        fsconfig_create(&overlay).context("create overlay")
+    };
+    attempt().is_ok()
+}
+
+/// A mount that is attached nowhere goes with its descriptor: the overlay has copies of them once it
+/// is made, and needs what is returned until then.
+fn set_mapped_lowers(
+    overlay: &OwnedFd,
+    lowers: &[&Path],
+    owners: Owners<'_>,
+) -> Result<Vec<OwnedFd>> {
+    let mut held = Vec::with_capacity(lowers.len());
+    for lower in lowers {
+        let layer = map(lower, owners)?;
+        fsconfig_set_fd(overlay, "lowerdir+", &layer)
+            .kind(Kind::Unsupported)
+            .with_context(|| format!("mapped overlay layer {}", lower.display()))?;
+        held.push(layer);
+    }
+    Ok(held)
+}
+
+/// The directory as a mount that shows the owners of its files as the host counts them.
+fn map(directory: &Path, owners: Owners<'_>) -> Result<OwnedFd> {
+    let mount = copy(directory)?;
+    idmap(mount.as_fd(), Reach::This, owners.namespace)
+        .kind(Kind::Unsupported)
+        .with_context(|| format!("map owners on the file system of {}", directory.display()))?;
+    Ok(mount)
+}
+
+fn copy(directory: &Path) -> Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    open_tree(CWD, directory, flags).with_context(|| format!("copy mount {}", directory.display()))
 }
 
 fn set_lowers(overlay: &OwnedFd, lowers: &[&Path]) -> Result<()> {
@@ -87,7 +167,7 @@ fn set_lowers_at_once(overlay: &OwnedFd, lowers: &[&Path]) -> Result<()> {
 
     let mut held = Vec::with_capacity(lowers.len());
     for lower in lowers {
-        let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
         let fd = rustix::fs::open(*lower, flags, rustix::fs::Mode::empty())
             .with_context(|| format!("open layer {}", lower.display()))?;
         held.push(fd);

@@ -22,7 +22,7 @@
 use serde::{Deserialize, Serialize};
 
 pub(crate) use crate::executor::failure::{Failure, FailureKind};
-use crate::executor::plan::{ContainerPlan, ExecPlan, PodPlan, TerminalSize};
+use crate::executor::plan::{ContainerPlan, ExecPlan, PodPlan, TerminalSize, UserNamespace};
 use crate::id::{ContainerId, ExecId};
 
 /// Raised when an older peer could misunderstand a message; added fields do not raise it.
@@ -44,6 +44,9 @@ pub(crate) enum Request {
     SetUpPod(Box<PodPlan>),
     /// Open a socket in the pod's network namespace and pass it back.
     OpenSocket(SocketKind),
+    /// Pass out a user namespace with these numbers, for mounts to be mapped by: the pod's own when
+    /// it has the same.
+    OpenUserNamespace(UserNamespace),
     Create {
         container: ContainerId,
         plan: Box<ContainerPlan>,
@@ -123,6 +126,8 @@ pub(crate) enum Reply {
     },
     /// One descriptor comes along.
     Socket,
+    /// One descriptor comes along.
+    UserNamespace,
     Created {
         pid: i32,
     },

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
 
 use crate::error::{Context, Result};
 
@@ -36,6 +36,24 @@ impl Directory {
 
     /// Gives `name` these bytes. The file is readable by its owner only.
     pub(crate) fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.replace_with(name, bytes, |_| Ok(()))
+    }
+
+    /// The same, for a file that everybody may read and `uid` and `gid` own.
+    pub(crate) fn publish(&self, name: &str, bytes: &[u8], (uid, gid): (u32, u32)) -> Result<()> {
+        self.replace_with(name, bytes, |file| {
+            let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+            rustix::fs::fchown(file, Some(uid), Some(gid))?;
+            Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(0o644))?)
+        })
+    }
+
+    fn replace_with(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        finish: impl FnOnce(&File) -> std::io::Result<()>,
+    ) -> Result<()> {
         let context = || format!("write {name}");
         // Writers of one name are serialised by the owner of the directory, so one temporary
         // name per file is enough, and the left-over of a crash is taken over by the next write.
@@ -45,7 +63,8 @@ impl Directory {
         let fd = rustix::fs::openat(&self.fd, &temporary, flags, Mode::from_raw_mode(0o600))
             .with_context(context)?;
         let mut file = File::from(fd);
-        let written = file.write_all(bytes).and_then(|()| match self.durability {
+        let written = file.write_all(bytes).and_then(|()| finish(&file));
+        let written = written.and_then(|()| match self.durability {
             Durability::Synced => file.sync_data(),
             Durability::UntilReboot => Ok(()),
         });
@@ -120,6 +139,19 @@ mod tests {
 
         assert!(directory.replace("a", b"new").is_err());
         assert_eq!(directory.read("a").unwrap(), b"old");
+    }
+
+    #[test]
+    fn a_published_file_may_be_read_by_all_and_others_by_their_owner() {
+        use std::os::unix::fs::MetadataExt;
+
+        let temp = tempfile::tempdir().unwrap();
+        let directory = Directory::open(temp.path(), Durability::UntilReboot).unwrap();
+        let ours = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        directory.publish("public", b"1", ours).unwrap();
+        directory.replace("private", b"2").unwrap();
+        let mode = |name: &str| temp.path().join(name).metadata().unwrap().mode() & 0o777;
+        assert_eq!((mode("public"), mode("private")), (0o644, 0o600));
     }
 
     #[test]

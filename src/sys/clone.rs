@@ -23,13 +23,23 @@ pub(crate) enum Forked {
 /// that another thread held (the allocator's, for one) would stay locked in it for ever. The
 /// monitor never starts a second thread.
 pub(crate) fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Forked, Errno> {
+    clone(flags, libc::SIGCHLD.unsigned_abs().into(), cgroup)
+}
+
+/// The same, but the new process is a child of the caller's own parent, which gets its exit.
+pub(crate) fn clone3_sibling(flags: u64) -> Result<Forked, Errno> {
+    // The kernel takes the signal from the caller then, and refuses one that is given.
+    clone(flags | flag(libc::CLONE_PARENT), 0, None)
+}
+
+fn clone(flags: u64, exit_signal: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Forked, Errno> {
     let mut pidfd: libc::c_int = -1;
     // SAFETY: clone_args is a struct of plain integers, for which all zeros is the documented
     // "not used" value.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     args.flags = flags | flag(libc::CLONE_PIDFD);
     args.pidfd = std::ptr::from_mut(&mut pidfd) as u64;
-    args.exit_signal = u64::from(libc::SIGCHLD.unsigned_abs());
+    args.exit_signal = exit_signal;
     if let Some(cgroup) = cgroup {
         args.flags |= 0x2_0000_0000; // CLONE_INTO_CGROUP, which libc types as a c_int overflow.
         args.cgroup = u64::from(cgroup.as_raw_fd().unsigned_abs());

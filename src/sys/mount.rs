@@ -35,6 +35,30 @@ pub(crate) fn mount_setattr(
         propagation: change.propagation,
         userns_fd: 0,
     };
+    set(directory, path, reach, &attr)
+}
+
+/// Makes a detached mount show its files' owners as `users`, a user namespace, maps them.
+pub(crate) fn idmap(
+    mount: BorrowedFd<'_>,
+    reach: Reach,
+    users: BorrowedFd<'_>,
+) -> Result<(), Errno> {
+    let attr = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: u64::from(users.as_raw_fd().unsigned_abs()),
+    };
+    set(mount, c"", reach, &attr)
+}
+
+fn set(
+    directory: BorrowedFd<'_>,
+    path: &CStr,
+    reach: Reach,
+    attr: &libc::mount_attr,
+) -> Result<(), Errno> {
     let mut flags = libc::AT_EMPTY_PATH;
     if reach == Reach::Recursive {
         flags |= libc::AT_RECURSIVE;
@@ -47,7 +71,7 @@ pub(crate) fn mount_setattr(
             directory.as_raw_fd(),
             path.as_ptr(),
             flags,
-            &raw const attr,
+            std::ptr::from_ref(attr),
             size_of::<libc::mount_attr>(),
         )
     };

@@ -38,8 +38,8 @@ pub(crate) fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result<(), Errn
     checked(returned).map(drop)
 }
 
-/// The hard limit of the calling process.
-pub(crate) fn hard_rlimit(resource: u32) -> Result<u64, Errno> {
+/// The soft and the hard limit of the calling process.
+pub(crate) fn rlimit(resource: u32) -> Result<(u64, u64), Errno> {
     let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: pid 0 is the caller; with a null new limit the kernel changes nothing, and it writes
     // the old one into a struct that lives until the call returns.
@@ -52,7 +52,7 @@ pub(crate) fn hard_rlimit(resource: u32) -> Result<u64, Errno> {
             &raw mut limit,
         )
     };
-    checked(returned).map(|_| limit.rlim_max)
+    checked(returned).map(|_| (limit.rlim_cur, limit.rlim_max))
 }
 
 /// Orphans among the descendants of the caller become its children.

@@ -22,6 +22,7 @@ mod cri_containers;
 mod cri_exec;
 mod cri_pods;
 mod cri_user;
+mod cri_users;
 mod events;
 mod fake_registry;
 mod image_volumes;

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use crate::node::Node;
 use crate::wait::{LONG, eventually};
 
-fn crictl(node: &Node, words: &[&str]) -> Command {
+pub(crate) fn crictl(node: &Node, words: &[&str]) -> Command {
     let mut command = Command::new("crictl");
     let socket = format!("unix://{}/cri.sock", node.state.display());
     command.args(["--runtime-endpoint", &socket, "--image-endpoint", &socket]).args(words);
@@ -19,7 +19,7 @@ fn crictl(node: &Node, words: &[&str]) -> Command {
 }
 
 /// Runs it off the test's thread: crictl talks with servers that live here too.
-async fn run(mut command: Command, input: &str) -> Output {
+pub(crate) async fn run(mut command: Command, input: &str) -> Output {
     let input = input.to_owned();
     let running = tokio::task::spawn_blocking(move || {
         let mut child =
@@ -30,7 +30,7 @@ async fn run(mut command: Command, input: &str) -> Output {
     tokio::time::timeout(LONG, running).await.expect("crictl took too long").unwrap()
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).replace('\r', "")
 }
 

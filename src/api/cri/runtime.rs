@@ -41,7 +41,7 @@ impl Cri {
             name: String::new(),
             features: Some(RuntimeHandlerFeatures {
                 recursive_read_only_mounts: has_mount_setattr(),
-                user_namespaces: false,
+                user_namespaces: self.engine.has_user_namespaces(),
             }),
         };
         Ok(StatusResponse {
@@ -50,7 +50,7 @@ impl Cri {
             runtime_handlers: vec![handler],
             features: Some(RuntimeFeatures {
                 supplemental_groups_policy: true,
-                user_namespaces_host_network: false,
+                user_namespaces_host_network: self.engine.has_user_namespaces(),
                 mount_options: true,
             }),
         })

@@ -11,10 +11,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use super::config::Config;
+use super::owners::PodOwners;
 use super::phase::Phase;
 use super::record::{ImageVolume, Record};
 use super::volumes::Volumes;
-use super::{Container, log, signal, volumes};
+use super::{Container, log, owners, signal, volumes};
 use crate::cgroup;
 use crate::engine::clock::now;
 use crate::engine::events::Change;
@@ -83,8 +84,11 @@ async fn make(
     let id = ContainerId::generate()?;
     let mut undo = Undo::default();
     let place = Place { shared, pod, id: &id };
-    let Volumes { mounts, records, held: _until_the_end } = volumes::open(shared, &config)?;
-    let files = Files { image, volumes: mounts, volume_records: records };
+    let owners = PodOwners::open(pod).await?;
+    let of_files = owners.as_ref().map(PodOwners::of_files);
+    let Volumes { mounts, records, held: _until_the_end } =
+        volumes::open(shared, &config, of_files)?;
+    let files = Files { image, owners: owners.as_ref(), volumes: mounts, volume_records: records };
     match assemble(place, config, files, &mut undo).await {
         Ok((container, steady)) => {
             undo.forget();
@@ -110,6 +114,8 @@ struct Place<'a> {
 /// What the container's file system is made of.
 struct Files<'a> {
     image: &'a Image,
+    /// `None`: the files belong to the host's users.
+    owners: Option<&'a PodOwners>,
     volumes: Vec<plan::Volume>,
     volume_records: Vec<ImageVolume>,
 }
@@ -117,14 +123,14 @@ struct Files<'a> {
 async fn assemble(
     Place { shared, pod, id }: Place<'_>,
     config: Arc<Config>,
-    Files { image, volumes, volume_records }: Files<'_>,
+    Files { image, owners, volumes, volume_records }: Files<'_>,
     undo: &mut Undo,
 ) -> Result<(Container, Steady)> {
     let pod_record = pod.record();
     let log_path =
         log::path(pod_record.config.log_directory.as_deref(), config.log_path.as_deref())?;
 
-    let rootfs = mount_rootfs(shared, id, image, undo)?;
+    let rootfs = mount_rootfs(Place { shared, pod, id }, image, owners, undo)?;
     let cdi = cdi::edits(&shared.config.cdi.spec_dirs, &config)?;
     let mut bundle = spec::build(&spec::Input {
         pod: &pod_record.config,
@@ -144,7 +150,8 @@ async fn assemble(
     let draft = plan::draft(&bundle, &choices)?;
     let group = make_cgroup(shared, pod, id, &bundle, undo)?;
     let log = log_path.as_deref().map(log::open).transpose()?;
-    let parts = plan::Parts { rootfs, volumes, cgroup: group.join()?, log };
+    let bind_owners = owners::open_all(pod, draft.owners()).await?;
+    let parts = plan::Parts { rootfs, owners: bind_owners, volumes, cgroup: group.join()?, log };
     let (plan, descriptors) = draft.complete(parts)?;
 
     shared.keep_process(id, &plan.process)?;
@@ -181,9 +188,9 @@ async fn assemble(
 }
 
 fn mount_rootfs(
-    shared: &Arc<Shared>,
-    id: &ContainerId,
+    Place { shared, pod: _, id }: Place<'_>,
     image: &Image,
+    owners: Option<&PodOwners>,
     undo: &mut Undo,
 ) -> Result<OwnedFd> {
     let (upper, work) = shared.layout.make_container_root(id)?;
@@ -192,7 +199,8 @@ fn mount_rootfs(
         async move { shared.layout.discard(&shared.layout.container_root(&id)) }
     });
     let writable = Writable { upper: &upper, work: &work };
-    shared.images.mount(image, Some(writable)).context("mount the image")
+    let owners = owners.map(PodOwners::of_files);
+    shared.images.mount(image, Some(writable), owners).context("mount the image")
 }
 
 fn make_cgroup(

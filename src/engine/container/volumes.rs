@@ -14,7 +14,7 @@ use crate::engine::Shared;
 use crate::engine::plan::Volume;
 use crate::error::{Context, Error, Kind, Result};
 use crate::executor::plan::TargetKind;
-use crate::image::Held;
+use crate::image::{Held, Owners};
 
 /// The prefix that the interface gives such errors.
 const FAILED: &str = "ImageVolumeMountFailed";
@@ -29,7 +29,11 @@ pub(super) struct Volumes {
 }
 
 /// Mounts what the request's image mounts name.
-pub(super) fn open(shared: &Shared, config: &Config) -> Result<Volumes> {
+pub(super) fn open(
+    shared: &Shared,
+    config: &Config,
+    owners: Option<Owners<'_>>,
+) -> Result<Volumes> {
     let mut volumes = Volumes::default();
     for (index, mount) in config.mounts.iter().enumerate() {
         let MountSource::Image { image, sub_path, user_specified_image: _ } = &mount.source else {
@@ -39,7 +43,7 @@ pub(super) fn open(shared: &Shared, config: &Config) -> Result<Volumes> {
         let held = shared.images.hold(image).ok_or_else(|| {
             Error::not_found(format!("{named}.image: {image:?} is not present: pull it first"))
         })?;
-        let tree = shared.images.mount(&held.image, None).context(named.as_str())?;
+        let tree = shared.images.mount(&held.image, None, owners).context(named.as_str())?;
         let path = sub_path.trim_end_matches('/');
         let kind = kind_of(&tree, path).context(format!("{named}.image_sub_path"))?;
         volumes.mounts.push(Volume {

@@ -11,8 +11,10 @@ use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
 
 use crate::error::{Context, Error, Kind, Result};
-use crate::executor::plan::{Fd, Mount, MountAttributes, MountSource, Propagation, TargetKind};
-use crate::sys::mount::{Change, Reach, mount_setattr};
+use crate::executor::plan::{
+    Fd, Mount, MountAttributes, MountSource, Propagation, TargetKind, UserNamespace,
+};
+use crate::sys::mount::{Change, Reach, idmap, mount_setattr};
 
 /// One bind mount, before its source is opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +27,12 @@ pub(crate) struct BindRequest {
     pub(super) read_only: ReadOnly,
     pub(super) attributes: MountAttributes,
     pub(super) propagation: Propagation,
+    /// How it shows the owners of its files; `None`: as they are.
+    pub(super) owners: Option<UserNamespace>,
 }
+
+/// User namespaces by which mounts are mapped, each with its numbers.
+pub(super) type OpenOwners = [(UserNamespace, OwnedFd)];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum ReadOnly {
@@ -38,7 +45,7 @@ pub(super) enum ReadOnly {
 
 impl BindRequest {
     /// Opens the source, makes it a directory when it is missing, and sets what was asked.
-    pub(super) fn open(&self) -> Result<(OwnedFd, TargetKind)> {
+    pub(super) fn open(&self, owners: &OpenOwners) -> Result<(OwnedFd, TargetKind)> {
         let shown = self.source.display();
         let source = open_or_make(&self.source)?;
         let found = statx(&source, "", AtFlags::EMPTY_PATH, StatxFlags::MODE | StatxFlags::MNT_ID)
@@ -54,7 +61,21 @@ impl BindRequest {
         }
         let tree = open_tree(&source, "", flags).with_context(|| format!("copy mount {shown}"))?;
         self.set_attributes(&tree).with_context(|| format!("set attributes of {shown}"))?;
+        self.map_owners(&tree, owners)?;
         Ok((tree, kind))
+    }
+
+    fn map_owners(&self, tree: &OwnedFd, owners: &OpenOwners) -> Result<()> {
+        let Some(wanted) = &self.owners else { return Ok(()) };
+        let found = owners.iter().find(|(known, _)| known == wanted);
+        let (_, namespace) = found.context("a mapping without a user namespace")?;
+        let reach = if self.is_recursive { Reach::Recursive } else { Reach::This };
+        idmap(tree.as_fd(), reach, namespace.as_fd()).kind(Kind::Unsupported).with_context(|| {
+            let shown = self.source.display();
+            format!(
+                "uidMappings: the file system of {shown}, or of a mount below, cannot map owners"
+            )
+        })
     }
 
     fn set_attributes(&self, tree: &OwnedFd) -> Result<()> {
@@ -174,6 +195,7 @@ mod tests {
             read_only,
             attributes: MountAttributes::default(),
             propagation: Propagation::Private,
+            owners: None,
         }
     }
 
@@ -190,11 +212,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let before = std::fs::read("/proc/self/mounts").unwrap();
         for read_only in [ReadOnly::This, ReadOnly::Recursive] {
-            let (tree, kind) = request(directory.path().into(), read_only).open().unwrap();
+            let (tree, kind) = request(directory.path().into(), read_only).open(&[]).unwrap();
             assert_eq!(kind, TargetKind::Directory);
             assert_eq!(create(&tree, "x").unwrap_err(), Errno::ROFS);
         }
-        let (tree, _) = request(directory.path().into(), ReadOnly::No).open().unwrap();
+        let (tree, _) = request(directory.path().into(), ReadOnly::No).open(&[]).unwrap();
         create(&tree, "x").unwrap();
         assert!(directory.path().join("x").exists());
         assert_eq!(std::fs::read("/proc/self/mounts").unwrap(), before);
@@ -207,16 +229,16 @@ mod tests {
         }
         let directory = tempfile::tempdir().unwrap();
         let missing = directory.path().join("a/b");
-        let (_, kind) = request(missing.clone(), ReadOnly::No).open().unwrap();
+        let (_, kind) = request(missing.clone(), ReadOnly::No).open(&[]).unwrap();
         assert!(kind == TargetKind::Directory && missing.is_dir());
 
         let file = directory.path().join("file");
         std::fs::File::create(&file).unwrap();
         let link = directory.path().join("link");
         std::os::unix::fs::symlink(&file, &link).unwrap();
-        assert_eq!(request(link, ReadOnly::No).open().unwrap().1, TargetKind::File);
+        assert_eq!(request(link, ReadOnly::No).open(&[]).unwrap().1, TargetKind::File);
 
-        let error = request(file.join("below"), ReadOnly::No).open().unwrap_err();
+        let error = request(file.join("below"), ReadOnly::No).open(&[]).unwrap_err();
         assert_eq!(error.kind(), Kind::InvalidArgument);
         assert!(error.chain().contains("file/below"), "{}", error.chain());
     }

@@ -32,6 +32,7 @@ use crate::engine::spec::Bundle;
 use crate::error::{Context, Error, Result};
 use crate::executor::plan::{
     CgroupJoin, ContainerPlan, Device, DeviceKind, Fd, LogFormat, Propagation, Stdin, Stdio,
+    UserNamespace,
 };
 
 /// A plan that still lacks its descriptors.
@@ -47,6 +48,8 @@ pub(crate) struct Draft {
 pub(crate) struct Parts {
     /// The container's root, a detached mount.
     pub(crate) rootfs: OwnedFd,
+    /// One for each of [`Draft::owners`].
+    pub(crate) owners: Vec<(UserNamespace, OwnedFd)>,
     pub(crate) volumes: Vec<Volume>,
     pub(crate) cgroup: Join,
     pub(crate) log: Option<OwnedFd>,
@@ -108,13 +111,24 @@ pub(crate) fn draft(bundle: &Bundle, choices: &Choices) -> Result<Draft> {
 }
 
 impl Draft {
+    /// The user namespaces that the binds need, each once.
+    pub(crate) fn owners(&self) -> Vec<UserNamespace> {
+        let mut all: Vec<UserNamespace> = Vec::new();
+        for owners in self.binds.iter().filter_map(|bind| bind.owners.as_ref()) {
+            if !all.contains(owners) {
+                all.push(owners.clone());
+            }
+        }
+        all
+    }
+
     /// Opens the binds on the host and puts all descriptors in their places.
     pub(crate) fn complete(self, parts: Parts) -> Result<(ContainerPlan, Vec<OwnedFd>)> {
         let Self { mut plan, binds, volumes } = self;
-        let Parts { rootfs, volumes: mut opened, cgroup, log } = parts;
+        let Parts { rootfs, owners, volumes: mut opened, cgroup, log } = parts;
         let mut list = Descriptors(vec![rootfs]);
         for bind in &binds {
-            let (mount, kind) = bind.open()?;
+            let (mount, kind) = bind.open(&owners)?;
             let fd = list.push(mount)?;
             bind.place(&mut plan.mounts, fd, kind)?;
         }

@@ -1,13 +1,15 @@
 //! The mounts of a spec: file systems to make, and binds to open on the host.
 
-use oci_spec::runtime::{Mount as SpecMount, Spec};
+use oci_spec::runtime::{LinuxIdMapping, Mount as SpecMount, Spec};
 
 use super::bind::{BindRequest, ReadOnly};
 use super::bytes_of;
 use super::volume::VolumeRequest;
 use crate::engine::spec::{IMAGE, POD_SHM};
 use crate::error::{Context, Error, Result};
-use crate::executor::plan::{Fd, Mount, MountAttributes, MountSource, Propagation, TargetKind};
+use crate::executor::plan::{
+    Fd, IdMapping, Mount, MountAttributes, MountSource, Propagation, TargetKind, UserNamespace,
+};
 
 /// File systems that a container may have of its own.
 const KINDS: [&str; 5] = ["proc", "sysfs", "tmpfs", "devpts", "mqueue"];
@@ -52,6 +54,7 @@ pub(super) fn read(spec: &Spec, hierarchies: &[String]) -> Result<Mounts> {
                     read_only: options.read_only,
                     attributes: options.attributes,
                     propagation: options.propagation.unwrap_or(Propagation::Private),
+                    owners: owners(mount),
                 });
                 OPEN_PLACE
             }
@@ -80,6 +83,20 @@ pub(super) fn read(spec: &Spec, hierarchies: &[String]) -> Result<Mounts> {
         mounts.push(Mount { target, source });
     }
     Ok(Mounts { list: mounts, binds, volumes })
+}
+
+/// How the mount shows the owners of its files, when not as they are.
+fn owners(mount: &SpecMount) -> Option<UserNamespace> {
+    let of = |mappings: &Option<Vec<LinuxIdMapping>>| {
+        let mapping = |mapping: &LinuxIdMapping| IdMapping {
+            container: mapping.container_id(),
+            host: mapping.host_id(),
+            length: mapping.size(),
+        };
+        mappings.iter().flatten().map(mapping).collect::<Vec<_>>()
+    };
+    let owners = UserNamespace { uids: of(mount.uid_mappings()), gids: of(mount.gid_mappings()) };
+    (!owners.uids.is_empty() || !owners.gids.is_empty()).then_some(owners)
 }
 
 fn options(mount: &SpecMount) -> Result<Options> {

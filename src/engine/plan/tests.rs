@@ -107,6 +107,7 @@ fn every_descriptor_has_its_number() {
     };
     let parts = Parts {
         rootfs: null(),
+        owners: Vec::new(),
         volumes: vec![volume],
         cgroup: Join {
             unified: Some(null()),

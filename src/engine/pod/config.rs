@@ -44,6 +44,14 @@ pub(crate) struct Config {
     pub(crate) runtime_handler: String,
 }
 
+impl Config {
+    /// What the host calls user and group 0 of the pod.
+    pub(crate) fn root_on_host(&self) -> (u32, u32) {
+        let users = self.user_namespace.as_ref();
+        users.and_then(|users| users.on_host(0, 0)).unwrap_or((0, 0))
+    }
+}
+
 /// Which namespaces of each kind the pod's containers are in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Namespaces {

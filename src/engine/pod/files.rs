@@ -47,7 +47,7 @@ pub(super) fn open_directory(path: &Path) -> Result<OwnedFd> {
     File::open(path).map(Into::into).with_context(|| format!("open {}", path.display()))
 }
 
-/// Renders hosts, hostname and resolv.conf.
+/// Renders hosts, hostname and resolv.conf, for every user of a container to read.
 pub(super) fn write(path: &Path, record: &Record, hostname: &str) -> Result<()> {
     let config = &record.config;
     let directory = Directory::open(path, Durability::UntilReboot)?;
@@ -59,8 +59,10 @@ pub(super) fn write(path: &Path, record: &Record, hostname: &str) -> Result<()> 
         // With the host's network its own names hold.
         None => host_file("/etc/hosts"),
     };
-    directory.replace("hosts", hosts.as_bytes())?;
-    directory.replace("hostname", dns_files::hostname(hostname)?.as_bytes())?;
+    // Root of the pod may change them, as in any container.
+    let owner = config.root_on_host();
+    directory.publish("hosts", hosts.as_bytes(), owner)?;
+    directory.publish("hostname", dns_files::hostname(hostname)?.as_bytes(), owner)?;
     let resolv_conf = match (&config.dns, &record.attachment) {
         (Some(dns), _) => dns_files::resolv_conf(dns)?,
         (None, Some(attachment)) if !attachment.name_servers.is_empty() => {
@@ -73,7 +75,7 @@ pub(super) fn write(path: &Path, record: &Record, hostname: &str) -> Result<()> 
         (None, Some(_)) => dns_files::copy_of_host(&host_file("/etc/resolv.conf")),
         (None, None) => host_file("/etc/resolv.conf"),
     };
-    directory.replace("resolv.conf", resolv_conf.as_bytes())
+    directory.publish("resolv.conf", resolv_conf.as_bytes(), owner)
 }
 
 /// The files that are bound into every container of the pod.

@@ -53,7 +53,7 @@ async fn make_or_find(shared: Arc<Shared>, key: PodKey, config: Arc<Config>) -> 
             ),
         ));
     }
-    check(&config)?;
+    check(&shared, &config)?;
     let id = PodId::generate()?;
     let record = Record {
         cgroup: shared.pod_cgroup(&id, &config)?,
@@ -70,13 +70,16 @@ async fn make_or_find(shared: Arc<Shared>, key: PodKey, config: Arc<Config>) -> 
 }
 
 /// What can be refused before anything is made.
-fn check(config: &Config) -> Result<()> {
+fn check(shared: &Shared, config: &Config) -> Result<()> {
     if !config.runtime_handler.is_empty() {
         let handler = &config.runtime_handler;
         return Err(Error::invalid(format!("runtime_handler: {handler:?} is not configured")));
     }
-    if config.user_namespace.is_some() {
-        return Err(Error::new(Kind::Unsupported, "user namespaces are not supported yet"));
+    if config.user_namespace.is_some() && !shared.has_user_namespaces {
+        return Err(Error::new(
+            Kind::Unsupported,
+            "namespace_options.userns_options: needs user namespaces and Linux 6.15 or later",
+        ));
     }
     Ok(())
 }

@@ -49,9 +49,12 @@ pub(super) fn apply(input: &Input<'_>, draft: &mut Draft) -> Result<()> {
     let mut rules = [DeviceType::Character, DeviceType::Block]
         .map(|device| DeviceRule { device, major: None, minor: None, access: MAKING })
         .to_vec();
+    // Nodes of the host's keep their owners, who may be nobody to a container with users of its
+    // own: power inside must not open them.
+    let (uid, gid) = input.pod.root_on_host();
     for (path, major, minor) in DEFAULTS {
         let kind = DeviceType::Character;
-        nodes.insert(path.to_owned(), Node { kind, major, minor, mode: 0o666, uid: 0, gid: 0 });
+        nodes.insert(path.to_owned(), Node { kind, major, minor, mode: 0o666, uid, gid });
         rules.push(character(major, Some(minor)));
     }
     rules.extend(TERMINALS.map(|(major, minor)| character(major, minor)));

@@ -25,6 +25,12 @@ impl Host {
         })
     }
 
+    /// True when a user namespace can be made at all; an administrator may forbid it.
+    pub(crate) fn has_user_namespaces() -> bool {
+        let limit = read_to_string("/proc/sys/user/max_user_namespaces");
+        limit.is_ok_and(|limit| limit.trim() != "0")
+    }
+
     /// True when a profile of this name is loaded.
     pub(super) fn has_apparmor_profile(&self, name: &str) -> bool {
         let list = read_to_string("/sys/kernel/security/apparmor/profiles").unwrap_or_default();

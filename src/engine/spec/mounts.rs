@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Mount, MountBuilder};
 
+use super::namespaces::id_mappings;
 use super::{Draft, Input, field, user};
 use crate::engine::cdi;
 use crate::engine::container::config::{self, MountPropagation, MountSource};
@@ -37,7 +38,17 @@ const PROC_FILES: [&str; 8] = [
 pub(super) fn apply(input: &Input<'_>, draft: &mut Draft) -> Result<()> {
     let mut requested = Vec::new();
     for (index, mount) in input.config.mounts.iter().enumerate() {
-        requested.push(request(&format!("mounts[{index}]"), mount)?);
+        let named = format!("mounts[{index}]");
+        if input.pod.user_namespace.is_some()
+            && mount.propagation == MountPropagation::Bidirectional
+        {
+            return Err(Error::invalid(format!(
+                "{named}.propagation: BIDIRECTIONAL cannot be had in a user namespace, out of \
+                 which no mount travels"
+            )));
+        }
+        check_mappings(&named, input, mount)?;
+        requested.push(request(&named, mount)?);
     }
     if let Some((index, _)) = requested.iter().enumerate().find(|(index, mount)| {
         requested.iter().skip(index + 1).any(|other| other.destination() == mount.destination())
@@ -107,12 +118,6 @@ fn pod_files(input: &Input<'_>) -> Result<Vec<Mount>> {
 
 fn request(named: &str, request: &config::Mount) -> Result<Mount> {
     let target = field::path(&format!("{named}.container_path"), &request.container_path)?;
-    if !request.uid_mappings.is_empty() || !request.gid_mappings.is_empty() {
-        return Err(Error::new(
-            Kind::Unsupported,
-            format!("{named}.uidMappings: mapped mounts are not supported yet"),
-        ));
-    }
     let (kind, source, mut options) = match &request.source {
         MountSource::Host(path) => {
             let source = field::path(&format!("{named}.host_path"), path)?;
@@ -132,7 +137,29 @@ fn request(named: &str, request: &config::Mount) -> Result<Mount> {
             options.push(known);
         }
     }
-    mount(&target, kind, source, &options)
+    let mut mount = mount(&target, kind, source, &options)?;
+    // The files of an image have the pod's owners already.
+    if kind != IMAGE && !request.uid_mappings.is_empty() {
+        mount
+            .set_uid_mappings(Some(id_mappings(&request.uid_mappings)?))
+            .set_gid_mappings(Some(id_mappings(&request.gid_mappings)?));
+    }
+    Ok(mount)
+}
+
+/// An image's files belong to the users of the pod, and so to no others.
+fn check_mappings(named: &str, input: &Input<'_>, request: &config::Mount) -> Result<()> {
+    let (uids, gids) = (&request.uid_mappings, &request.gid_mappings);
+    let is_image = matches!(request.source, MountSource::Image { .. });
+    if !is_image || (uids.is_empty() && gids.is_empty()) {
+        return Ok(());
+    }
+    match &input.pod.user_namespace {
+        Some(users) if (&users.uids, &users.gids) == (uids, gids) => Ok(()),
+        Some(_) | None => Err(Error::invalid(format!(
+            "{named}.uidMappings: the files of an image have the pod's own mappings"
+        ))),
+    }
 }
 
 /// None of them says `exec`, `dev` or `suid`: what the source's own mount forbids stays so.

@@ -2,7 +2,7 @@
 
 use super::{Host, field};
 use crate::engine::pod::config::{Config, NamespaceMode};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::executor::plan::{Fd, Namespace, PodPid, PodPlan};
 
 /// Of `/dev/shm`, as every engine gives it.
@@ -57,10 +57,14 @@ fn check(config: &Config) -> Result<()> {
         return Err(Error::invalid("namespace_options.pid: TARGET is for containers"));
     }
     if config.user_namespace.is_some() {
-        return Err(Error::new(
-            Kind::Unsupported,
-            "namespace_options.userns_options: user namespaces are not supported yet",
-        ));
+        // They belong to the host: a container with users of its own could mount neither.
+        for (name, mode) in [("pid", &namespaces.pid), ("ipc", &namespaces.ipc)] {
+            if *mode == NamespaceMode::Node {
+                return Err(Error::invalid(format!(
+                    "namespace_options.{name}: NODE cannot be had in a user namespace"
+                )));
+            }
+        }
     }
     if config.run_as_group.is_some() && config.run_as_user.is_none() {
         return Err(Error::invalid("run_as_group: given without run_as_user"));

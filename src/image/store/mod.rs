@@ -38,7 +38,7 @@ pub(crate) use self::record::{Image, ImageId, LayerKey};
 use super::pull::{Credentials, Pulls};
 use super::reference::Reference;
 use super::registry::{Progress, Registry, Settings as RegistrySettings};
-use super::snapshot::{self, Writable};
+use super::snapshot::{self, Owners, Writable};
 use crate::error::{Context, Result};
 use crate::store::atomic::{Directory, Durability};
 use crate::store::lock::Lock;
@@ -182,8 +182,14 @@ impl ImageStore {
     }
 
     /// The image's root file system as a detached mount: with `writable` for a container, without
-    /// it read-only for an image volume. Blocks for the time of a few system calls.
-    pub(crate) fn mount(&self, image: &Image, writable: Option<Writable<'_>>) -> Result<OwnedFd> {
+    /// it read-only for an image volume. With `owners` its files belong to users of theirs. Blocks
+    /// for the time of a few system calls.
+    pub(crate) fn mount(
+        &self,
+        image: &Image,
+        writable: Option<Writable<'_>>,
+        owners: Option<Owners<'_>>,
+    ) -> Result<OwnedFd> {
         let context = || format!("mount image {}", image.id);
         let directories = &self.shared.layers;
         if let Some(writable) = writable {
@@ -194,13 +200,25 @@ impl ImageStore {
                 .iter()
                 .rev()
                 .find(|&key| catalog.layers.get(key).is_some_and(|layer| layer.describes_root));
-            if let Some(key) = describing {
-                snapshot::copy_root(&directories.files_of(key), writable.upper)
-                    .with_context(context)?;
+            match (describing, owners) {
+                (Some(key), owners) => {
+                    snapshot::copy_root(&directories.files_of(key), writable.upper, owners)
+                }
+                (None, Some(owners)) => snapshot::give_root(writable.upper, owners),
+                (None, None) => Ok(()),
             }
+            .with_context(context)?;
         }
         let layers: Vec<_> = image.layers.iter().map(|key| directories.files_of(key)).collect();
-        snapshot::mount(&layers, &self.shared.root.join("empty"), writable).with_context(context)
+        let empty = self.shared.root.join("empty");
+        snapshot::mount(&layers, &empty, writable, owners).with_context(context)
+    }
+
+    /// True when [`Self::mount`] can give the files to other owners.
+    pub(crate) fn can_map_owners(&self) -> bool {
+        // Any two directories of the file system that the layers are on.
+        let root = &self.shared.root;
+        snapshot::can_map([&root.join("empty"), &root.join("images")])
     }
 }
 

@@ -56,7 +56,7 @@ async fn a_pulled_image_is_there_after_a_restart_and_mounts() {
     assert_eq!(image.layers.len(), 4);
     assert!(image.size > 0 && image.digests.len() == 1 && store.usage().inodes >= 4);
 
-    let read_only = store.mount(&image, None).unwrap();
+    let read_only = store.mount(&image, None, None).unwrap();
     assert_eq!(read(&read_only, "etc/a").unwrap(), b"upper");
     assert_eq!(read(&read_only, "etc/b"), None);
     let denied = rustix::fs::openat(&read_only, "new", OFlags::WRONLY | OFlags::CREATE, Mode::RWXU);
@@ -66,7 +66,7 @@ async fn a_pulled_image_is_there_after_a_restart_and_mounts() {
     std::fs::create_dir(&upper).unwrap();
     std::fs::create_dir(&work).unwrap();
     let writable = Some(Writable { upper: &upper, work: &work });
-    let mount = store.mount(&image, writable).unwrap();
+    let mount = store.mount(&image, writable, None).unwrap();
     rustix::fs::openat(&mount, "new", OFlags::WRONLY | OFlags::CREATE, Mode::RWXU).unwrap();
     assert!(upper.join("new").exists());
     let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();

@@ -9,7 +9,7 @@
 //! `Doomed` waits for the exit of a child that will never be the program. One that was reported as
 //! created still gets an exit record; one that was not is forgotten.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Instant;
 
 use rustix::process::Pid;
@@ -23,8 +23,10 @@ use crate::executor::CgroupFds;
 use crate::executor::failure::{Failure, Fault};
 use crate::executor::handshake::{self, Heard};
 use crate::executor::plan::Stdin;
+use crate::executor::procfs::Procfs;
 use crate::id::{ContainerId, ExecId};
 use crate::monitor::protocol::{Exit, Reply, State};
+use crate::sys;
 
 #[derive(Debug)]
 pub(super) struct Container {
@@ -148,6 +150,15 @@ impl Container {
     }
 }
 
+/// The number of a process that is held, as this monitor sees it.
+fn pid_of(proc: &Procfs, pidfd: &OwnedFd) -> Option<Pid> {
+    let mut text = Vec::new();
+    proc.read(&format!("self/fdinfo/{}", pidfd.as_raw_fd()), &mut text).ok()?;
+    let text = std::str::from_utf8(&text).ok()?;
+    let pid = text.lines().find_map(|line| line.strip_prefix("Pid:"))?;
+    Pid::from_raw(pid.trim().parse().ok()?)
+}
+
 impl Exec {
     fn handshake(&self) -> Option<&Handshake> {
         match &self.phase {
@@ -183,6 +194,9 @@ impl Server {
                         ends.extend(terminal);
                     }
                 }
+                (Heard::Forked { pidfd }, Child::Container(key)) => self.replaced(key, pidfd),
+                // An exec is in its namespaces as soon as it is there.
+                (Heard::Forked { .. }, Child::Exec(_)) => {}
                 (Heard::Failed(failure), Child::Container(key)) => {
                     self.container_failed(key, failure);
                 }
@@ -217,6 +231,16 @@ impl Server {
             container.cgroup_path = path;
         }
         self.reply(caller, Ok(Reply::Created { pid }));
+    }
+
+    /// The process that was forked has made the one that will be the program.
+    fn replaced(&mut self, key: Key, pidfd: OwnedFd) {
+        let pid = self.pod().ok().and_then(|pod| pid_of(&pod.proc, &pidfd));
+        let (Some(container), Some(pid)) = (self.containers.get_mut(&key), pid) else { return };
+        (container.pid, container.pidfd) = (pid, pidfd);
+        if self.stopping.is_some() {
+            let _ = sys::process::pidfd_send_signal(container.pidfd.as_fd(), libc::SIGKILL);
+        }
     }
 
     fn connect_terminal(&mut self, key: Key, terminal: OwnedFd) -> Result<(), Fault> {

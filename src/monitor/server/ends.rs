@@ -29,6 +29,13 @@ impl Server {
     }
 
     fn exited(&mut self, pid: Pid, status: ExitStatus) {
+        // In a user namespace a container's first process makes its second, and ends: which one
+        // this was is known when all that was said before is heard.
+        if matches!(self.pod(), Ok(pod) if pod.users.is_some()) {
+            for key in self.containers.keys().copied().collect::<Vec<_>>() {
+                self.listen(Child::Container(key));
+            }
+        }
         let container = self.containers.iter().find(|(_, c)| c.pid == pid && !c.is_dead());
         if let Some(key) = container.map(|(key, _)| *key) {
             // What it said before it died comes first.

@@ -2,14 +2,16 @@
 
 use std::os::fd::OwnedFd;
 
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::Server;
 use super::clients::Caller;
 use crate::executor::Fds;
 use crate::executor::failure::{About, Failure, FailureKind, Fault};
-use crate::executor::plan::PodPlan;
+use crate::executor::plan::{PodPlan, UserNamespace};
 use crate::executor::pod::{self, Pod};
+use crate::executor::users;
 use crate::monitor::protocol::{Reply, SocketKind};
 
 #[derive(Debug)]
@@ -21,6 +23,20 @@ pub(super) enum PodState {
 }
 
 impl Server {
+    /// The pod's own, or one that is made for these mappings.
+    pub(super) fn open_user_namespace(&mut self, caller: Caller, map: &UserNamespace) {
+        let namespace = self.pod().and_then(|pod| match &pod.users {
+            Some(users) if users.map == *map => {
+                Ok(users.namespace.try_clone().map_err(|_| Errno::MFILE)?)
+            }
+            Some(_) | None => users::make_namespace(map, &pod.proc),
+        });
+        match namespace {
+            Ok(fd) => self.reply_with(caller, Ok(Reply::UserNamespace), vec![fd]),
+            Err(fault) => self.reply(caller, Err(fault.into_failure("open a user namespace"))),
+        }
+    }
+
     pub(super) fn set_up_pod(&mut self, caller: Caller, plan: &PodPlan, fds: &Fds) {
         let result = match self.pod {
             PodState::None => self.enter_pod(plan, fds),

@@ -26,6 +26,7 @@ impl Server {
             Request::Subscribe => self.subscribe(caller),
             Request::SetUpPod(plan) => self.set_up_pod(caller, &plan, &fds),
             Request::OpenSocket(kind) => self.open_socket(caller, kind),
+            Request::OpenUserNamespace(map) => self.open_user_namespace(caller, &map),
             Request::Create { container, plan } => self.create(caller, container, *plan, fds),
             Request::Start { container } => self.start(caller, &container),
             Request::Kill { container, signal, scope } => {

@@ -80,6 +80,7 @@ impl Server {
             cgroup: &cgroup,
             stdio: pipes.as_ref().map(|pipes| &pipes.theirs),
             oom_score_adj: self.oom_score_adj,
+            users: pod.users.as_ref(),
             pid_of: self.pid_namespace(&plan.pid)?,
         };
         let child = executor::create(plan, fds, around)?;
@@ -189,6 +190,7 @@ impl Server {
             cgroup: &container.cgroup,
             stdio: pipes.as_ref().map(|pipes| &pipes.theirs),
             oom_score_adj: self.oom_score_adj,
+            users: pod.users.as_ref(),
             pid_of: Some(container.pidfd.as_fd()),
         };
         let child = executor::exec(&plan.process, container.pidfd.as_fd(), around).map_err(step)?;

@@ -7,6 +7,7 @@ mod harness;
 mod lifecycle;
 mod program;
 mod streams;
+mod users;
 
 /// Not a test: what [`harness`] executes as the monitor. The runner of tests has threads, which a
 /// monitor must not have, so it is a fork of the one thread that is here.

@@ -32,9 +32,11 @@ use tokio::net::UnixStream;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
-pub(crate) use self::container::{Container, LogLine, joined, parse_log};
+pub(crate) use self::container::{
+    Builder as ContainerBuilder, Container, LogLine, joined, parse_log,
+};
 pub(crate) use self::leftovers::monitors_below;
-pub(crate) use self::pod::Pod;
+pub(crate) use self::pod::{Builder as PodBuilder, Pod};
 use crate::wait::until;
 
 pub(crate) const BUSYBOX: &str = "docker.io/library/busybox:latest";

@@ -36,10 +36,6 @@ pub(super) fn namespaces(
         ipc: pod_or_node(format_args!("{field}.ipc"), ipc)?,
     };
     let user = user_namespace(&format!("{field}.userns_options"), userns_options)?;
-    if user.is_some() && namespaces.network == NamespaceMode::Node {
-        let why = "a user namespace together with the host's network is not supported";
-        return Err(refuse(format_args!("{field}.userns_options"), why));
-    }
     Ok((namespaces, user))
 }
 
@@ -295,9 +291,12 @@ mod tests {
 
     #[test]
     fn a_user_namespace_is_one_equal_range_of_each_from_zero() {
-        let options = with_users(0, vec![range(65536, 0, 65536)], vec![range(131_072, 0, 65536)]);
-        let (found, user) = namespaces("f", Some(options.clone()), Owner::Pod).unwrap();
-        assert_eq!(namespaces_to_cri(&found, user.as_ref()), options);
+        let pod = with_users(0, vec![range(65536, 0, 65536)], vec![range(131_072, 0, 65536)]);
+        let on_host_network = NamespaceOption { network: 2, ..pod.clone() };
+        for options in [pod, on_host_network] {
+            let (found, user) = namespaces("f", Some(options.clone()), Owner::Pod).unwrap();
+            assert_eq!(namespaces_to_cri(&found, user.as_ref()), options);
+        }
 
         let good = || vec![range(65536, 0, 65536)];
         for (options, why) in [
@@ -315,9 +314,6 @@ mod tests {
             let chain = refused(namespaces("f", Some(options), Owner::Pod));
             assert!(chain.starts_with("f.userns_options") && chain.contains(why), "{chain}");
         }
-        let mut hosted = with_users(0, good(), good());
-        hosted.network = 2;
-        assert!(refused(namespaces("f", Some(hosted), Owner::Pod)).contains("host's network"));
         assert_eq!(
             namespaces("f", Some(with_users(2, vec![], vec![])), Owner::Pod).unwrap().1,
             None

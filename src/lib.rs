@@ -8,6 +8,7 @@
 //! | `monitor` | the per-pod process and its wire |
 //! | `executor` | the kernel work |
 //! | `cgroup` | control groups |
+//! | `apparmor` | profiles of the kernel, and our own |
 //! | `seccomp` | system call filters |
 //! | `net` | the pods' network |
 //! | `image` | images: registries, layers, mounts |
@@ -16,6 +17,7 @@
 //! | `streaming` | exec, attach and port-forward sessions, in a process of their own |
 
 mod api;
+mod apparmor;
 mod cgroup;
 mod config;
 mod daemon;

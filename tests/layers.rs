@@ -13,6 +13,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "engine",
         &[
+            "apparmor",
             "cgroup",
             "config",
             "error",
@@ -42,6 +43,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("monitor", &["error", "executor", "id", "sys"]),
     ("executor::plan", &["id"]),
     ("executor", &["error", "id", "monitor::protocol", "sys"]),
+    ("apparmor", &["error"]),
     ("seccomp", &["error", "executor::plan", "sys"]),
     ("cgroup", &["error", "sys"]),
     ("image", &["error", "id", "store", "sys"]),

@@ -9,10 +9,8 @@ use rustix::process::Pid;
 
 use super::controller::{Controller, Version};
 use super::hierarchy::Hierarchy;
-use super::path::{self, Parent};
-use super::{
-    Cgroup, Cgroups, DeviceRule, Directory, Record, Resources, cpuset, file, remove, systemd,
-};
+use super::path;
+use super::{Cgroup, Cgroups, DeviceRule, Directory, Record, Resources, cpuset, file, remove};
 use crate::error::{Context, Error, Kind, Result};
 
 /// What a group is made from.
@@ -34,18 +32,14 @@ impl Cgroups {
     /// Makes a group with its limits in force; on an error nothing of it is left.
     pub(crate) fn create(&self, request: &Request<'_>) -> Result<Cgroup> {
         path::component("cgroup name", request.name)?;
-        let (parent, name, scope) = match path::parent("cgroup_parent", request.parent)? {
-            Parent::Path(path) => (path, request.name.to_owned(), None),
-            Parent::Slice { unit, path } => {
-                let name = systemd::scope_name(request.name);
-                (path, name.clone(), Some(systemd::Scope::new(name, unit, request.holder)?))
-            }
-        };
-        let mut cgroup = Cgroup {
-            hierarchies: Arc::clone(&self.hierarchies),
-            record: Record { path: format!("{parent}/{name}"), made_parents: Vec::new(), scope },
-            dirs: Vec::new(),
-        };
+        let record = Record::planned(request.parent, request.name, request.holder)?;
+        if record.scope.is_none() && record.path.ends_with(".scope") {
+            let text = "cgroup_parent: a scope needs a process to hold it";
+            return Err(Error::internal(text));
+        }
+        let parent = record.path.rsplit_once('/').map_or("", |(parent, _)| parent).to_owned();
+        let mut cgroup =
+            Cgroup { hierarchies: Arc::clone(&self.hierarchies), record, dirs: Vec::new() };
         if let Some(scope) = &cgroup.record.scope {
             scope.start()?;
         }

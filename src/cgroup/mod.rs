@@ -45,6 +45,7 @@ mod update;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
 use controller::{Controller, Version};
@@ -114,13 +115,23 @@ impl Record {
         Ok(Self { path, made_parents: Vec::new(), scope: None })
     }
 
+    /// The group of pod `name`, as a slice of systemd's below the configured `parent`.
+    pub(crate) fn of_slice(parent: &str, name: &str) -> Result<Self> {
+        Self::of_parent("cgroup.parent", &path::pod_slice(parent, name))
+    }
+
     /// The group that [`Cgroups::create`] makes of this parent and name, to be noted down before.
-    pub(crate) fn planned(parent: &str, name: &str) -> Result<Self> {
-        let (path, name) = match path::parent("cgroup_parent", parent)? {
-            path::Parent::Path(path) => (path, name.to_owned()),
-            path::Parent::Slice { path, .. } => (path, systemd::scope_name(name)),
+    pub(crate) fn planned(parent: &str, name: &str, holder: Option<Pid>) -> Result<Self> {
+        let (path, name, scope) = match path::parent("cgroup_parent", parent)? {
+            path::Parent::Path(path) => (path, name.to_owned(), None),
+            path::Parent::Slice { unit, path } => {
+                let name = systemd::scope_name(name);
+                // With its holder: who undoes this must bring it back, and not kill it.
+                let held = holder.map(|pid| systemd::Scope::new(name.clone(), unit, Some(pid)));
+                (path, name, held.transpose()?)
+            }
         };
-        Ok(Self { path: format!("{path}/{name}"), made_parents: Vec::new(), scope: None })
+        Ok(Self { path: format!("{path}/{name}"), made_parents: Vec::new(), scope })
     }
 }
 

@@ -32,6 +32,17 @@ pub(super) fn parent(field: &str, text: &str) -> Result<Parent> {
     Ok(Parent::Slice { unit: last.to_owned(), path: format!("/{expanded}") })
 }
 
+/// The slice for pod `name` below a configured parent, which may be a slice or a path: a slice's name
+/// says all that is above it.
+pub(super) fn pod_slice(parent: &str, name: &str) -> String {
+    let parent = parent.trim_matches('/');
+    let stem = match parent.strip_suffix(".slice") {
+        Some(stem) => stem.rsplit('/').next().unwrap_or(stem).to_owned(),
+        None => parent.replace('/', "-"),
+    };
+    format!("{stem}-{name}.slice")
+}
+
 /// A path in which every component is a plain name, with one leading slash and no trailing one.
 pub(super) fn absolute(field: &str, text: &str) -> Result<String> {
     if text.len() > PATH_MAX {
@@ -98,6 +109,13 @@ mod tests {
             assert_eq!(parent("f", text).unwrap(), expected);
         }
         assert!(parent("f", "/a--b.slice").is_err());
+    }
+
+    #[test]
+    fn a_pod_gets_a_slice_below_the_configured_parent() {
+        assert_eq!(pod_slice("/cais", "p"), "cais-p.slice");
+        assert_eq!(pod_slice("/node/cais/", "p"), "node-cais-p.slice");
+        assert_eq!(pod_slice("/node.slice/node-cais.slice", "p"), "node-cais-p.slice");
     }
 
     #[test]

@@ -34,7 +34,7 @@ impl Cgroup {
             }
         }
         if first.is_none() {
-            self.forget_scope();
+            self.forget_unit();
         }
         first.map_or(Ok(()), Err)
     }

@@ -89,14 +89,6 @@ impl Scope {
         file::read_path(&format!("/proc/{}/cgroup", self.holder.pid))
             .is_ok_and(|groups| groups.lines().any(|line| line.ends_with(&self.unit)))
     }
-
-    /// Forgets the unit; systemd does so by itself when the scope ended well.
-    fn stop(&self) {
-        if let Ok(client) = SystemdClient::new(&self.unit, Vec::new()) {
-            // Best effort: the directories are gone, and a unit that failed is only a line in a list.
-            let _ = client.stop();
-        }
-    }
 }
 
 impl Cgroup {
@@ -123,10 +115,19 @@ impl Cgroup {
         Ok(())
     }
 
-    /// After the directories are gone.
-    pub(super) fn forget_scope(&self) {
-        if let Some(scope) = self.record.scope.as_ref().filter(|_| is_running()) {
-            scope.stop();
+    /// After the directories are gone: systemd may still have a unit for them.
+    pub(super) fn forget_unit(&self) {
+        let name = self.record.path.rsplit('/').next().unwrap_or_default();
+        let unit = match &self.record.scope {
+            Some(scope) => scope.unit.as_str(),
+            None if name.ends_with(".slice") => name,
+            None => return,
+        };
+        if is_running()
+            && let Ok(client) = SystemdClient::new(unit, Vec::new())
+        {
+            // Best effort: the directories are gone, and a unit that failed is only a line in a list.
+            let _ = client.stop();
         }
     }
 

@@ -125,7 +125,7 @@ fn a_parent_goes_with_the_last_group_in_it_whoever_made_it() {
         fixture.cgroups.create(&request).unwrap()
     };
     let (mut first, mut second) = (make("first"), make("second"));
-    assert_eq!(second.record().path, Record::planned(&parent, "second").unwrap().path);
+    assert_eq!(second.record().path, Record::planned(&parent, "second", None).unwrap().path);
     assert!(second.record().made_parents.is_empty());
     first.remove().unwrap();
     assert!(!fixture.is_clean());

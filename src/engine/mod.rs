@@ -146,6 +146,8 @@ impl Engine {
             log_level: config.log_level.clone(),
         });
         let has_user_namespaces = spec::Host::has_user_namespaces() && images.can_map_owners();
+        let host = spec::Host::probe()?;
+        spec::load_default_profile(&host);
         let shared = Arc::new(Shared {
             has_user_namespaces,
             layout,
@@ -153,7 +155,7 @@ impl Engine {
             network,
             cgroups: Cgroups::detect()?,
             monitors: Program::load(None)?,
-            host: spec::Host::probe()?,
+            host,
             streams,
             filters: seccomp::Cache::default(),
             pods: Registry::new("pod sandbox"),
@@ -382,13 +384,15 @@ impl Shared {
 
     /// Where the pod's containers get their cgroups: what the client asks for, or one of our own.
     fn pod_cgroup(&self, id: &PodId, config: &pod::config::Config) -> Result<cgroup::Record> {
-        if config.cgroup_parent.is_empty() {
-            cgroup::Record::of_parent(
-                "cgroup.parent",
-                &format!("{}/{id}", self.config.cgroup.parent),
-            )
-        } else {
-            cgroup::Record::of_parent("linux.cgroup_parent", &config.cgroup_parent)
+        if !config.cgroup_parent.is_empty() {
+            return cgroup::Record::of_parent("linux.cgroup_parent", &config.cgroup_parent);
+        }
+        let parent = &self.config.cgroup.parent;
+        match self.config.cgroup.driver {
+            CgroupDriver::Cgroupfs => {
+                cgroup::Record::of_parent("cgroup.parent", &format!("{parent}/{id}"))
+            }
+            CgroupDriver::Systemd => cgroup::Record::of_slice(parent, id.as_str()),
         }
     }
 

@@ -5,6 +5,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use rustix::fs::{CWD, OFlags};
 use rustix::io::Errno;
@@ -47,12 +48,10 @@ pub(super) fn mount(
     if lowers.is_empty() || (lowers.len() == 1 && writable.is_none()) {
         lowers.push(empty);
     }
+    // Kept until the mount is made: older kernels look for the layers only then.
     let held = match owners {
         Some(owners) => set_mapped_lowers(&overlay, &lowers, owners)?,
-        None => {
-            set_lowers(&overlay, &lowers)?;
-            Vec::new()
-        }
+        None => set_lowers(&overlay, &lowers)?,
     };
     let set = |key: &str, value: &str| {
         fsconfig_set_string(&overlay, key, value).with_context(|| format!("overlay {key}={value}"))
@@ -147,22 +146,32 @@ fn copy(directory: &Path) -> Result<OwnedFd> {
     open_tree(CWD, directory, flags).with_context(|| format!("copy mount {}", directory.display()))
 }
 
-fn set_lowers(overlay: &OwnedFd, lowers: &[&Path]) -> Result<()> {
-    for (index, lower) in lowers.iter().enumerate() {
-        match fsconfig_set_string(overlay, "lowerdir+", *lower) {
-            Ok(()) => {}
-            Err(Errno::INVAL) if index == 0 => return set_lowers_at_once(overlay, lowers),
-            Err(errno) => {
-                return Err(errno).with_context(|| format!("overlay layer {}", lower.display()));
-            }
-        }
+/// Returns what must stay open until the overlay is made.
+fn set_lowers(overlay: &OwnedFd, lowers: &[&Path]) -> Result<Vec<OwnedFd>> {
+    static ONE_BY_ONE: OnceLock<bool> = OnceLock::new();
+
+    if !*ONE_BY_ONE.get_or_init(takes_layers_one_by_one) {
+        return set_lowers_at_once(overlay, lowers);
     }
-    Ok(())
+    for lower in lowers {
+        fsconfig_set_string(overlay, "lowerdir+", *lower)
+            .with_context(|| format!("overlay layer {}", lower.display()))?;
+    }
+    Ok(Vec::new())
+}
+
+/// Asks the kernel with a path that does not exist. Linux 6.8 and later look for it at once, 6.5 to
+/// 6.7 do not know the word, and older ones keep any word until the mount is made.
+fn takes_layers_one_by_one() -> bool {
+    fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).is_ok_and(|overlay| {
+        let answer = fsconfig_set_string(&overlay, "lowerdir+", "/proc/none");
+        answer.is_err_and(|errno| errno != Errno::INVAL)
+    })
 }
 
 /// Before Linux 6.8 all layers go into one string, and fsconfig(2) takes no more than 255 bytes.
 /// Descriptors' names keep it short enough for a dozen layers.
-fn set_lowers_at_once(overlay: &OwnedFd, lowers: &[&Path]) -> Result<()> {
+fn set_lowers_at_once(overlay: &OwnedFd, lowers: &[&Path]) -> Result<Vec<OwnedFd>> {
     use std::os::fd::AsRawFd;
 
     let mut held = Vec::with_capacity(lowers.len());
@@ -180,5 +189,6 @@ fn set_lowers_at_once(overlay: &OwnedFd, lowers: &[&Path]) -> Result<()> {
             format!("an image of {} layers needs Linux 6.8 or later", lowers.len()),
         ));
     }
-    fsconfig_set_string(overlay, "lowerdir", names.as_str()).context("overlay lowerdir")
+    fsconfig_set_string(overlay, "lowerdir", names.as_str()).context("overlay lowerdir")?;
+    Ok(held)
 }

@@ -212,7 +212,9 @@ fn make_cgroup(
 ) -> Result<cgroup::Cgroup> {
     let parent = pod.record().cgroup.path.clone();
     // A killed daemon's successor finds the group by this note.
-    shared.making.put(id.as_str(), &cgroup::Record::planned(&parent, id.as_str())?)?;
+    let holder = pod.record().monitor_pid.and_then(rustix::process::Pid::from_raw);
+    let planned = cgroup::Record::planned(&parent, id.as_str(), holder)?;
+    shared.making.put(id.as_str(), &planned)?;
     undo.push("forget the cgroup", {
         let (shared, id) = (shared.clone(), id.clone());
         async move { shared.making.remove(id.as_str()) }
@@ -224,7 +226,7 @@ fn make_cgroup(
             name: id.as_str(),
             resources: &bundle.resources,
             devices: bundle.devices.as_deref(),
-            holder: pod.record().monitor_pid.and_then(rustix::process::Pid::from_raw),
+            holder,
         })
         .context("make the cgroup")?;
     undo.push("remove the cgroup", {

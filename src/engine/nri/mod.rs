@@ -175,7 +175,7 @@ async fn specified(
     undo: &mut Undo,
 ) -> Result<Changes> {
     let InTheMaking { pod, id, config, image } = making;
-    let cgroup = crate::cgroup::Record::planned(&pod.cgroup.path, id.as_str())?.path;
+    let cgroup = crate::cgroup::Record::planned(&pod.cgroup.path, id.as_str(), None)?.path;
     let draft = describe::Draft { id, pod: &pod.id, config, image, bundle, cgroup: &cgroup };
     let (pod, container) = (describe::pod(pod), describe::draft(&draft));
     undo.push("tell the plugins that the container is gone", {

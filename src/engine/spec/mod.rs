@@ -38,6 +38,7 @@ pub(crate) use capabilities::from_oci as capability_mask;
 #[cfg(test)]
 use capabilities::set as capability_set;
 pub(crate) use host::Host;
+pub(crate) use lsm::load_default_profile;
 pub(crate) use mounts::{IMAGE, POD_SHM};
 pub(crate) use pod::{hostname, pod_plan};
 pub(in crate::engine) use privileges::oom_score;

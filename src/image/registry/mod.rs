@@ -23,11 +23,11 @@ mod tests;
 mod token;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use reqwest::{Certificate, Client, Identity};
+use reqwest::{Certificate, Client, ClientBuilder, Identity};
 
 use self::auth::{Credentials, Method};
 use self::mirrors::{Endpoint, Tls};
@@ -141,6 +141,32 @@ impl Registry {
 fn build_client(key: &ClientKey, settings: &Settings) -> Result<Client> {
     // Only the first call sets it; others find it set.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut authorities = Vec::new();
+    for path in &key.tls.authorities {
+        let certificates = Certificate::from_pem_bundle(&read_certificate(path)?)
+            .with_context(|| format!("certificate {}", path.display()))?;
+        authorities.extend(certificates);
+    }
+    let beside_the_machines =
+        prepare_client(key, settings)?.tls_certs_merge(authorities.iter().cloned()).build();
+    match beside_the_machines {
+        Ok(client) => Ok(client),
+        // A machine that trusts no authority at all can still reach what needs none.
+        Err(_) => prepare_client(key, settings)?
+            .tls_certs_only(authorities)
+            .build()
+            .context("set up the registry client"),
+    }
+}
+
+fn read_certificate(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path)
+        .with_context(|| format!("read certificate {}", path.display()))
+        .kind(Kind::WrongState)
+}
+
+/// Everything but the authorities that are trusted.
+fn prepare_client(key: &ClientKey, settings: &Settings) -> Result<ClientBuilder> {
     let mut builder = Client::builder()
         .user_agent(concat!("cais/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
@@ -152,31 +178,17 @@ fn build_client(key: &ClientKey, settings: &Settings) -> Result<Client> {
     if !key.uses_proxy {
         builder = builder.no_proxy();
     }
-    let read = |path: &PathBuf| {
-        std::fs::read(path)
-            .with_context(|| format!("read certificate {}", path.display()))
-            .kind(Kind::WrongState)
-    };
-    let mut authorities = Vec::new();
-    for path in &key.tls.authorities {
-        let certificates = Certificate::from_pem_bundle(&read(path)?)
-            .with_context(|| format!("certificate {}", path.display()))?;
-        authorities.extend(certificates);
-    }
-    if !authorities.is_empty() {
-        builder = builder.tls_certs_merge(authorities);
-    }
     for (certificate, secret) in &key.tls.clients {
-        let mut pem = read(certificate)?;
+        let mut pem = read_certificate(certificate)?;
         if let Some(secret) = secret {
             pem.push(b'\n');
-            pem.extend(read(secret)?);
+            pem.extend(read_certificate(secret)?);
         }
         let identity = Identity::from_pem(&pem)
             .with_context(|| format!("client certificate {}", certificate.display()))?;
         builder = builder.identity(identity);
     }
-    builder.build().context("set up the registry client")
+    Ok(builder)
 }
 
 /// One image's conversation with the hosts that serve it.

@@ -244,7 +244,7 @@ impl Staged {
         let files = &self.staging.files;
         let mut implied = self.unpacked.implied.clone();
         if !self.unpacked.borrowed.is_empty() {
-            let below = snapshot::mount(base, &directories.empty, None)?;
+            let below = snapshot::mount(base, &directories.empty, None, None)?;
             let filled = fill_borrowed(files, &below, &self.unpacked.borrowed)?;
             self.borrowed_size.store(filled.size, Ordering::Relaxed);
             implied.extend(filled.implied);

@@ -119,7 +119,7 @@ async fn a_hard_link_to_a_file_of_a_layer_below_is_one_file_with_it() {
     let id = pull(&store, &fake, "a/web:v1").await;
 
     let image = store.resolve(&id.to_string()).unwrap();
-    let mount = store.mount(&image, None).unwrap();
+    let mount = store.mount(&image, None, None).unwrap();
     let stat = |name: &str| {
         rustix::fs::statat(&mount, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).unwrap()
     };

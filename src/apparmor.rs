@@ -143,6 +143,6 @@ mod tests {
         let with = default_profile(true, Some("caisd"));
         assert!(with.contains("signal (receive) peer=\"caisd\","), "{with}");
         assert!(with.starts_with("abi <abi/3.0>,"));
-        assert!(!default_profile(false, None).contains("abi"));
+        assert!(!default_profile(false, None).contains("abi <abi/"));
     }
 }

@@ -9,8 +9,10 @@ use rustix::process::Pid;
 
 use super::controller::{Controller, Version};
 use super::hierarchy::Hierarchy;
-use super::path;
-use super::{Cgroup, Cgroups, DeviceRule, Directory, Record, Resources, cpuset, file, remove};
+use super::path::{self, Parent};
+use super::{
+    Cgroup, Cgroups, DeviceRule, Directory, Record, Resources, cpuset, file, remove, systemd,
+};
 use crate::error::{Context, Error, Kind, Result};
 
 /// What a group is made from.
@@ -32,10 +34,12 @@ impl Cgroups {
     /// Makes a group with its limits in force; on an error nothing of it is left.
     pub(crate) fn create(&self, request: &Request<'_>) -> Result<Cgroup> {
         path::component("cgroup name", request.name)?;
-        let record = Record::planned(request.parent, request.name, request.holder)?;
-        if record.scope.is_none() && record.path.ends_with(".scope") {
-            let text = "cgroup_parent: a scope needs a process to hold it";
-            return Err(Error::internal(text));
+        let mut record = Record::planned(request.parent, request.name, request.holder)?;
+        if let Parent::Slice { unit, .. } = path::parent("cgroup_parent", request.parent)?
+            && record.scope.is_none()
+        {
+            let name = systemd::scope_name(request.name);
+            record.scope = Some(systemd::Scope::new(name, unit, request.holder)?);
         }
         let parent = record.path.rsplit_once('/').map_or("", |(parent, _)| parent).to_owned();
         let mut cgroup =

@@ -191,7 +191,8 @@ async fn a_registry_that_wants_a_client_certificate_gets_ours() {
     let node = Node::boot().await;
     let registry = SecureRegistry::start(&node, ", clientcas: [DIR/ca.crt]", "").await;
     registry.known_to(&node, "ca = \"DIR/ca.crt\"");
-    refused(&node, &registry, None, Code::Unavailable, &["certificate"]).await;
+    // With TLS 1.3 the server's alert may be lost behind the broken connection.
+    refused(&node, &registry, None, Code::Unavailable, &[]).await;
     registry.known_to(
         &node,
         "ca = \"DIR/ca.crt\"\nclient = [[\"DIR/client.crt\", \"DIR/client.key\"]]",

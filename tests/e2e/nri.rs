@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use cais_proto::runtime::v1::{
-    ContainerState, LinuxContainerResources, ListContainersRequest,
+    ContainerState, LinuxContainerResources, ListContainersRequest, Mount,
     UpdateContainerResourcesRequest, UpdatePodSandboxResourcesRequest,
 };
 use rustix::process::{Pid, Signal, kill_process};
@@ -338,8 +338,28 @@ async fn an_installed_plugin_lives_with_the_daemon_and_is_told_all_at_its_start(
     let told = "Synchronize standing,main:CONTAINER_RUNNING:sleep_1000".to_owned();
     assert!(events(&log).contains(&told), "{:?}", events(&log));
 
+    // What ends while no daemon is there is in no plugin's books, and no news to any.
+    let away = pod.container("away").shell("until [ -e /host/flag ]; do sleep 0.02; done; exit 5");
+    let away = away.with(|config| {
+        config.mounts = vec![Mount {
+            container_path: "/host".to_owned(),
+            host_path: node.home.to_str().unwrap().to_owned(),
+            ..Default::default()
+        }];
+    });
+    let away = away.start().await;
+    node.kill();
+    fs::write(node.home.join("flag"), "").unwrap();
+    let exit = node.state.join("pods").join(&pod.id).join("exits").join(&away.id);
+    until("the record of the exit", async || exit.exists()).await;
+    node.start().await;
+    away.wait_exit().await;
+    away.remove().await;
+    let told = async || events(&log).contains(&"RemoveContainer away".to_owned());
+    until("the removal to be told", told).await;
+    assert_eq!(events(&log).iter().filter(|it| it.starts_with("StopContainer away")).count(), 0);
     // Of a killed daemon's plugin the connection is gone, and so is it; the next daemon starts it anew.
     node.restart().await;
     let again = async || events(&log).iter().filter(|it| it.starts_with("Synchronize")).count();
-    until("the plugin to be started again", async || again().await == 2).await;
+    until("the plugin to be started again", async || again().await == 3).await;
 }

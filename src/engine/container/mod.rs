@@ -63,8 +63,7 @@ impl Container {
             exited: watch::Sender::new(exited),
             limits: tokio::sync::Mutex::default(),
             starting: tokio::sync::Mutex::default(),
-            // Of one that ended before this daemon, no plugin knows.
-            end_told: OnceCell::new_with(exited.then_some(())),
+            end_told: OnceCell::new(),
             is_starting: AtomicBool::new(false),
             cpu_rate: CpuRate::default(),
             writable: WritableLayer::default(),

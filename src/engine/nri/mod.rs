@@ -75,7 +75,19 @@ fn is_living(pod: &Pod) -> bool {
     pod.record().phase == PodPhase::Ready && !pod.end_told.initialized()
 }
 
+/// After what an earlier daemon left has been taken up.
 pub(super) async fn start(shared: &Arc<Shared>) {
+    // What ended while no daemon was there is no news to plugins, which are not told that it was.
+    for container in shared.containers.all() {
+        if let Phase::Exited(_) = container.record().phase {
+            let _ = container.end_told.set(());
+        }
+    }
+    for pod in shared.pods.all() {
+        if pod.record().phase == PodPhase::Stopped {
+            let _ = pod.end_told.set(());
+        }
+    }
     let reach: Arc<dyn Runtime> = Arc::new(Reach(shared.clone()));
     shared.nri.start(&reach).await;
 }

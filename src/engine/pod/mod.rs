@@ -41,10 +41,8 @@ pub(crate) struct Pod {
 
 impl Pod {
     pub(super) fn new(record: Record, monitor: Option<Arc<Client>>) -> Self {
-        let ended = record.phase == Phase::Stopped;
         Self {
-            // Of one that ended before this daemon, no plugin knows.
-            end_told: OnceCell::new_with(ended.then_some(())),
+            end_told: OnceCell::new(),
             id: record.id.clone(),
             mutation: tokio::sync::Mutex::default(),
             change: Mutex::default(),

@@ -136,6 +136,7 @@ mod tests {
             config: Arc::new(container::container_config(Some(config)).unwrap()),
             image_id: String::new(),
             image_ref: String::new(),
+            image_name: String::new(),
             created_at: 1,
             phase: ContainerPhase::Running { pid: 1, started_at: 1 },
             log_path: None,

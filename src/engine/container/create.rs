@@ -171,6 +171,7 @@ async fn assemble(
         pod: pod.id.clone(),
         image_id: image.id.to_string(),
         image_ref: image.digests.first().cloned().unwrap_or_else(|| image.id.to_string()),
+        image_name: image.name_like(&config.user_specified_image),
         layers: image.layers.clone(),
         image_volumes: volume_records,
         created_at: now(),

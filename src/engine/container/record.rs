@@ -22,6 +22,9 @@ pub(crate) struct Record {
     pub(crate) image_id: String,
     /// A repository digest of the image, or its id.
     pub(crate) image_ref: String,
+    /// What people call the image, however the client named it.
+    #[serde(default)]
+    pub(crate) image_name: String,
     /// Nanoseconds since the epoch.
     pub(crate) created_at: i64,
     pub(crate) phase: Phase,

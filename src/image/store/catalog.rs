@@ -129,6 +129,24 @@ mod tests {
     }
 
     #[test]
+    fn an_image_is_called_as_it_was_asked_for_if_that_is_its_name() {
+        let digest = format!("docker.io/library/web@{}", Digest::of(b"index"));
+        let a =
+            image("a", &["docker.io/library/web:1", "docker.io/library/web:latest"], &[&digest]);
+        for (wanted, called) in [
+            ("web", "docker.io/library/web:latest"),
+            (digest.as_str(), digest.as_str()),
+            ("other", "docker.io/library/web:1"),
+            (&a.id.hex()[..12], "docker.io/library/web:1"),
+            ("", "docker.io/library/web:1"),
+        ] {
+            assert_eq!(a.name_like(wanted), called, "{wanted}");
+        }
+        let nameless = image("b", &[], &[]);
+        assert_eq!(nameless.name_like("web"), nameless.id.to_string());
+    }
+
+    #[test]
     fn an_ambiguous_prefix_is_nobody() {
         let images: Vec<_> = (0..17).map(|n| image(&n.to_string(), &[], &[])).collect();
         let catalog = catalog(&images.iter().collect::<Vec<_>>());

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::id::is_hex;
 use crate::image::config::ImageConfig;
 use crate::image::digest::Digest;
+use crate::image::reference::Reference;
 
 /// An image's identity: the digest of its configuration, as Docker and the kubelet know it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -99,6 +100,17 @@ pub(crate) struct Image {
     /// Not to be collected. From the configuration, so it is not written down.
     #[serde(skip)]
     pub(crate) pinned: bool,
+}
+
+impl Image {
+    /// What people call the image: the wanted name if it is one of its own, else the first it has,
+    /// or its id.
+    pub(crate) fn name_like(&self, wanted: &str) -> String {
+        let wanted = Reference::parse(wanted).ok().map(|name| name.to_string());
+        let names = || self.tags.iter().chain(&self.digests);
+        let own = wanted.filter(|wanted| names().any(|name| name == wanted));
+        own.or_else(|| names().next().cloned()).unwrap_or_else(|| self.id.to_string())
+    }
 }
 
 /// One unpacked layer.

@@ -269,7 +269,7 @@ pub(crate) fn container_status(snapshot: &Record) -> ContainerStatus {
         started_at: started_at.unwrap_or(0),
         finished_at: end.map_or(0, |end| end.finished_at),
         exit_code: end.map_or(0, |end| end.code),
-        image: Some(image(config)),
+        image: Some(ImageSpec { image: snapshot.image_name.clone(), ..image(config) }),
         image_ref: snapshot.image_ref.clone(),
         reason: end.map_or_else(String::new, |end| end.reason.as_str().to_owned()),
         message: end.map_or_else(String::new, |end| end.message.clone()),
@@ -496,6 +496,7 @@ mod tests {
             config: Arc::new(config),
             image_id: "sha256:ab".into(),
             image_ref: "r.example/web@sha256:cd".into(),
+            image_name: "r.example/web:1".into(),
             created_at: 7,
             phase,
             log_path: Some("/var/log/pods/p/web/3.log".into()),
@@ -514,7 +515,9 @@ mod tests {
         assert_eq!(status.metadata, full().metadata);
         assert_eq!(status.state(), ContainerState::ContainerRunning);
         assert_eq!((status.created_at, status.started_at, status.finished_at), (7, 8, 0));
-        assert_eq!(status.image, full().image);
+        // The kubelet asks by id and shows people what it is told here.
+        let named = ImageSpec { image: "r.example/web:1".into(), ..full().image.unwrap() };
+        assert_eq!(status.image, Some(named));
         assert_eq!(status.image_ref, "r.example/web@sha256:cd");
         assert_eq!(status.image_id, "sha256:ab");
         assert_eq!(status.mounts, full().mounts);

@@ -42,6 +42,7 @@ pub(crate) fn container(snapshot: &Container) -> Result<HashMap<String, String>>
         config,
         image_id,
         image_ref: _,
+        image_name: _,
         created_at: _,
         phase,
         log_path: _,

@@ -64,6 +64,11 @@ impl Plugin {
     }
 }
 
+/// How often a plugin was told of all there is.
+fn joins(log: &Path) -> usize {
+    events(log).iter().filter(|event| event.starts_with("Synchronize")).count()
+}
+
 impl Drop for Plugin {
     fn drop(&mut self) {
         let _ = self.child.kill();
@@ -348,12 +353,15 @@ async fn an_installed_plugin_lives_with_the_daemon_and_is_told_all_at_its_start(
         }];
     });
     let away = away.start().await;
+    let joined = joins(&log);
     node.kill();
     fs::write(node.home.join("flag"), "").unwrap();
     let exit = node.state.join("pods").join(&pod.id).join("exits").join(&away.id);
     until("the record of the exit", async || exit.exists()).await;
     node.start().await;
     away.wait_exit().await;
+    // Removals do not wait for plugins that are still to join.
+    until("the plugin to join the next daemon", async || joins(&log) > joined).await;
     away.remove().await;
     let told = async || events(&log).contains(&"RemoveContainer away".to_owned());
     until("the removal to be told", told).await;

@@ -226,7 +226,8 @@ impl Pod {
         let text = std::fs::read(self.log_path(name)).unwrap();
         String::from_utf8_lossy(&text)
             .lines()
-            .map(|line| line.split_once(' ').unwrap().1.to_owned())
+            // The last one may be in the middle of being written.
+            .filter_map(|line| Some(line.split_once(' ')?.1.to_owned()))
             .collect()
     }
 

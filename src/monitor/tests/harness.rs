@@ -224,11 +224,13 @@ impl Pod {
     /// The log's lines without time: `stdout F text`.
     pub(super) fn log(&self, name: &str) -> Vec<String> {
         let text = std::fs::read(self.log_path(name)).unwrap();
-        String::from_utf8_lossy(&text)
-            .lines()
-            // The last one may be in the middle of being written.
-            .filter_map(|line| Some(line.split_once(' ')?.1.to_owned()))
-            .collect()
+        let text = String::from_utf8_lossy(&text);
+        let mut lines: Vec<&str> = text.lines().collect();
+        // The last one may be in the middle of being written.
+        if !text.ends_with('\n') {
+            lines.pop_if(|line| !line.contains(' '));
+        }
+        lines.iter().map(|line| line.split_once(' ').unwrap().1.to_owned()).collect()
     }
 
     fn all_logs(&self) -> String {

@@ -71,3 +71,24 @@ extract_debs() {
   for deb in "$archives"/*.deb; do dpkg-deb -x "$deb" "$root"; done
   rm -rf "$archives"
 }
+
+# extract_sid_debs DIRECTORY PACKAGE...: the same from Debian sid, on the machine's own Debian mirror. A mirror may lag
+# behind; signatures are checked.
+extract_sid_debs() {
+  local home=$1.apt mirror
+  mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' | head -n 1)
+  [ -n "$mirror" ] || die "no Debian mirror among the apt sources"
+  mkdir -p "$home/lists/partial" "$home/cache"
+  echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror sid main" >"$home/sources.list"
+  cat >"$home/conf" <<EOF
+Dir::Etc::sourcelist "$home/sources.list";
+Dir::Etc::sourceparts "/dev/null";
+Dir::State::lists "$home/lists";
+Dir::Cache "$home/cache";
+APT::Sandbox::User "root";
+Acquire::Check-Valid-Until "false";
+EOF
+  apt-get -c "$home/conf" -qq update
+  apt_config=$home/conf extract_debs "$@"
+  rm -rf "$home"
+}

@@ -25,6 +25,7 @@ pub(crate) struct Config {
     /// `error`, `warn`, `info`, `debug` or `trace`.
     pub(crate) log_level: String,
     pub(crate) cri: Cri,
+    pub(crate) docker: Docker,
     pub(crate) cgroup: Cgroup,
     pub(crate) network: Network,
     pub(crate) registry: Registry,
@@ -39,6 +40,18 @@ pub(crate) struct Cri {
     pub(crate) socket: PathBuf,
     /// Where exec, attach and port-forward streams are served; loopback only. Port 0: any.
     pub(crate) stream_address: SocketAddr,
+}
+
+/// The Docker Engine API.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Docker {
+    pub(crate) enabled: bool,
+    /// What docker dials.
+    pub(crate) socket: PathBuf,
+    /// Who else than root may connect. Whoever may has the host. A group that does not exist is
+    /// nobody.
+    pub(crate) group: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,6 +140,7 @@ impl Default for Config {
             state: "/run/cais".into(),
             log_level: "info".into(),
             cri: Cri::default(),
+            docker: Docker::default(),
             cgroup: Cgroup::default(),
             network: Network::default(),
             registry: Registry::default(),
@@ -143,6 +157,12 @@ impl Default for Cri {
             socket: "/run/cais/cri.sock".into(),
             stream_address: SocketAddr::from(([127, 0, 0, 1], 0)),
         }
+    }
+}
+
+impl Default for Docker {
+    fn default() -> Self {
+        Self { enabled: true, socket: "/run/cais/docker.sock".into(), group: "cais".into() }
     }
 }
 
@@ -227,6 +247,7 @@ impl Config {
             ("root", &self.root),
             ("state", &self.state),
             ("cri.socket", &self.cri.socket),
+            ("docker.socket", &self.docker.socket),
             ("network.cni_config_dir", &self.network.cni_config_dir),
             ("registry.config_path", &self.registry.config_path),
             ("nri.socket_path", &self.nri.socket_path),

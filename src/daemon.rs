@@ -30,6 +30,10 @@ struct Arguments {
     /// Socket for kubelet and crictl [default: /run/cais/cri.sock]
     #[arg(long, value_name = "PATH", global = true)]
     cri_socket: Option<PathBuf>,
+    /// Socket for docker and other clients of its API [default: /run/cais/docker.sock]
+    #[arg(long, value_name = "PATH", global = true)]
+    docker_socket: Option<PathBuf>,
+
     /// error, warn, info, debug or trace [default: info]
     #[arg(long, value_name = "LEVEL", global = true)]
     log_level: Option<String>,
@@ -74,6 +78,9 @@ fn effective(arguments: &Arguments) -> Result<Config> {
     }
     if let Some(socket) = &arguments.cri_socket {
         config.cri.socket.clone_from(socket);
+    }
+    if let Some(socket) = &arguments.docker_socket {
+        config.docker.socket.clone_from(socket);
     }
     if let Some(level) = &arguments.log_level {
         config.log_level.clone_from(level);

@@ -17,6 +17,7 @@ use tower::{Layer, Service};
 use tracing::{Instrument, Span, field};
 
 use super::cri::is_ours;
+use crate::error::Error;
 
 /// Longest id or name that a span shows.
 const SHOWN: usize = 128;
@@ -79,7 +80,7 @@ where
             };
             let response = match answered {
                 Ok(Ok(response)) => response?,
-                Ok(Err(panic)) => internal(panic.as_ref()).into_http(),
+                Ok(Err(panic)) => Status::from(bug(panic.as_ref())).into_http(),
                 Err(_) => Status::deadline_exceeded("the client's deadline has passed").into_http(),
             };
             closing.with(response.extensions().get::<Status>());
@@ -90,13 +91,13 @@ where
 }
 
 /// The client sees that it is our fault; what was said goes to the log.
-fn internal(panic: &(dyn std::any::Any + Send)) -> Status {
+pub(super) fn bug(panic: &(dyn std::any::Any + Send)) -> Error {
     let said = panic
         .downcast_ref::<&str>()
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     tracing::error!(said, "a call panicked");
-    Status::internal("a bug in the runtime ended this call; its log has the details")
+    Error::internal("a bug in the runtime ended this call; its log has the details")
 }
 
 /// Closes a call's span, also when the client goes away and the call is dropped.
@@ -134,7 +135,8 @@ pub(super) fn about(kind: &'static str, id: &str) {
     Span::current().record(kind, cut(id));
 }
 
-fn cut(text: &str) -> &str {
+/// As much of a text from outside as a span shows.
+pub(super) fn cut(text: &str) -> &str {
     text.char_indices().nth(SHOWN).and_then(|(end, _)| text.get(..end)).unwrap_or(text)
 }
 
@@ -169,6 +171,7 @@ mod tests {
     use tower::{ServiceExt, service_fn};
 
     use super::*;
+    use crate::api::socket::{Access, Socket};
 
     fn request(timeout: Option<&str>) -> Request<Body> {
         let mut request = Request::builder().uri("/runtime.v1.ImageService/PullImage");
@@ -272,7 +275,7 @@ mod tests {
     async fn over_a_socket_a_deadline_and_a_panic_end_one_call_each() {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("cri.sock");
-        let socket = super::super::socket::Socket::bind(&path).unwrap();
+        let socket = Socket::bind(&path, Access::Owner).unwrap();
         let incoming = UnixListenerStream::new(socket.listener().unwrap());
         let server = tonic::transport::Server::builder()
             .layer(CallLayer { under_way: TaskTracker::new() })

@@ -1,14 +1,16 @@
 //! Front doors: read a request, ask the engine, shape the answer. Nothing is decided here.
 //!
 //! ```text
-//!   client ──▶ Unix socket ──▶ call (span, deadline, panic guard) ──▶ cri ──▶ engine
+//!   kubelet ──▶ Unix socket ──▶ call (span, deadline, panic guard) ──▶ cri ─────┐
+//!   docker  ──▶ Unix socket ──▶ docker (span, panic guard, router) ────────────┴─▶ engine
 //! ```
 //!
-//! The socket is bound before the engine has taken up its pods: who connects meanwhile waits in
+//! The sockets are bound before the engine has taken up its pods: who connects meanwhile waits in
 //! the kernel's queue, so that no call sees a half-recovered engine.
 
 mod call;
 mod cri;
+mod docker;
 mod socket;
 
 use std::pin::pin;
@@ -20,7 +22,7 @@ use tokio_util::task::TaskTracker;
 use tonic::transport::Server;
 
 use self::call::CallLayer;
-use self::socket::Socket;
+use self::socket::{Access, Socket};
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::error::{Context, Result};
@@ -34,11 +36,20 @@ const FLUSH: Duration = Duration::from_millis(100);
 /// Bound sockets, not yet served.
 pub(crate) struct Listening {
     cri: Socket,
+    /// `None`: not wanted.
+    docker: Option<Socket>,
 }
 
 /// Binds the sockets. Clients may connect from now on, and wait.
 pub(crate) fn listen(config: &Config) -> Result<Listening> {
-    Ok(Listening { cri: Socket::bind(&config.cri.socket)? })
+    let docker = config
+        .docker
+        .enabled
+        .then(|| Socket::bind(&config.docker.socket, Access::of_group(&config.docker.group)));
+    Ok(Listening {
+        cri: Socket::bind(&config.cri.socket, Access::Owner)?,
+        docker: docker.transpose()?,
+    })
 }
 
 impl Listening {
@@ -52,6 +63,10 @@ impl Listening {
         let incoming = UnixListenerStream::new(self.cri.listener()?);
         let stopping = CancellationToken::new();
         let under_way = TaskTracker::new();
+        if let Some(socket) = &self.docker {
+            let door = docker::Door::new(engine.clone(), under_way.clone());
+            tokio::spawn(door.serve(socket.listener()?, stopping.clone()));
+        }
         let server = Server::builder()
             .layer(CallLayer { under_way: under_way.clone() })
             .add_service(runtime)

@@ -1,4 +1,4 @@
-//! A Unix socket that only root may connect to.
+//! A Unix socket that only root, and one group if wanted, may connect to.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io::ErrorKind;
@@ -11,6 +11,32 @@ use crate::error::{Context, Error, Kind, Result};
 /// The kernel's `sun_path`, with its terminating zero.
 const LONGEST_PATH: usize = 107;
 
+/// Who may connect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    Owner,
+    /// The owner and this group.
+    Group(u32),
+}
+
+impl Access {
+    /// The owner alone if there is no such group.
+    pub(super) fn of_group(name: &str) -> Self {
+        // Read here: the C library would load its name services, which a static program has not.
+        let groups = fs::read_to_string("/etc/group").unwrap_or_default();
+        gid_of(&groups, name).map_or(Self::Owner, Self::Group)
+    }
+}
+
+/// `name:password:gid:members`, see group(5).
+fn gid_of(groups: &str, name: &str) -> Option<u32> {
+    groups.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let is_it = !name.is_empty() && fields.next() == Some(name);
+        is_it.then(|| fields.nth(1)?.parse().ok()).flatten()
+    })
+}
+
 /// A bound socket. Dropping it removes the file, unless another one stands there by then.
 pub(super) struct Socket {
     path: PathBuf,
@@ -22,7 +48,7 @@ pub(super) struct Socket {
 impl Socket {
     /// Binds at `path`. A file left by a dead daemon is replaced in one step, so that no client
     /// ever finds the path empty; one that somebody listens on is left alone.
-    pub(super) fn bind(path: &Path) -> Result<Self> {
+    pub(super) fn bind(path: &Path, access: Access) -> Result<Self> {
         let context = || format!("listen on {}", path.display());
         check_free(path).with_context(context)?;
         let directory = path.parent().unwrap_or(Path::new("/"));
@@ -40,7 +66,7 @@ impl Socket {
         }
         remove_file(&fresh).with_context(context)?;
         let listener = UnixListener::bind(&fresh).with_context(context)?;
-        let placed = place(&fresh, path);
+        let placed = place(&fresh, path, access);
         if placed.is_err() {
             // The error that matters is the one above.
             let _ = fs::remove_file(&fresh);
@@ -65,8 +91,15 @@ impl Drop for Socket {
     }
 }
 
-fn place(fresh: &Path, path: &Path) -> std::io::Result<(u64, u64)> {
-    fs::set_permissions(fresh, Permissions::from_mode(0o600))?;
+fn place(fresh: &Path, path: &Path, access: Access) -> std::io::Result<(u64, u64)> {
+    let mode = match access {
+        Access::Owner => 0o600,
+        Access::Group(gid) => {
+            std::os::unix::fs::chown(fresh, None, Some(gid))?;
+            0o660
+        }
+    };
+    fs::set_permissions(fresh, Permissions::from_mode(mode))?;
     fs::rename(fresh, path)?;
     fs::symlink_metadata(path).map(|found| identity(&found))
 }
@@ -111,14 +144,14 @@ mod tests {
     use super::*;
 
     fn refused(path: &Path) -> Kind {
-        Socket::bind(path).err().unwrap().kind()
+        Socket::bind(path, Access::Owner).err().unwrap().kind()
     }
 
     #[test]
     fn only_the_owner_may_connect_and_nothing_stays_behind() {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("run/cri.sock");
-        let socket = Socket::bind(&path).unwrap();
+        let socket = Socket::bind(&path, Access::Owner).unwrap();
 
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         UnixStream::connect(&path).unwrap();
@@ -128,13 +161,33 @@ mod tests {
     }
 
     #[test]
+    fn a_group_is_found_by_its_whole_name() {
+        let groups = "root:x:0:\ncaisson:x:7:\ncais:x:990:ana,rui\nbroken:x\n";
+        assert_eq!(gid_of(groups, "cais"), Some(990));
+        for name in ["", "ca", "broken", "nobody"] {
+            assert_eq!(gid_of(groups, name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_group_may_connect_too() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("docker.sock");
+        let gid = rustix::process::getgid().as_raw();
+        let _socket = Socket::bind(&path, Access::Group(gid)).unwrap();
+
+        let found = fs::metadata(&path).unwrap();
+        assert_eq!((found.permissions().mode() & 0o777, found.gid()), (0o660, gid));
+    }
+
+    #[test]
     fn a_socket_of_a_dead_daemon_is_replaced() {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("cri.sock");
         drop(UnixListener::bind(&path).unwrap());
         assert_eq!(UnixStream::connect(&path).unwrap_err().kind(), ErrorKind::ConnectionRefused);
 
-        let _socket = Socket::bind(&path).unwrap();
+        let _socket = Socket::bind(&path, Access::Owner).unwrap();
         UnixStream::connect(&path).unwrap();
     }
 
@@ -142,7 +195,7 @@ mod tests {
     fn a_socket_in_use_and_a_file_that_is_no_socket_are_left_alone() {
         let temp = tempfile::tempdir().unwrap();
         let (used, file) = (temp.path().join("used"), temp.path().join("file"));
-        let _other = Socket::bind(&used).unwrap();
+        let _other = Socket::bind(&used, Access::Owner).unwrap();
         fs::File::create(&file).unwrap();
 
         assert_eq!(refused(&used), Kind::Busy);
@@ -156,9 +209,9 @@ mod tests {
     fn a_successors_socket_is_not_removed() {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("cri.sock");
-        let first = Socket::bind(&path).unwrap();
+        let first = Socket::bind(&path, Access::Owner).unwrap();
         fs::remove_file(&path).unwrap();
-        let _second = Socket::bind(&path).unwrap();
+        let _second = Socket::bind(&path, Access::Owner).unwrap();
 
         drop(first);
         UnixStream::connect(&path).unwrap();

@@ -7,9 +7,11 @@ use std::time::Duration;
 use super::Shared;
 use super::layout::Layout;
 use crate::config::Config;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::image::digest::Digest;
+use crate::image::reference::Reference;
 use crate::image::registry::Settings as RegistrySettings;
-use crate::image::{Credentials, ImageStore, LayerKey, Settings};
+use crate::image::{Credentials, Image, ImageStore, LayerKey, Settings, chain_id};
 
 pub(super) fn open_store(config: &Config, layout: &Layout) -> Result<ImageStore> {
     let patience = Duration::from_secs(config.registry.patience_secs);
@@ -38,6 +40,70 @@ pub(super) async fn pull(
 /// Succeeds on what is absent. Layers under a container stay until it is removed.
 pub(super) async fn remove(shared: &Arc<Shared>, reference: &str) -> Result<()> {
     shared.images.remove(reference, layers_in_use(shared)).await
+}
+
+/// What became of an image that was to be removed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Removal {
+    /// Names that were taken away.
+    pub(crate) untagged: Vec<String>,
+    /// The image, and its layers' chain from the newest down, if it went.
+    pub(crate) deleted: Vec<String>,
+}
+
+/// Takes the name away; with its last name the image goes. Named by its id, it goes at once.
+///
+/// # Errors
+/// `WrongState` in Docker's words for an image that a container needs, and for one of several
+/// repositories that is named by its id and not forced.
+pub(super) async fn remove_name(
+    shared: &Arc<Shared>,
+    image: &Image,
+    text: &str,
+    force: bool,
+) -> Result<Removal> {
+    let name = Reference::parse(text).ok().filter(|name| {
+        let known = name.tagged_name().is_some_and(|tag| image.tags.contains(&tag));
+        let digest = name.digest().map(|digest| name.digested_name(digest));
+        known || digest.is_some_and(|digest| image.digests.contains(&digest))
+    });
+    let short = image.id.hex().get(..12).unwrap_or_default();
+    match name {
+        Some(name) if image.tags.len() + usize::from(name.digest().is_some()) > 1 => {
+            let untagged = name.digest().map(|digest| name.digested_name(digest));
+            let untagged = untagged.or_else(|| name.tagged_name()).into_iter().collect();
+            shared.images.untag(name).await?;
+            return Ok(Removal { untagged, deleted: Vec::new() });
+        }
+        Some(_) => {}
+        None if repositories(image).len() > 1 && !force => {
+            return Err(Error::wrong_state(format!(
+                "conflict: unable to delete {short} (must be forced) - image is referenced in \
+                 multiple repositories"
+            )));
+        }
+        None => {}
+    }
+    let layers = shared.images.layer_sizes(image);
+    shared.images.remove(&image.id.to_string(), layers_in_use(shared)).await?;
+    let mut deleted: Vec<String> = chain(layers.iter().map(|(diff_id, _)| diff_id)).collect();
+    deleted.push(image.id.to_string());
+    deleted.reverse();
+    Ok(Removal { untagged: image.tags.iter().chain(&image.digests).cloned().collect(), deleted })
+}
+
+fn repositories(image: &Image) -> HashSet<String> {
+    let names = image.tags.iter().chain(&image.digests);
+    names.filter_map(|name| Reference::parse(name).ok()).map(|name| name.name()).collect()
+}
+
+/// The names of the stacks that end in each layer, the base first.
+fn chain<'a>(layers: impl Iterator<Item = &'a Digest>) -> impl Iterator<Item = String> {
+    layers.scan(None, |below: &mut Option<Digest>, diff_id| {
+        let here = chain_id(below.as_ref(), diff_id);
+        *below = Some(here.clone());
+        Some(here.to_string())
+    })
 }
 
 /// Layers that containers stand on.

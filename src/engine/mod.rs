@@ -19,7 +19,7 @@ mod cdi;
 mod clock;
 pub(crate) mod container;
 pub(crate) mod events;
-mod image;
+pub(crate) mod image;
 mod layout;
 mod network;
 mod nri;
@@ -50,7 +50,7 @@ use crate::config::{CgroupDriver, Config};
 use crate::error::{Context, Result};
 use crate::executor::plan::Process;
 use crate::id::{ContainerId, PodId};
-use crate::image::{Credentials, ImageStore};
+use crate::image::{Credentials, Image, ImageStore};
 use crate::monitor::protocol::Exit;
 use crate::monitor::spawn::Program;
 use crate::net::Network;
@@ -357,6 +357,16 @@ impl Engine {
         image::remove(&self.shared, reference).await
     }
 
+    /// Takes a name away from an image, and the image with its last one.
+    pub(crate) async fn remove_image_name(
+        &self,
+        image: &Image,
+        name: &str,
+        force: bool,
+    ) -> Result<image::Removal> {
+        image::remove_name(&self.shared, image, name, force).await
+    }
+
     /// # Errors
     /// `Unavailable` with the reason, for the NetworkReady condition.
     pub(crate) async fn network_ready(&self) -> Result<()> {
@@ -365,6 +375,15 @@ impl Engine {
 
     pub(crate) fn config(&self) -> &Config {
         &self.shared.config
+    }
+
+    pub(crate) fn host(&self) -> &spec::Host {
+        &self.shared.host
+    }
+
+    /// True when the controllers, or some of them, are in hierarchies of version 1.
+    pub(crate) fn has_cgroup_v1(&self) -> bool {
+        !self.shared.cgroups.legacy_names().is_empty()
     }
 
     pub(crate) fn has_user_namespaces(&self) -> bool {

@@ -13,6 +13,7 @@ pub(crate) mod config;
 pub(crate) mod digest;
 pub(crate) mod manifest;
 pub(crate) mod platform;
+pub(crate) mod progress;
 pub(crate) mod pull;
 pub(crate) mod reference;
 pub(crate) mod registry;
@@ -22,4 +23,4 @@ mod unpack;
 
 pub(crate) use pull::{CredentialFields, Credentials};
 pub(crate) use snapshot::{Owners, Writable};
-pub(crate) use store::{Held, Image, ImageStore, LayerKey, Settings};
+pub(crate) use store::{Held, Image, ImageId, ImageStore, LayerKey, Settings, chain_id};

@@ -12,7 +12,6 @@
 //! broken off when the last of them has failed.
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -22,9 +21,10 @@ use super::config::ConfigDocument;
 use super::digest::Digest;
 use super::manifest::{Descriptor, Document, Manifest};
 use super::platform::Platform;
+use super::progress::{LayerProgress, LayerState, Progress};
 use super::reference::Reference;
 pub(crate) use super::registry::auth::{CredentialFields, Credentials};
-use super::registry::{self, Progress, Served, Session};
+use super::registry::{self, Served, Session};
 use super::store::{ImageId, ImageStore, NewImage, NewLayer, Staged, blocking, chain_id};
 use super::unpack::{Blob, Limits, unpack};
 use crate::error::{Context, Error, Kind, Result};
@@ -91,24 +91,42 @@ pub(super) async fn pull(
     credentials: Credentials,
 ) -> Result<ImageId> {
     let reference = Reference::parse(reference)?;
-    let outcome = join_or_start(store, reference.clone(), credentials);
-    wait(outcome).await.with_context(|| format!("pull image {reference}"))
+    begin(store, reference, credentials).done().await
 }
 
-fn join_or_start(
-    store: &ImageStore,
+/// A pull that is under way.
+pub(crate) struct Pull {
     reference: Reference,
-    credentials: Credentials,
-) -> watch::Receiver<Outcome<ImageId>> {
+    pull: ImagePull,
+}
+
+impl Pull {
+    pub(crate) fn layers(&self) -> Vec<Arc<LayerProgress>> {
+        self.pull.progress.layers()
+    }
+
+    /// The image's id, once it is there.
+    pub(crate) async fn done(&self) -> Result<ImageId> {
+        let reference = &self.reference;
+        wait(self.pull.outcome.clone()).await.with_context(|| format!("pull image {reference}"))
+    }
+}
+
+pub(super) fn begin(store: &ImageStore, reference: Reference, credentials: Credentials) -> Pull {
+    let pull = join_or_start(store, reference.clone(), credentials);
+    Pull { reference, pull }
+}
+
+fn join_or_start(store: &ImageStore, reference: Reference, credentials: Credentials) -> ImagePull {
     let key = (reference, credentials);
     let mut images = lock(&store.shared.pulls.images);
     if let Some(pull) = images.get(&key) {
-        return pull.outcome.clone();
+        return pull.clone();
     }
     let (done, outcome) = watch::channel(None);
     let progress = Arc::new(Progress::default());
-    let pull = ImagePull { outcome: outcome.clone(), progress: Arc::clone(&progress) };
-    images.insert(key.clone(), pull);
+    let pull = ImagePull { outcome, progress: Arc::clone(&progress) };
+    images.insert(key.clone(), pull.clone());
     let listed = Listed { store: store.clone(), key };
     tokio::spawn(async move {
         let (reference, credentials) = &listed.key;
@@ -117,7 +135,7 @@ fn join_or_start(
         drop(listed);
         done.send_replace(Some(result.map_err(|error| (error.kind(), error.chain()))));
     });
-    outcome
+    pull
 }
 
 async fn wait<T: Clone>(mut outcome: watch::Receiver<Outcome<T>>) -> Result<T> {
@@ -232,17 +250,19 @@ async fn fetch_layers(
     diff_ids: &[Digest],
     progress: &Arc<Progress>,
 ) -> Result<Vec<(NewLayer, Option<Arc<LayerPull>>)>> {
+    progress.begin(&manifest.layers);
     let mut chain: Option<Digest> = None;
     let mut wanted = Vec::with_capacity(diff_ids.len());
-    for (index, (descriptor, diff_id)) in manifest.layers.iter().zip(diff_ids).enumerate() {
+    let layers = manifest.layers.iter().zip(diff_ids).zip(progress.layers());
+    for (index, ((descriptor, diff_id), progress)) in layers.enumerate() {
         let here = chain_id(chain.as_ref(), diff_id);
-        let descriptor = descriptor.clone();
-        wanted.push(Wanted { index, descriptor, diff_id: diff_id.clone(), chain: here.clone() });
+        let (descriptor, diff_id, chain_id) = (descriptor.clone(), diff_id.clone(), here.clone());
+        wanted.push(Wanted { index, descriptor, diff_id, chain: chain_id, progress });
         chain = Some(here);
     }
     let fetching = wanted.into_iter().map(|layer| {
-        let (store, session, progress) = (store.clone(), Arc::clone(session), Arc::clone(progress));
-        lease_or_fetch(store, session, progress, layer)
+        let (store, session) = (store.clone(), Arc::clone(session));
+        lease_or_fetch(store, session, layer)
     });
     let mut layers: Vec<_> = stream::iter(fetching)
         .buffer_unordered(store.shared.settings.parallel_layers.max(1))
@@ -258,21 +278,24 @@ struct Wanted {
     descriptor: Descriptor,
     diff_id: Digest,
     chain: Digest,
+    progress: Arc<LayerProgress>,
 }
 
 async fn lease_or_fetch(
     store: ImageStore,
     session: Arc<Session>,
-    progress: Arc<Progress>,
     layer: Wanted,
 ) -> Result<(usize, NewLayer, Option<Arc<LayerPull>>)> {
-    let Wanted { index, descriptor, diff_id, chain } = layer;
+    let Wanted { index, descriptor, diff_id, chain, progress } = layer;
     if let Some(lease) = store.shared.lease_layer(&diff_id, &chain) {
+        progress.is_now(LayerState::Present);
         return Ok((index, NewLayer::Present(diff_id, lease), None));
     }
+    progress.is_now(LayerState::Fetching);
     let (staged, held) = fetch_layer(&store, &session, &descriptor, &diff_id, &progress)
         .await
         .with_context(|| format!("layer {}", descriptor.digest))?;
+    progress.is_now(LayerState::Done);
     Ok((index, NewLayer::Unpacked(staged), Some(held)))
 }
 
@@ -281,7 +304,7 @@ async fn fetch_layer(
     session: &Arc<Session>,
     descriptor: &Descriptor,
     diff_id: &Digest,
-    progress: &Arc<Progress>,
+    progress: &Arc<LayerProgress>,
 ) -> Result<(Arc<Staged>, Arc<LayerPull>)> {
     loop {
         let (pull, is_own) = join_or_start_layer(store, session, descriptor, diff_id, progress);
@@ -299,7 +322,7 @@ fn join_or_start_layer(
     session: &Arc<Session>,
     descriptor: &Descriptor,
     diff_id: &Digest,
-    progress: &Arc<Progress>,
+    progress: &Arc<LayerProgress>,
 ) -> (Arc<LayerPull>, bool) {
     let mut layers = lock(&store.shared.pulls.layers);
     let running = layers.get(diff_id).and_then(Weak::upgrade);
@@ -331,13 +354,12 @@ async fn stage_layer(
     session: &Session,
     descriptor: &Descriptor,
     diff_id: &Digest,
-    progress: &Progress,
+    progress: &LayerProgress,
 ) -> Result<Staged> {
     let staging = Arc::new(store.shared.layers.stage()?);
-    progress.expected.fetch_add(descriptor.size, Ordering::Relaxed);
     let (pieces, received) = mpsc::channel(PIECES);
     let fetching = async {
-        let result = session.blob(descriptor, &pieces, progress).await;
+        let result = session.blob(descriptor, &pieces, &progress.received).await;
         // Tells the reader that nothing more comes.
         drop(pieces);
         result

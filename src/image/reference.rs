@@ -103,6 +103,16 @@ impl Reference {
         self.tag.as_ref().map(|tag| format!("{}:{tag}", self.name()))
     }
 
+    /// As people write it: without what they leave out, `busybox:latest`.
+    pub(crate) fn familiar(&self) -> String {
+        let whole = self.to_string();
+        let short = whole.strip_prefix("docker.io/").map(|rest| {
+            let official = rest.strip_prefix("library/");
+            official.filter(|name| !name.contains('/')).unwrap_or(rest)
+        });
+        short.map(str::to_owned).unwrap_or(whole)
+    }
+
     /// `registry/repository@digest`, the form an image lists as a digest.
     pub(crate) fn digested_name(&self, digest: &Digest) -> String {
         format!("{}@{digest}", self.name())
@@ -238,6 +248,14 @@ mod tests {
         let both = Reference::parse(&format!("quay.io/a/b:v1@{digest}")).unwrap();
         assert_eq!(both.tag(), Some("v1"));
         assert_eq!(both.digest().unwrap().to_string(), digest);
+    }
+
+    #[test]
+    fn people_read_what_they_wrote() {
+        for text in ["busybox:latest", "cais/web:1", "quay.io/a/b:latest", "localhost:5000/x:1"] {
+            assert_eq!(Reference::parse(text).unwrap().familiar(), text);
+        }
+        assert_eq!(Reference::parse("busybox").unwrap().familiar(), "busybox:latest");
     }
 
     #[test]

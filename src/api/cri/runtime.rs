@@ -1,7 +1,6 @@
 //! The calls about the runtime itself.
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
 
 use cais_proto::runtime::v1::{
     CgroupDriver as CriCgroupDriver, LinuxRuntimeConfiguration, NetworkConfig, RuntimeCondition,
@@ -76,11 +75,8 @@ impl Cri {
     fn pulls(&self) -> Vec<serde_json::Value> {
         let pulls = self.engine.images().pulling();
         let shown = pulls.iter().map(|(reference, progress)| {
-            json!({
-                "image": reference.to_string(),
-                "received": progress.received.load(Ordering::Relaxed),
-                "expected": progress.expected.load(Ordering::Relaxed),
-            })
+            let (received, expected) = progress.bytes();
+            json!({ "image": reference.to_string(), "received": received, "expected": expected })
         });
         shown.collect()
     }

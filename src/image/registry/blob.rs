@@ -19,20 +19,12 @@ use crate::image::unpack::Piece;
 /// However small the steps, a blob that needs this many connections does not arrive.
 const MOST_CONNECTIONS: u32 = 200;
 
-/// How far a pull is, for whoever looks.
-#[derive(Debug, Default)]
-pub(crate) struct Progress {
-    /// Compressed bytes of the layers that are fetched.
-    pub(crate) expected: AtomicU64,
-    pub(crate) received: AtomicU64,
-}
-
 /// One blob on its way.
 struct Transfer<'a> {
     descriptor: &'a Descriptor,
     target: Target,
     pieces: &'a mpsc::Sender<Piece>,
-    progress: &'a Progress,
+    received: &'a AtomicU64,
     hasher: Hasher,
     offset: u64,
 }
@@ -45,19 +37,20 @@ enum Broken {
 }
 
 impl Session {
-    /// Sends the blob's bytes to `pieces` and `End` once size and digest are right.
+    /// Sends the blob's bytes to `pieces` and `End` once size and digest are right. `received`
+    /// counts them.
     pub(in crate::image) async fn blob(
         &self,
         descriptor: &Descriptor,
         pieces: &mpsc::Sender<Piece>,
-        progress: &Progress,
+        received: &AtomicU64,
     ) -> Result<()> {
         let mut transfer = Transfer {
             target: Target::Blob(descriptor.digest.clone()),
             hasher: Hasher::new(descriptor.digest.algorithm()),
             descriptor,
             pieces,
-            progress,
+            received,
             offset: 0,
         };
         let mut last = None;
@@ -192,7 +185,7 @@ impl Transfer<'_> {
         }
         self.hasher.update(&chunk);
         self.offset += length;
-        self.progress.received.fetch_add(length, Ordering::Relaxed);
+        self.received.fetch_add(length, Ordering::Relaxed);
         // The reader is gone: it has its own error, which is the one to tell.
         self.pieces.send(Piece::Bytes(chunk)).await.map_err(|_| Broken::Final(reader_gone()))
     }

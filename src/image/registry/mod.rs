@@ -38,8 +38,6 @@ use super::manifest::{Descriptor, LARGEST_DOCUMENT};
 use super::reference::Reference;
 use crate::error::{Context, Error, Kind, Result};
 
-pub(super) use self::blob::Progress;
-
 /// How the client finds registries and how patient it is.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {

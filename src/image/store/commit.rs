@@ -163,7 +163,7 @@ impl Shared {
     }
 
     /// A tag names one image: the others lose it.
-    fn take_tag(&self, catalog: &mut Catalog, tag: &str, owner: &ImageId) -> Result<()> {
+    pub(super) fn take_tag(&self, catalog: &mut Catalog, tag: &str, owner: &ImageId) -> Result<()> {
         for image in catalog.images.values_mut() {
             if image.id != *owner && image.tags.iter().any(|other| other == tag) {
                 let mut changed = Image::clone(image);
@@ -223,7 +223,7 @@ impl Shared {
         if is_used { Ok(()) } else { self.blobs.remove(digest.hex()) }
     }
 
-    fn is_pinned(&self, tags: &[String]) -> bool {
+    pub(super) fn is_pinned(&self, tags: &[String]) -> bool {
         self.settings
             .pinned
             .iter()

@@ -18,6 +18,7 @@
 mod catalog;
 mod commit;
 mod layers;
+mod names;
 mod record;
 #[cfg(test)]
 mod tests;
@@ -33,11 +34,12 @@ use self::catalog::Catalog;
 pub(in crate::image) use self::commit::{NewImage, NewLayer};
 use self::layers::LayerDirectories;
 pub(in crate::image) use self::layers::{Lease, Staged};
-pub(in crate::image) use self::record::chain_id;
-pub(crate) use self::record::{Image, ImageId, LayerKey};
-use super::pull::{Credentials, Pulls};
+pub(crate) use self::record::{Image, ImageId, LayerKey, chain_id};
+use super::digest::Digest;
+use super::progress::Progress;
+use super::pull::{Credentials, Pull, Pulls};
 use super::reference::Reference;
-use super::registry::{Progress, Registry, Settings as RegistrySettings};
+use super::registry::{Registry, Settings as RegistrySettings};
 use super::snapshot::{self, Owners, Writable};
 use crate::error::{Context, Result};
 use crate::store::atomic::{Directory, Durability};
@@ -152,6 +154,36 @@ impl ImageStore {
         super::pull::pull(self, reference, credentials).await
     }
 
+    /// As [`Self::pull`], for those who want to see how far it is.
+    pub(crate) fn begin_pull(&self, reference: Reference, credentials: Credentials) -> Pull {
+        super::pull::begin(self, reference, credentials)
+    }
+
+    /// The image's configuration document, as it came.
+    pub(crate) fn configuration(&self, image: &Image) -> Result<Vec<u8>> {
+        let read = self.shared.blobs.read(image.id.hex());
+        read.with_context(|| format!("read the configuration of image {}", image.id))
+    }
+
+    /// DiffID and bytes on disk of each layer, the base first.
+    pub(crate) fn layer_sizes(&self, image: &Image) -> Vec<(Digest, u64)> {
+        let catalog = self.shared.catalog();
+        let layers = image.layers.iter().filter_map(|key| catalog.layers.get(key));
+        layers.map(|layer| (layer.diff_id.clone(), layer.size)).collect()
+    }
+
+    /// Gives an image one more name; another image of that name loses it.
+    pub(crate) async fn tag(&self, id: &ImageId, name: Reference) -> Result<()> {
+        let (store, id) = (self.clone(), id.clone());
+        blocking(move || store.shared.tag(&id, &name)).await
+    }
+
+    /// Takes a name from the image that has it, and leaves the image.
+    pub(crate) async fn untag(&self, name: Reference) -> Result<()> {
+        let store = self.clone();
+        blocking(move || store.shared.untag(&name)).await
+    }
+
     /// Removes the image that `text` resolves to with all its names, and the layers that neither
     /// another image nor `in_use` (the layers of existing containers) needs. The space is free
     /// when it returns. Succeeds if there is no such image.
@@ -228,11 +260,7 @@ impl Shared {
     }
 
     /// A directory that can serve this layer, kept from removal as long as the lease lives.
-    pub(in crate::image) fn lease_layer(
-        &self,
-        diff_id: &super::digest::Digest,
-        chain: &super::digest::Digest,
-    ) -> Option<Lease> {
+    pub(in crate::image) fn lease_layer(&self, diff_id: &Digest, chain: &Digest) -> Option<Lease> {
         // Under the lock: between the look and the lease nobody may remove it.
         let _changes = self.lock_changes();
         let key = self.catalog().layer(diff_id, chain)?;

@@ -127,6 +127,7 @@ impl Node {
         let text = format!(
             "root = \"{home}/root\"\nstate = \"{state}\"\nlog_level = \"debug\"\n\
              [cri]\nsocket = \"{state}/cri.sock\"\n\
+             [docker]\nsocket = \"{state}/docker.sock\"\n\
              [cgroup]\nparent = \"/{name}\"\n\
              [network]\nbridge = \"{bridge}\"\nsubnet = \"10.215.0.0/16\"\n{network}\n\
              [registry]\nconfig_path = \"{home}/certs.d\"\n{registry}\n\

@@ -1,0 +1,147 @@
+//! The Docker Engine API.
+//!
+//! ```text
+//!   connection ──▶ HTTP/1.1 ──▶ Door::answer (span, panic guard) ──▶ router ──▶ a resource's file
+//!                                        │                                          │
+//!                                        └──────── status: Error ▶ {"message"} ◀────┘
+//! ```
+//!
+//! Every path may begin with a version (`/v1.24/…`); which one is asked for makes no difference, so
+//! that no client is refused for its age. Shapes of requests and replies are in `wire`, what they
+//! mean to the engine in `convert`.
+
+mod call;
+mod convert;
+mod images;
+mod pull;
+mod query;
+mod reply;
+mod router;
+mod status;
+mod system;
+mod wire;
+
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use http::{HeaderValue, Request, Response, header};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{UnixListener, UnixStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+
+use self::reply::Body;
+use crate::engine::Engine;
+
+/// The newest version of the API whose every field we know. Later ones take fields away that
+/// programs still read.
+const API_VERSION: &str = "1.51";
+
+/// The oldest one that clients of today know.
+const OLDEST_API_VERSION: &str = "1.24";
+
+/// A client that opens a connection and does not ask for anything.
+const HEAD_PATIENCE: Duration = Duration::from_secs(60);
+
+/// The door; clones share the engine.
+#[derive(Clone)]
+pub(super) struct Door {
+    engine: Engine,
+    /// Holds every call until it is answered.
+    under_way: TaskTracker,
+}
+
+impl Door {
+    pub(super) fn new(engine: Engine, under_way: TaskTracker) -> Self {
+        Self { engine, under_way }
+    }
+
+    /// Answers until `stopping`, and then what is under way.
+    pub(super) async fn serve(self, listener: UnixListener, stopping: CancellationToken) {
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = stopping.cancelled() => return,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    let connection = self.clone().connection(stream, stopping.clone());
+                    tokio::spawn(connection);
+                }
+                Err(error) => {
+                    // Out of descriptors; connections that end give some back.
+                    tracing::warn!(%error, "accept a docker client");
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+    }
+
+    async fn connection(self, stream: UnixStream, stopping: CancellationToken) {
+        let answer = service_fn(|request| {
+            let answer = self.answer(request);
+            async { Ok::<_, Infallible>(answer.await) }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_PATIENCE)
+            // A client may have said all it has to say, and still read.
+            .half_close(true)
+            .serve_connection(TokioIo::new(stream), answer)
+            .with_upgrades();
+        let mut connection = std::pin::pin!(connection);
+        let ended = tokio::select! {
+            ended = &mut connection => ended,
+            () = stopping.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "a docker client's connection");
+        }
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        let started = Instant::now();
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let span = tracing::info_span!("docker", %method, path = super::call::cut(&path));
+        let answering = async {
+            let guarded = AssertUnwindSafe(router::route(self, request)).catch_unwind();
+            let result = match guarded.await {
+                Ok(result) => result,
+                Err(panic) => Err(super::call::bug(panic.as_ref())),
+            };
+            let duration = started.elapsed();
+            match &result {
+                Ok(response) => {
+                    tracing::debug!(?duration, status = response.status().as_u16(), "answered");
+                }
+                Err(error) if status::is_ours(error.kind()) => {
+                    tracing::warn!(?duration, error = error.chain(), "failed");
+                }
+                Err(error) => tracing::info!(?duration, error = error.chain(), "refused"),
+            }
+            let mut response = result.unwrap_or_else(|error| status::refused(&error));
+            introduce(&mut response);
+            response
+        };
+        self.under_way.track_future(answering.instrument(span)).await
+    }
+}
+
+/// What every reply says about who sent it.
+fn introduce(response: &mut Response<Body>) {
+    const SERVER: &str = concat!("Cais/", env!("CARGO_PKG_VERSION"), " (linux)");
+    let headers = response.headers_mut();
+    headers.insert("Api-Version", HeaderValue::from_static(API_VERSION));
+    headers.insert("Docker-Experimental", HeaderValue::from_static("false"));
+    headers.insert("Ostype", HeaderValue::from_static("linux"));
+    headers.insert(header::SERVER, HeaderValue::from_static(SERVER));
+}

@@ -1,0 +1,53 @@
+//! Replies: JSON, nothing, and streams that begin before anything is there to say.
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use http::{HeaderValue, Response, StatusCode, header};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Empty, Full, StreamBody};
+use hyper::body::Frame;
+use serde::Serialize;
+
+use crate::error::{Context, Error, Result};
+
+pub(super) type Body = UnsyncBoxBody<Bytes, Error>;
+
+pub(super) type Answer = Result<Response<Body>>;
+
+pub(super) fn json<T: Serialize>(value: &T) -> Answer {
+    with_status(StatusCode::OK, value)
+}
+
+pub(super) fn with_status<T: Serialize>(status: StatusCode, value: &T) -> Answer {
+    let mut bytes = serde_json::to_vec(value).context("write the reply")?;
+    bytes.push(b'\n');
+    let mut response = Response::new(full(bytes));
+    *response.status_mut() = status;
+    set_type(&mut response, "application/json");
+    Ok(response)
+}
+
+pub(super) fn empty(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Empty::new().map_err(|never| match never {}).boxed_unsync());
+    *response.status_mut() = status;
+    response
+}
+
+pub(super) fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// The head goes out at once, the pieces as they come.
+pub(super) fn stream(
+    media_type: &'static str,
+    pieces: impl Stream<Item = Bytes> + Send + 'static,
+) -> Response<Body> {
+    let frames = pieces.map(|piece| Ok(Frame::data(piece)));
+    let mut response = Response::new(BodyExt::boxed_unsync(StreamBody::new(frames)));
+    set_type(&mut response, media_type);
+    response
+}
+
+pub(super) fn set_type(response: &mut Response<Body>, media_type: &'static str) {
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+}

@@ -1,0 +1,79 @@
+//! From method and path to the function that answers.
+
+use http::{Method, Request};
+use hyper::body::Incoming;
+use percent_encoding::percent_decode_str;
+
+use super::call::Call;
+use super::reply::Answer;
+use super::{Door, images, pull, system};
+use crate::error::{Error, Result};
+
+/// The table of routes. Names of images may have slashes in them.
+pub(super) async fn route(door: &Door, request: Request<Incoming>) -> Answer {
+    let method = request.method().clone();
+    let path = segments(request.uri().path())?;
+    let path: Vec<&str> = path.iter().map(String::as_str).collect();
+    let call = Call::of(request);
+    match (&method, path.as_slice()) {
+        (&Method::GET | &Method::HEAD, ["_ping"]) => Ok(system::ping(&method)),
+        (&Method::GET, ["version"]) => system::version(),
+        (&Method::GET, ["info"]) => system::info(door),
+        (&Method::GET, ["images", "json"]) => images::list(door, &call),
+        (&Method::POST, ["images", "create"]) => pull::pull(door, &call),
+        (&Method::GET, ["images", name @ .., "json"]) => images::inspect(door, &name.join("/")),
+        (&Method::GET, ["images", name @ .., "history"]) => images::history(door, &name.join("/")),
+        (&Method::POST, ["images", name @ .., "tag"]) => {
+            images::tag(door, &name.join("/"), &call).await
+        }
+        (&Method::DELETE, ["images", name @ ..]) => {
+            images::remove(door, &name.join("/"), &call).await
+        }
+        _ => Err(unknown()),
+    }
+}
+
+fn unknown() -> Error {
+    Error::not_found("page not found")
+}
+
+/// The parts of a path, decoded, without the version in front.
+fn segments(path: &str) -> Result<Vec<String>> {
+    let mut parts = path.strip_prefix('/').unwrap_or(path).split('/').peekable();
+    parts.next_if(|first| is_version(first));
+    parts
+        .map(|part| {
+            let decoded = percent_decode_str(part).decode_utf8();
+            decoded.map(|text| text.into_owned()).map_err(|_| unknown())
+        })
+        .collect()
+}
+
+/// `v1.51`, or any other number.
+fn is_version(text: &str) -> bool {
+    text.strip_prefix('v').is_some_and(|number| {
+        !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_in_front_makes_no_difference() {
+        for path in ["/images/json", "/v1.24/images/json", "/v1.99/images/json", "/v2/images/json"]
+        {
+            assert_eq!(segments(path).unwrap(), ["images", "json"], "{path}");
+        }
+        assert_eq!(segments("/version").unwrap(), ["version"]);
+        assert_eq!(segments("/v1.51/volumes/v1.51").unwrap(), ["volumes", "v1.51"]);
+    }
+
+    #[test]
+    fn names_are_decoded_after_the_path_is_taken_apart() {
+        assert_eq!(segments("/volumes/a%2Fb%3A1").unwrap(), ["volumes", "a/b:1"]);
+        assert_eq!(segments("/images/a/b:1/json").unwrap(), ["images", "a", "b:1", "json"]);
+        assert!(segments("/volumes/%ff").is_err());
+    }
+}

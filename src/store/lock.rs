@@ -49,6 +49,7 @@ impl Lock {
                     format!("{} is locked by process {holder}", path.display()),
                 ));
             }
+            #[expect(clippy::disallowed_methods, reason = "flock(2) has no deadline of its own")]
             std::thread::sleep(Duration::from_millis(5));
         }
         file.set_len(0).with_context(context)?;
@@ -78,6 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "the child's time is what is waited for")]
     fn a_child_of_a_killed_holder_is_waited_for() {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("lock");

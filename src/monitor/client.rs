@@ -208,9 +208,12 @@ impl From<Failure> for Error {
         };
         let kind = match kind {
             FailureKind::Invalid => Kind::InvalidArgument,
-            FailureKind::NotFound | FailureKind::CommandNotFound => Kind::NotFound,
+            FailureKind::NotFound => Kind::NotFound,
             FailureKind::WrongState => Kind::WrongState,
-            FailureKind::CommandNotExecutable => Kind::Denied,
+            // It is the request that names a file which is no program.
+            FailureKind::CommandNotFound | FailureKind::CommandNotExecutable => {
+                Kind::InvalidArgument
+            }
             FailureKind::Internal => Kind::Internal,
         };
         let wrapped: Result<()> = Err(failure).context(message).kind(kind);
@@ -219,7 +222,6 @@ impl From<Failure> for Error {
 }
 
 /// The monitor's own account of an error that came from it.
-#[cfg(test)]
 pub(crate) fn failure_of(error: &Error) -> Option<&Failure> {
     let mut next = std::error::Error::source(error);
     while let Some(source) = next {

@@ -86,10 +86,17 @@ async fn a_missing_program_and_an_ended_container_are_errors() {
     let node = Node::boot().await;
     let pod = node.pod("errors").run().await;
     let container = pod.container("main").command(["sleep", "1000"]).start().await;
-    // As shells do: 127 for a program that is not there, or an error that names it.
-    match container.try_exec(&["/no/such/program"], 10).await {
-        Ok(done) => assert_eq!(done.exit_code, 127, "{done:?}"),
-        Err(refused) => assert!(refused.message().contains("/no/such/program"), "{refused:?}"),
+    // An answer, not an error of the call: kubelet's probes fail on nothing else.
+    for (program, code, reason) in [
+        ("/no/such/program", 127, "/no/such/program"),
+        ("nonesuch", 127, "executable file not found in $PATH"),
+        ("/etc/passwd", 126, "Permission denied"),
+        ("/etc", 126, "Permission denied"),
+    ] {
+        let done = container.exec(&[program]).await;
+        let stderr = String::from_utf8_lossy(&done.stderr);
+        assert_eq!((done.exit_code, done.stdout.as_slice()), (code, &b""[..]), "{program}");
+        assert!(stderr.contains(reason), "{program}: {stderr}");
     }
     container.stop(0).await;
     let refused = container.try_exec(&["true"], 10).await.unwrap_err();

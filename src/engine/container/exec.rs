@@ -14,8 +14,8 @@ use crate::engine::Shared;
 use crate::error::{Context, Error, Kind, Result};
 use crate::executor::plan::{ExecPlan, Process, TerminalSize};
 use crate::id::ExecId;
-use crate::monitor::client::{Client, Reports};
-use crate::monitor::protocol::{ExitStatus, KillScope, Report, Request};
+use crate::monitor::client::{Client, Reports, failure_of};
+use crate::monitor::protocol::{ExitStatus, Failure, FailureKind, KillScope, Report, Request};
 
 /// What is kept of each stream; the rest is read and dropped, so that the command goes on
 /// (CVE-2022-1708: an unbounded capture ends the daemon).
@@ -47,7 +47,9 @@ pub(crate) struct AttachRequest {
     pub(crate) stderr: bool,
 }
 
-/// Runs a command to its end.
+/// Runs a command to its end. One that cannot be executed ends as a shell would say it, with 126 or
+/// 127 and the reason on standard error: kubelet takes an error of the call for one of ours and goes
+/// on with a probe as if it had not been asked (kubernetes/kubernetes#106682).
 ///
 /// # Errors
 /// `Timeout` when it takes longer than `timeout`; everything it started is killed then.
@@ -65,11 +67,15 @@ pub(crate) async fn exec_sync(
     // A connection of its own: the report of the end comes to whoever started the exec.
     let socket = shared.monitor_socket(&container.record().pod);
     let (monitor, mut reports) = Client::connect(&socket).await.context("reach the monitor")?;
-    let (_, descriptors) = monitor
-        .call(Request::Exec(Box::new(plan)), Vec::new())
-        .await
-        .with_context(|| format!("exec in container {}", container.id.short()))?;
-    let run = capture(&mut reports, &exec, descriptors);
+    // The start counts, too: in a frozen container it does not come to its end.
+    let run = async {
+        let started = monitor.call(Request::Exec(Box::new(plan)), Vec::new()).await;
+        match started {
+            Ok((_, descriptors)) => capture(&mut reports, &exec, descriptors).await,
+            Err(error) => not_executed(error)
+                .with_context(|| format!("exec in container {}", container.id.short())),
+        }
+    };
     let Some(limit) = timeout else { return run.await };
     match tokio::time::timeout(limit, run).await {
         Ok(output) => output,
@@ -84,6 +90,23 @@ pub(crate) async fn exec_sync(
                 format!("the command did not end within {} s and was killed", limit.as_secs()),
             ))
         }
+    }
+}
+
+/// What a command comes to that is missing or no program.
+fn not_executed(error: Error) -> Result<ExecOutput> {
+    match failure_of(&error) {
+        Some(
+            failure @ Failure {
+                kind: FailureKind::CommandNotFound | FailureKind::CommandNotExecutable,
+                ..
+            },
+        ) => Ok(ExecOutput {
+            stdout: Vec::new(),
+            stderr: format!("{}\n", failure.detail).into_bytes(),
+            code: failure.exit_code(),
+        }),
+        Some(_) | None => Err(error),
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::controller::Controller;
+use super::controller::{Controller, Version};
 use super::{Cgroup, file};
 use crate::error::{Context, Error, Kind, Result};
 
@@ -25,6 +25,16 @@ impl Cgroup {
 
     pub(crate) fn thaw(&self) -> Result<()> {
         self.set_frozen(false)
+    }
+
+    /// Lets frozen processes act on a SIGKILL. Only v1 needs it, and this does not wait. A group that
+    /// is frozen from above stays so: that is for whoever froze it.
+    pub(crate) fn let_die(&self) {
+        let v1 = self.controller(Controller::Freezer);
+        if let Some((_, dir)) = v1.filter(|(hierarchy, _)| hierarchy.version == Version::V1) {
+            // Where it fails there is nobody left to thaw.
+            let _ = file::write(dir, "freezer.state", "THAWED");
+        }
     }
 
     fn set_frozen(&self, frozen: bool) -> Result<()> {

@@ -44,6 +44,7 @@ impl Cgroup {
         self.release_holder()?;
         loop {
             self.signal_all()?;
+            self.let_die();
             let left = self.processes()?;
             if left.is_empty() {
                 return Ok(());

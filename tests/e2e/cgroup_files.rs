@@ -33,6 +33,23 @@ impl Group {
         read(root.join("unified")).or_else(|| read(root.to_owned()))
     }
 
+    /// Writes the v1 file in the controller's hierarchy, or the v2 file.
+    pub(crate) fn write(&self, controller: &str, v1: &str, v2: &str, value: &str) {
+        let root = Path::new("/sys/fs/cgroup");
+        let legacy = root.join(controller).join(&self.path).join(v1);
+        let unified =
+            [root.join("unified"), root.to_owned()].map(|it| it.join(&self.path).join(v2));
+        let file = std::iter::once(legacy).chain(unified).find(|file| file.exists());
+        let file = file.unwrap_or_else(|| panic!("neither {v1} nor {v2} in {:?}", self.path));
+        fs::write(&file, value).unwrap_or_else(|error| panic!("{file:?}: {error}"));
+    }
+
+    /// The processes of the group, as the host numbers them.
+    pub(crate) fn processes(&self) -> Vec<i32> {
+        let text = self.text("pids", "cgroup.procs", "cgroup.procs").unwrap_or_default();
+        text.lines().filter_map(|line| line.parse().ok()).collect()
+    }
+
     /// As [`Self::text`]; `max` and what is no number are `None`.
     pub(crate) fn number(&self, controller: &str, v1: &str, v2: &str) -> Option<u64> {
         self.text(controller, v1, v2)?.trim().parse().ok()

@@ -15,9 +15,16 @@ use crate::monitor::protocol::Request;
 pub(crate) async fn remove(shared: Arc<Shared>, id: &str) -> Result<()> {
     let Some(container) = shared.containers.find_unless_gone(id)? else { return Ok(()) };
     operation::run(async move {
-        let pod = shared.pods.find(container.record().pod.as_str())?;
+        // Before the lock, which a start that hangs may hold: the end of the process ends that, too.
+        stop::stop_container(&shared, &container, Duration::ZERO).await?;
+        let pod = shared.pods.find_unless_gone(container.record().pod.as_str())?;
+        let Some(pod) = pod else { return Ok(()) };
         let _mutation = pod.mutation.lock().await;
-        remove_locked(&shared, &pod, &container).await
+        // Another call may have removed it meanwhile.
+        match shared.containers.find_unless_gone(container.id.as_str())? {
+            Some(container) => remove_locked(&shared, &pod, &container).await,
+            None => Ok(()),
+        }
     })
     .await
 }

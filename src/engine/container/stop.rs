@@ -47,6 +47,7 @@ async fn end(shared: &Arc<Shared>, container: &Arc<Container>, timeout: Duration
         }
     }
     signal(shared, container, libc::SIGKILL, KillScope::All).await?;
+    shared.cgroups.open(&record.cgroup)?.let_die();
     tokio::time::timeout(DEATH, container.exited()).await.map_err(|_| {
         Error::new(
             Kind::Timeout,

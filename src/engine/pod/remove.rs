@@ -10,7 +10,12 @@ use crate::error::Result;
 pub(crate) async fn remove(shared: Arc<Shared>, id: &str) -> Result<()> {
     let Some(pod) = shared.pods.find_unless_gone(id)? else { return Ok(()) };
     crate::engine::operation::run(async move {
+        stop::stop_containers(&shared, &pod).await?;
         let _mutation = pod.mutation.lock().await;
+        // Another call may have removed it meanwhile.
+        if shared.pods.find_unless_gone(pod.id.as_str())?.is_none() {
+            return Ok(());
+        }
         stop::stop_locked(&shared, &pod).await?;
         for container in shared.containers_of(&pod.id) {
             container::remove::remove_locked(&shared, &pod, &container).await?;

@@ -16,10 +16,24 @@ use crate::error::{Context, Result};
 pub(crate) async fn stop(shared: Arc<Shared>, id: &str) -> Result<()> {
     let Some(pod) = shared.pods.find_unless_gone(id)? else { return Ok(()) };
     crate::engine::operation::run(async move {
+        stop_containers(&shared, &pod).await?;
         let _mutation = pod.mutation.lock().await;
         stop_locked(&shared, &pod).await
     })
     .await
+}
+
+/// Ends every container there is now. Without the pod's lock, which a start that hangs may hold:
+/// the end of its process ends that, too.
+pub(super) async fn stop_containers(shared: &Arc<Shared>, pod: &Pod) -> Result<()> {
+    let containers = shared.containers_of(&pod.id);
+    let stops = containers
+        .iter()
+        .map(|container| container::stop::stop_container(shared, container, Duration::ZERO));
+    for stopped in join_all(stops).await {
+        stopped?;
+    }
+    Ok(())
 }
 
 /// For callers that hold the pod's mutation lock.
@@ -29,13 +43,7 @@ pub(crate) async fn stop_locked(shared: &Arc<Shared>, pod: &Arc<Pod>) -> Result<
         nri::pod_stopped(shared, pod).await;
         return Ok(());
     }
-    let containers = shared.containers_of(&pod.id);
-    let stops = containers
-        .iter()
-        .map(|container| container::stop::stop_container(shared, container, Duration::ZERO));
-    for stopped in join_all(stops).await {
-        stopped?;
-    }
+    stop_containers(shared, pod).await?;
     nri::pod_stopped(shared, pod).await;
     // The network before the monitor: plugins look into the namespace that dies with it.
     if record.attachment.is_some() {

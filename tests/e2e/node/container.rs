@@ -158,10 +158,13 @@ impl Container<'_> {
         self.try_stop(timeout).await.unwrap_or_else(|error| panic!("StopContainer: {error:?}"));
     }
 
-    pub(crate) async fn remove(&self) {
+    pub(crate) async fn try_remove(&self) -> Result<(), Status> {
         let request = RemoveContainerRequest { container_id: self.id.clone() };
-        let removed = self.node.runtime().remove_container(request).await;
-        removed.unwrap_or_else(|error| panic!("RemoveContainer: {error:?}"));
+        self.node.runtime().remove_container(request).await.map(|_| ())
+    }
+
+    pub(crate) async fn remove(&self) {
+        self.try_remove().await.unwrap_or_else(|error| panic!("RemoveContainer: {error:?}"));
     }
 
     pub(crate) async fn try_status(&self) -> Result<ContainerStatus, Status> {

@@ -182,6 +182,11 @@ impl Node {
         self.start().await;
     }
 
+    /// The daemon's process number.
+    pub(crate) fn daemon(&self) -> u32 {
+        self.daemon.lock().unwrap().as_ref().expect("the daemon runs").id()
+    }
+
     fn is_running(&self) -> bool {
         let mut daemon = self.daemon.lock().unwrap();
         daemon.as_mut().is_some_and(|daemon| daemon.try_wait().unwrap().is_none())

@@ -39,6 +39,7 @@ mod mounts;
 mod network;
 mod node;
 mod nri;
+mod oom;
 mod pod_resources;
 mod pulls_killed;
 mod resources;

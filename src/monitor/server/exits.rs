@@ -25,6 +25,11 @@ impl OomCounter {
         Self { file, before }
     }
 
+    /// What was counted so far does not count.
+    pub(super) fn disregard(&mut self) {
+        self.before = read(&self.file).unwrap_or(self.before);
+    }
+
     pub(super) fn has_risen(&self) -> bool {
         read(&self.file).is_some_and(|now| now > self.before)
     }

@@ -35,7 +35,7 @@ const SHUTDOWN: Duration = Duration::from_secs(5);
 
 impl Server {
     pub(super) fn kill(
-        &self,
+        &mut self,
         id: &ContainerId,
         signal: i32,
         scope: KillScope,
@@ -46,12 +46,29 @@ impl Server {
         if !container.is_alive() {
             return Err(wrong_state("the container does not run"));
         }
+        if signal == libc::SIGKILL {
+            self.disregard_memory_kills(key);
+        }
+        let container = self.containers.get(&key).ok_or_else(|| unknown(id))?;
         match scope {
             KillScope::Init => send(&container.pidfd, signal),
             KillScope::All => {
                 self.signal_all(container, signal);
                 Ok(())
             }
+        }
+    }
+
+    /// The kill that comes is ours. Those for memory before it were of other processes of the
+    /// container, unless the first one is dying already.
+    fn disregard_memory_kills(&mut self, key: Key) {
+        let Ok(pod) = self.pod() else { return };
+        let Some(container) = self.containers.get(&key) else { return };
+        if is_dying(&pod.proc, container.pid.as_raw_pid()) {
+            return;
+        }
+        if let Some(oom) = self.containers.get_mut(&key).and_then(|it| it.oom.as_mut()) {
+            oom.disregard();
         }
     }
 
@@ -289,6 +306,19 @@ fn parse_stat(pid: i32, stat: &str) -> Option<Process> {
     Some(Process { pid, parent, session })
 }
 
+/// True when a process is dead or has a SIGKILL waiting for it.
+fn is_dying(proc: &Procfs, pid: i32) -> bool {
+    text_of(proc, &format!("{pid}/status")).is_none_or(|status| shows_death(&status))
+}
+
+fn shows_death(status: &str) -> bool {
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
+    let is_dead = field("State:").is_none_or(|state| state.trim_start().starts_with(['Z', 'X']));
+    let kill = 1 << (libc::SIGKILL - 1);
+    let pending = |name| field(name).and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    is_dead || ["SigPnd:", "ShdPnd:"].iter().any(|name| pending(name).unwrap_or(0) & kill != 0)
+}
+
 /// `root`, whoever descends from it, and whoever is in a session that one of these leads.
 fn family_of(root: i32, all: &[Process]) -> BTreeSet<i32> {
     let mut family = BTreeSet::from([root]);
@@ -357,6 +387,19 @@ mod tests {
             Some("4:memory:/tools/me/box")
         );
         assert_eq!(own_cgroup("4:memory:/tools/me2\n", ours), Some("4:memory:/tools/me2"));
+    }
+
+    #[test]
+    fn a_dead_process_and_one_with_a_kill_on_its_way_are_dying() {
+        let status = |state: &str, own: &str, shared: &str| {
+            format!("Name:\tsh\nState:\t{state}\nSigPnd:\t{own}\nShdPnd:\t{shared}\n")
+        };
+        let (none, kill, term) = ("0000000000000000", "0000000000000100", "0000000000004000");
+        assert!(!shows_death(&status("S (sleeping)", none, none)));
+        assert!(!shows_death(&status("D (disk sleep)", none, term)));
+        assert!(shows_death(&status("D (disk sleep)", none, kill)));
+        assert!(shows_death(&status("S (sleeping)", kill, none)));
+        assert!(shows_death(&status("Z (zombie)", none, none)));
     }
 
     #[test]

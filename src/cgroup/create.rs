@@ -79,22 +79,28 @@ impl Cgroup {
         resources: &Resources,
     ) -> Result<OwnedFd> {
         let path = self.record.path.clone();
-        // Somebody who removes the same empty parent may win against us, but not again and again.
-        for _ in 0..4 {
+        // Somebody who removes the same empty parent may win against us, but not again and again. A
+        // directory that goes while it is open answers ENODEV.
+        for _ in 0..32 {
             match self.make_parents(hierarchy, parent) {
                 Ok(()) => {}
-                Err(Errno::NOENT) => continue,
+                Err(Errno::NOENT | Errno::NODEV) => continue,
                 Err(errno) => {
                     let what = format!("create cgroup {}", hierarchy.show(parent));
                     return Err(errno).context(what);
                 }
             }
-            if hierarchy.version == Version::V2 {
-                enable_controllers(hierarchy, parent, resources)?;
+            if hierarchy.version == Version::V2
+                && let Err(error) = enable_controllers(hierarchy, parent, resources)
+            {
+                match file::open_dir(&hierarchy.root, parent) {
+                    Err(Errno::NOENT) => continue,
+                    Ok(_) | Err(_) => return Err(error),
+                }
             }
             match make_one(hierarchy, &path) {
                 Ok(_) => return open_made(hierarchy, &path),
-                Err(Errno::NOENT) => {}
+                Err(Errno::NOENT | Errno::NODEV) => {}
                 Err(errno) => {
                     let what = format!("create cgroup {}", hierarchy.show(&path));
                     return Err(errno).context(what);

@@ -134,6 +134,24 @@ fn a_parent_goes_with_the_last_group_in_it_whoever_made_it() {
 }
 
 #[test]
+fn who_makes_a_group_wins_against_who_removes_the_parent_that_was_empty() {
+    let Some(fixture) = Fixture::new("contested") else { return };
+    std::thread::scope(|scope| {
+        for name in ["one", "two", "three", "four"] {
+            let (cgroups, parent) = (&fixture.cgroups, &fixture.parent);
+            scope.spawn(move || {
+                let resources = &Resources::default();
+                let request = Request { parent, name, resources, devices: None, holder: None };
+                for _ in 0..100 {
+                    cgroups.create(&request).unwrap().remove().unwrap();
+                }
+            });
+        }
+    });
+    assert!(fixture.is_clean());
+}
+
+#[test]
 fn a_parent_of_somebody_else_stays() {
     let Some(fixture) = Fixture::new("foreign") else { return };
     for hierarchy in fixture.cgroups.hierarchies.iter() {

@@ -1,5 +1,10 @@
 //! Memory and swap.
 
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::io::Errno;
+
 use super::Resources;
 use super::controller::{Controller, Version};
 use super::file;
@@ -31,6 +36,15 @@ pub(super) fn settings(
     let reservation = resources.memory_reservation.filter(|reservation| *reservation != 0);
     all.extend(reservation.map(|reservation| reserve(reservation, version)));
     Ok(all)
+}
+
+/// A descriptor that counts up whenever the v1 group of `oom_control` runs out of memory, just before
+/// the kernel kills somebody.
+pub(super) fn oom_event(dir: &OwnedFd, oom_control: &OwnedFd) -> Result<OwnedFd, Errno> {
+    let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+    let words = format!("{} {}", event.as_raw_fd(), oom_control.as_raw_fd());
+    file::write(dir, "cgroup.event_control", &words)?;
+    Ok(event)
 }
 
 fn reserve(reservation: i64, version: Version) -> Setting {

@@ -104,6 +104,8 @@ pub(crate) struct Join {
     pub(crate) legacy: Vec<OwnedFd>,
     /// Where OOM kills are counted, as a line `oom_kill N`.
     pub(crate) oom_counter: Option<OwnedFd>,
+    /// Counts up when a v1 group runs out of memory. The counter of v2 can be waited for itself.
+    pub(crate) oom_event: Option<OwnedFd>,
 }
 
 impl Record {
@@ -179,7 +181,8 @@ impl Cgroup {
 
     /// Opens what a new process needs to be born or moved into the group.
     pub(crate) fn join(&self) -> Result<Join> {
-        let mut join = Join { unified: None, legacy: Vec::new(), oom_counter: None };
+        let mut join =
+            Join { unified: None, legacy: Vec::new(), oom_counter: None, oom_event: None };
         for (hierarchy, dir) in self.directories() {
             match hierarchy.version {
                 Version::V2 => {
@@ -198,7 +201,12 @@ impl Cgroup {
                 Version::V2 => "memory.events",
             };
             let counter = file::open_read(dir, name);
-            join.oom_counter = Some(counter.with_context(|| self.what(hierarchy, name))?);
+            let counter = counter.with_context(|| self.what(hierarchy, name))?;
+            if hierarchy.version == Version::V1 {
+                // Without it the counter alone has to do.
+                join.oom_event = memory::oom_event(dir, &counter).ok();
+            }
+            join.oom_counter = Some(counter);
         }
         Ok(join)
     }

@@ -123,7 +123,7 @@ pub(crate) enum ContainerPid {
 }
 
 /// How a new process gets into its cgroup.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct CgroupJoin {
     /// cgroup v2 directory, for `CLONE_INTO_CGROUP`.
     pub(crate) unified: Option<Fd>,
@@ -133,6 +133,9 @@ pub(crate) struct CgroupJoin {
     pub(crate) legacy: Vec<Fd>,
     /// `memory.events` (v2) or `memory.oom_control` (v1), to tell an OOM kill after the exit.
     pub(crate) oom_counter: Option<Fd>,
+    /// An eventfd that counts up when a v1 group runs out of memory.
+    #[serde(default)]
+    pub(crate) oom_event: Option<Fd>,
 }
 
 /// One thing attached inside the container's root.

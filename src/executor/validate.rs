@@ -15,6 +15,7 @@ pub(super) fn container(plan: &ContainerPlan, fds: &Fds) -> Result<(), Fault> {
     named.extend(plan.stdio.log);
     named.extend(plan.cgroup.unified);
     named.extend(plan.cgroup.oom_counter);
+    named.extend(plan.cgroup.oom_event);
     named.extend(&plan.cgroup.legacy);
     for mount in &plan.mounts {
         absolute(&mount.target).about("mount target")?;

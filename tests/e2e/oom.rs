@@ -79,7 +79,8 @@ fn kills(group: &Group) -> u64 {
 async fn a_child_killed_for_memory_does_not_make_a_later_kill_one() {
     let node = Node::boot().await;
     let pod = node.pod("later").run().await;
-    let script = "tail /dev/zero; echo survived; while :; do sleep 1000; done";
+    // The monitor takes a moment to see that the first process lives on.
+    let script = "tail /dev/zero; sleep 2; echo survived; while :; do sleep 1000; done";
     let start = async |name: &str| {
         let container = limited(&pod, name).shell(script).start().await;
         container.wait_output("survived").await;
@@ -90,6 +91,11 @@ async fn a_child_killed_for_memory_does_not_make_a_later_kill_one() {
     let stopped = start("stopped").await;
     stopped.stop(0).await;
     assert_eq!(end_of(&stopped).await, (137, "Error".to_owned()));
+
+    // By somebody on the host, of whom the monitor does not hear.
+    let killed = start("killed").await;
+    kill_first(&Group::of_container(&pod, &killed));
+    assert_eq!(end_of(&killed).await, (137, "Error".to_owned()));
 
     let greedy = "tail /dev/zero; echo survived; exec tail /dev/zero";
     let twice = limited(&pod, "twice").shell(greedy).start().await;

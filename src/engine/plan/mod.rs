@@ -103,7 +103,7 @@ pub(crate) fn draft(bundle: &Bundle, choices: &Choices) -> Result<Draft> {
             .iter()
             .flatten()
             .any(|namespace| namespace.typ() == LinuxNamespaceType::Cgroup),
-        cgroup: CgroupJoin { unified: None, legacy: Vec::new(), oom_counter: None },
+        cgroup: CgroupJoin::default(),
         stdio: Stdio { stdin: choices.stdin, log: None, log_format: LogFormat::Cri },
         rootfs_propagation,
     };
@@ -135,11 +135,12 @@ impl Draft {
         for volume in volumes {
             volume.complete(&mut plan.mounts, &mut opened, |tree| list.push(tree))?;
         }
-        let Join { unified, legacy, oom_counter } = cgroup;
+        let Join { unified, legacy, oom_counter, oom_event } = cgroup;
         plan.cgroup = CgroupJoin {
             unified: unified.map(|fd| list.push(fd)).transpose()?,
             legacy: legacy.into_iter().map(|fd| list.push(fd)).collect::<Result<_>>()?,
             oom_counter: oom_counter.map(|fd| list.push(fd)).transpose()?,
+            oom_event: oom_event.map(|fd| list.push(fd)).transpose()?,
         };
         plan.stdio.log = log.map(|fd| list.push(fd)).transpose()?;
         Ok((plan, list.0))

@@ -113,6 +113,7 @@ fn every_descriptor_has_its_number() {
             unified: Some(null()),
             legacy: vec![null(), null()],
             oom_counter: Some(null()),
+            oom_event: None,
         },
         log: Some(null()),
     };

@@ -107,7 +107,9 @@ impl Server {
             container.streams.give_up(&mut io);
             container.phase = Phase::Exited(exit);
             container.cgroup = CgroupFds::default();
-            container.oom = None;
+            if let Some(oom) = container.oom.take() {
+                oom.close(io.poller);
+            }
         }
         let Some(id) = self.containers.get(&key).map(|container| container.id.clone()) else {
             return;
@@ -120,6 +122,9 @@ impl Server {
     pub(super) fn forget(&mut self, key: Key) {
         if let Some(mut container) = self.containers.remove(&key) {
             container.streams.close(&mut self.poller);
+            if let Some(oom) = container.oom.take() {
+                oom.close(&mut self.poller);
+            }
         }
     }
 
@@ -127,8 +132,9 @@ impl Server {
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let containers = self.containers.values().filter_map(Container::deadline);
         let execs = self.execs.values().filter_map(Exec::deadline);
+        let looks = self.containers.values().filter_map(|it| it.oom.as_ref()?.look_at());
         let stopping = self.stopping.as_ref().map(|(_, until)| *until);
-        containers.chain(execs).chain(stopping).min()
+        containers.chain(execs).chain(looks).chain(stopping).min()
     }
 
     pub(super) fn expire(&mut self) {
@@ -138,6 +144,15 @@ impl Server {
             self.containers.iter().filter(|(_, c)| late(c.deadline())).map(|(k, _)| *k).collect();
         for key in containers {
             self.container_late(key);
+        }
+        let looks: Vec<Key> = self
+            .containers
+            .iter()
+            .filter(|(_, it)| late(it.oom.as_ref().and_then(OomCounter::look_at)))
+            .map(|(key, _)| *key)
+            .collect();
+        for key in looks {
+            self.look_at_memory_kills(key);
         }
         let execs: Vec<Key> =
             self.execs.iter().filter(|(_, e)| late(e.deadline())).map(|(k, _)| *k).collect();

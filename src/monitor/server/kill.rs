@@ -47,7 +47,7 @@ impl Server {
             return Err(wrong_state("the container does not run"));
         }
         if signal == libc::SIGKILL {
-            self.disregard_memory_kills(key);
+            self.look_at_memory_kills(key);
         }
         let container = self.containers.get(&key).ok_or_else(|| unknown(id))?;
         match scope {
@@ -59,16 +59,15 @@ impl Server {
         }
     }
 
-    /// The kill that comes is ours. Those for memory before it were of other processes of the
-    /// container, unless the first one is dying already.
-    fn disregard_memory_kills(&mut self, key: Key) {
+    /// The kills for memory so far were of other processes of the container, unless the first one
+    /// is dying: what it ends of later is something else. Looked at a moment after a kill, and when
+    /// the kill that comes is ours.
+    pub(super) fn look_at_memory_kills(&mut self, key: Key) {
         let Ok(pod) = self.pod() else { return };
         let Some(container) = self.containers.get(&key) else { return };
-        if is_dying(&pod.proc, container.pid.as_raw_pid()) {
-            return;
-        }
+        let lives = !is_dying(&pod.proc, container.pid.as_raw_pid());
         if let Some(oom) = self.containers.get_mut(&key).and_then(|it| it.oom.as_mut()) {
-            oom.disregard();
+            oom.looked_at(lives);
         }
     }
 

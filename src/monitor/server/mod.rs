@@ -176,6 +176,11 @@ impl Server {
                 }
                 self.finish_if_drained(key);
             }
+            Source::Memory(key) => {
+                if let Some(oom) = self.containers.get_mut(&key).and_then(|it| it.oom.as_mut()) {
+                    oom.heard();
+                }
+            }
             Source::Stdin(key) => {
                 if let Some((container, io)) = self.container_io(key) {
                     container.streams.stdin_ready(io.poller);

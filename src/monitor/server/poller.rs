@@ -33,6 +33,8 @@ pub(super) enum Source {
     Client(Key),
     /// A child that is not yet its program.
     Handshake(Child),
+    /// A container ran out of memory.
+    Memory(Key),
     /// Output of a container.
     Output(Key, Stream),
     /// A container's standard input that was full.
@@ -64,6 +66,8 @@ pub(super) struct Poller {
 
 pub(super) const READ: epoll::EventFlags = epoll::EventFlags::IN;
 pub(super) const WRITE: epoll::EventFlags = epoll::EventFlags::OUT;
+/// A file of the kernel has changed.
+pub(super) const CHANGE: epoll::EventFlags = epoll::EventFlags::PRI;
 /// Errors and hang-ups are reported even then.
 pub(super) const NOTHING: epoll::EventFlags = epoll::EventFlags::empty();
 

@@ -67,6 +67,7 @@ impl Server {
                 .collect::<Result<_, _>>()?,
         };
         let oom = plan.cgroup.oom_counter.map(|fd| fds.duplicate(fd)).transpose()?;
+        let oom_event = plan.cgroup.oom_event.map(|fd| fds.duplicate(fd)).transpose()?;
         let log = plan.stdio.log.map(|fd| fds.duplicate(fd)).transpose()?;
         let terminal = plan.process.terminal.is_some();
         let pipes = if terminal {
@@ -107,7 +108,7 @@ impl Server {
             own_pid_namespace: plan.pid == ContainerPid::Own,
             cgroup,
             cgroup_path: None,
-            oom: oom.map(OomCounter::new),
+            oom: oom.map(|counter| OomCounter::new(&mut self.poller, key, counter, oom_event)),
             terminal,
             stdin: plan.stdio.stdin,
             phase: Phase::Creating { handshake, caller },

@@ -137,7 +137,7 @@ impl Pod {
                 readonly_paths: vec![],
                 pid: ContainerPid::Own,
                 cgroup_namespace: true,
-                cgroup: CgroupJoin { unified: None, legacy: vec![], oom_counter: None },
+                cgroup: CgroupJoin::default(),
                 stdio: crate::executor::plan::Stdio {
                     stdin: Stdin::Closed,
                     log: Some(Fd(1)),

@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use cais_proto::runtime::v1::{
     ContainerConfig, ContainerMetadata, CreateContainerRequest, DnsConfig, ExecSyncRequest,
-    ImageSpec, LinuxContainerConfig, LinuxContainerResources, LinuxContainerSecurityContext,
-    LinuxPodSandboxConfig, LinuxSandboxSecurityContext, ListContainerStatsRequest,
-    ListContainersRequest, ListPodSandboxRequest, ListPodSandboxStatsRequest, NamespaceMode,
-    NamespaceOption, PodSandboxConfig, PodSandboxMetadata, PullImageRequest, RemoveImageRequest,
+    ImageSpec, ImageStatusRequest, LinuxContainerConfig, LinuxContainerResources,
+    LinuxContainerSecurityContext, LinuxPodSandboxConfig, LinuxSandboxSecurityContext,
+    ListContainerStatsRequest, ListContainersRequest, ListPodSandboxRequest,
+    ListPodSandboxStatsRequest, NamespaceMode, NamespaceOption, PodSandboxConfig,
+    PodSandboxMetadata, PullImageRequest, RemoveContainerRequest, RemoveImageRequest,
     RemovePodSandboxRequest, RunPodSandboxRequest, SecurityProfile, StartContainerRequest,
-    StopPodSandboxRequest, VersionRequest, image_service_client::ImageServiceClient,
+    StatusRequest, StopPodSandboxRequest, VersionRequest, image_service_client::ImageServiceClient,
     runtime_service_client::RuntimeServiceClient, security_profile::ProfileType,
 };
 use hyper_util::rt::TokioIo;
@@ -56,12 +57,14 @@ pub(crate) struct Started {
     pub(crate) start: Duration,
 }
 
+#[derive(Clone)]
 pub(crate) struct Client {
     pub(crate) engine: Engine,
     runtime: RuntimeServiceClient<Channel>,
     images: ImageServiceClient<Channel>,
     channel: Channel,
-    /// Sets the pods of this process apart from those of any other.
+    /// Sets the pods of this client apart from those of others of this process, and those from each other.
+    name: String,
     serial: u64,
     image: String,
 }
@@ -85,6 +88,7 @@ impl Client {
             runtime: RuntimeServiceClient::new(channel.clone()),
             images: ImageServiceClient::new(channel.clone()),
             channel,
+            name: String::new(),
             serial: 0,
             image: image.to_owned(),
         })
@@ -114,6 +118,26 @@ impl Client {
         ImageSpec { image: self.image.clone(), ..Default::default() }
     }
 
+    /// Names the pods of this client, when several clients of a process make some.
+    pub(crate) fn set_apart(&mut self, name: &str) {
+        self.name = format!("-{name}");
+    }
+
+    pub(crate) async fn status(&mut self) -> Result<Duration> {
+        let before = Instant::now();
+        self.runtime.status(StatusRequest::default()).await.doing(self.at("Status"))?;
+        Ok(before.elapsed())
+    }
+
+    pub(crate) async fn image_status(&mut self) -> Result<Duration> {
+        let request = ImageStatusRequest { image: Some(self.image_spec()), verbose: false };
+        let before = Instant::now();
+        let status = self.images.image_status(request).await.doing(self.at("ImageStatus"))?;
+        let took = before.elapsed();
+        status.into_inner().image.ok_or("the image is not there")?;
+        Ok(took)
+    }
+
     /// A pod with one running container: the three calls that kubelet makes.
     pub(crate) async fn start_pod(&mut self) -> Result<Started> {
         self.serial += 1;
@@ -136,13 +160,24 @@ impl Client {
         Ok(())
     }
 
-    /// The container's id, and how long its creation and its start took.
-    async fn start_container(
+    /// One that is not started, in the pod that was started last.
+    pub(crate) async fn create_container(&mut self, pod: &str, name: &str) -> Result<String> {
+        let (sandbox, config) = (self.sandbox_config(), self.container_config(name));
+        Ok(self.create(pod, sandbox, config).await?.0)
+    }
+
+    pub(crate) async fn remove_container(&mut self, container_id: String) -> Result<()> {
+        let request = RemoveContainerRequest { container_id };
+        self.runtime.remove_container(request).await.doing(self.at("RemoveContainer"))?;
+        Ok(())
+    }
+
+    async fn create(
         &mut self,
         pod: &str,
         sandbox: PodSandboxConfig,
         config: ContainerConfig,
-    ) -> Result<(String, Duration, Duration)> {
+    ) -> Result<(String, Duration)> {
         let request = CreateContainerRequest {
             pod_sandbox_id: pod.to_owned(),
             config: Some(config),
@@ -151,7 +186,17 @@ impl Client {
         let before = Instant::now();
         let created = self.runtime.create_container(request).await;
         let create = before.elapsed();
-        let id = created.doing(self.at("CreateContainer"))?.into_inner().container_id;
+        Ok((created.doing(self.at("CreateContainer"))?.into_inner().container_id, create))
+    }
+
+    /// The container's id, and how long its creation and its start took.
+    async fn start_container(
+        &mut self,
+        pod: &str,
+        sandbox: PodSandboxConfig,
+        config: ContainerConfig,
+    ) -> Result<(String, Duration, Duration)> {
+        let (id, create) = self.create(pod, sandbox, config).await?;
 
         let request = StartContainerRequest { container_id: id.clone() };
         let before = Instant::now();
@@ -214,7 +259,7 @@ impl Client {
     }
 
     fn pod_name(&self) -> String {
-        format!("{}-{}-{}", self.engine.name, std::process::id(), self.serial)
+        format!("{}-{}{}-{}", self.engine.name, std::process::id(), self.name, self.serial)
     }
 
     fn sandbox_config(&self) -> PodSandboxConfig {

@@ -1,9 +1,11 @@
 //! Times container engines through one CRI client, and the bare system calls of a pod beside them.
 //!
-//! `start`, `standing` and `pull` alternate between two engines, so that a drift of the machine meets both. `floor` runs a hard-coded sequence of system calls for one pod: what no engine can undercut. Each writes a
+//! `start`, `standing` and `pull` alternate between two engines, so that a drift of the machine meets both; `deadlines` loads
+//! one after the other. `floor` runs a hard-coded sequence of system calls for one pod: what no engine can undercut. Each writes a
 //! record with its raw samples; `report` turns records into tables. `hack/bench` prepares the engines.
 
 mod client;
+mod deadlines;
 mod execs;
 mod floor;
 mod lives;
@@ -50,6 +52,8 @@ enum Command {
     Start(lives::Options),
     /// Lists, statistics and commands while many containers stand.
     Standing(standing::Options),
+    /// kubeadm's calls while the engine pulls and creates.
+    Deadlines(deadlines::Options),
     /// Pull and unpack of one image.
     Pull(pull::Options),
     /// The system calls of one pod, without an engine.
@@ -58,7 +62,7 @@ enum Command {
     Report(report::Options),
 }
 
-/// The two engines and where the record goes; common to `start`, `standing` and `pull`.
+/// The two engines and where the record goes; common to all but `floor`.
 #[derive(Args)]
 struct Sides {
     /// NAME,SOCKET,PID,LOG-DIRECTORY of the engine in question.
@@ -82,6 +86,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Start(options) => in_tokio(lives::compare(options)),
         Command::Standing(options) => in_tokio(standing::compare(options)),
+        Command::Deadlines(options) => in_tokio(deadlines::compare(options)),
         Command::Pull(options) => in_tokio(pull::compare(options)),
         // Forks, so there must be no second thread: no tokio.
         Command::Floor(options) => floor::measure(&options),

@@ -2,9 +2,14 @@
 
 /// The nearest-rank percentile; `NaN` of no values.
 pub(crate) fn percentile(values: &[f64], percent: usize) -> f64 {
+    per_mille(values, 10 * percent)
+}
+
+/// The same of a thousand parts: 999 is the 99.9th percentile.
+pub(crate) fn per_mille(values: &[f64], parts: usize) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
-    let rank = (sorted.len() * percent).div_ceil(100).max(1);
+    let rank = (sorted.len() * parts).div_ceil(1000).max(1);
     sorted.get(rank - 1).copied().unwrap_or(f64::NAN)
 }
 
@@ -65,6 +70,7 @@ mod tests {
         let values: Vec<f64> = (1..=100).map(f64::from).rev().collect();
         assert_eq!(percentile(&values, 50), 50.0);
         assert_eq!(percentile(&values, 99), 99.0);
+        assert_eq!((per_mille(&values, 995), per_mille(&values, 1000)), (100.0, 100.0));
         assert_eq!(percentile(&[7.0], 99), 7.0);
         assert!(percentile(&[], 50).is_nan());
     }

@@ -30,6 +30,7 @@ mod events;
 mod fake_registry;
 mod faults_retry;
 mod faults_stop;
+mod faults_stuck;
 mod image_volumes;
 mod images;
 mod lists;

@@ -32,6 +32,7 @@ pub(crate) struct Config {
     pub(crate) images: Images,
     pub(crate) cdi: Cdi,
     pub(crate) nri: Nri,
+    pub(crate) checkpoint: Checkpoint,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,6 +117,14 @@ pub(crate) struct Cdi {
     pub(crate) spec_dirs: Vec<PathBuf>,
 }
 
+/// Containers are checkpointed and restored by CRIU.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Checkpoint {
+    /// The program: an absolute path, or a name to look up in `PATH`.
+    pub(crate) criu: PathBuf,
+}
+
 /// Plugins of the Node Resource Interface.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -147,6 +156,7 @@ impl Default for Config {
             images: Images::default(),
             cdi: Cdi::default(),
             nri: Nri::default(),
+            checkpoint: Checkpoint::default(),
         }
     }
 }
@@ -194,6 +204,12 @@ impl Default for Cdi {
 impl Default for Registry {
     fn default() -> Self {
         Self { config_path: "/etc/cais/certs.d".into(), patience_secs: 30 }
+    }
+}
+
+impl Default for Checkpoint {
+    fn default() -> Self {
+        Self { criu: "criu".into() }
     }
 }
 
@@ -259,6 +275,12 @@ impl Config {
             if !path.is_absolute() {
                 return Err(Error::invalid(format!("{key}: {path:?} is not an absolute path")));
             }
+        }
+        let criu = &self.checkpoint.criu;
+        if !criu.is_absolute() && criu.components().count() != 1 {
+            return Err(Error::invalid(format!(
+                "checkpoint.criu: {criu:?} is neither an absolute path nor a name"
+            )));
         }
         // Streams carry no credentials but the token in the URL: they must not leave the host.
         if !self.cri.stream_address.ip().is_loopback() {
@@ -335,6 +357,7 @@ mod tests {
             ("[cdi]\nspec_dirs = [\"cdi\"]", "cdi.spec_dirs"),
             ("[network]\ncni_timeout_secs = 0", "network.cni_timeout_secs"),
             ("[registry]\npatience_secs = 3601", "registry.patience_secs"),
+            ("[checkpoint]\ncriu = \"bin/criu\"", "checkpoint.criu"),
             ("log_level = \"loud\"", "log_level"),
             ("[nri]\nrequest_timeout_ms = 0", "nri.request_timeout_ms"),
         ] {

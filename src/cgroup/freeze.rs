@@ -1,6 +1,7 @@
 //! Stopping and resuming all processes of a group at once.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -12,7 +13,29 @@ use crate::error::{Context, Error, Kind, Result};
 /// A process in an uninterruptible wait can hold a freeze up for long.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// What stops and resumes a group, for another program to use.
+#[derive(Debug)]
+pub(crate) struct Freezer {
+    /// The group's directory in the hierarchy that can freeze it.
+    pub(crate) directory: PathBuf,
+    /// Open for writing.
+    pub(crate) switch: OwnedFd,
+    /// What is to be written to resume.
+    pub(crate) thawed: &'static str,
+}
+
 impl Cgroup {
+    pub(crate) fn freezer(&self) -> Result<Freezer> {
+        let (found, file, thawed) = match self.unified() {
+            Some(unified) => (Some(unified), "cgroup.freeze", "0"),
+            None => (self.controller(Controller::Freezer), "freezer.state", "THAWED"),
+        };
+        let (hierarchy, dir) = found.ok_or_else(no_freezer)?;
+        let switch = file::open_write(dir, file).with_context(|| self.what(hierarchy, file))?;
+        let directory = hierarchy.show(&self.record.path).into();
+        Ok(Freezer { directory, switch, thawed })
+    }
+
     /// Returns when every process has stopped.
     pub(crate) fn freeze(&self) -> Result<()> {
         let frozen = self.set_frozen(true);
@@ -47,7 +70,7 @@ impl Cgroup {
             });
         }
         let Some((hierarchy, dir)) = self.controller(Controller::Freezer) else {
-            return Err(Error::new(Kind::Unsupported, "cgroup: no freezer on this machine"));
+            return Err(no_freezer());
         };
         let state = if frozen { "FROZEN" } else { "THAWED" };
         self.wait_until(dir, frozen, |dir| {
@@ -85,4 +108,8 @@ impl Cgroup {
             pause_ns = (pause_ns * 2).min(20_000_000);
         }
     }
+}
+
+fn no_freezer() -> Error {
+    Error::new(Kind::Unsupported, "cgroup: no freezer on this machine")
 }

@@ -7,7 +7,9 @@
 //!         containers/<id>.json  <id>.process   record, what an exec starts from
 //!         containers/<id>.nri                  what NRI plugins made of it
 //!         events/                              journal of what happened
+//!         checkpoints/<pod>.json               checkpoint or restore under way
 //! ROOT/   containers/<id>/{upper,work}         writable layers
+//!         checkpoints/<container>/             files of a checkpoint or restore under way
 //!         trash/                               being deleted
 //!         images/                              owned by `image`
 //! ```
@@ -32,6 +34,7 @@ impl Layout {
         for directory in [
             layout.pods(),
             layout.containers(),
+            layout.checkpoints_under_way(),
             layout.root.join("containers"),
             layout.root.join("trash"),
         ] {
@@ -62,6 +65,15 @@ impl Layout {
 
     pub(crate) fn events(&self) -> PathBuf {
         self.state.join("events")
+    }
+
+    pub(crate) fn checkpoints_under_way(&self) -> PathBuf {
+        self.state.join("checkpoints")
+    }
+
+    /// Where a container's checkpoint is put together, or its restore leaves its results.
+    pub(crate) fn checkpoint(&self, container: &str) -> PathBuf {
+        self.root.join("checkpoints").join(container)
     }
 
     /// Groups of containers that have no record yet.

@@ -16,6 +16,7 @@
 //! Begin reading at `pod::run` and `container::create`.
 
 mod cdi;
+mod checkpoint;
 mod clock;
 pub(crate) mod container;
 pub(crate) mod events;
@@ -90,6 +91,8 @@ pub(crate) struct Shared {
     processes: Directory,
     /// Groups of containers that have no record yet.
     making: Table<cgroup::Record>,
+    /// What a killed daemon's successor has to thaw and take back.
+    checkpoints: Table<checkpoint::under_way::UnderWay>,
     nri: Arc<Nri>,
     pod_flights: Flights<PodKey, PodId>,
     container_flights: Flights<ContainerKey, ContainerId>,
@@ -140,6 +143,7 @@ impl Engine {
         let events = events::Log::open(&layout.events(), events::ON_ITS_WAY)
             .context("open the event journal")?;
         let making = Table::open(&layout.making(), Durability::UntilReboot)?;
+        let checkpoints = Table::open(&layout.checkpoints_under_way(), Durability::UntilReboot)?;
         let streams = StreamServer::new(StreamArguments {
             state: layout.state().to_owned(),
             address: config.cri.stream_address,
@@ -165,12 +169,14 @@ impl Engine {
             container_records,
             processes,
             making,
+            checkpoints,
             nri: Arc::new(Nri::new(&config.nri)),
             pod_flights: Flights::new(),
             container_flights: Flights::new(),
             config,
         });
         recover::recover(&shared).await.context("take up what an earlier daemon left")?;
+        checkpoint::under_way::recover(&shared).await.context("take back checkpoints")?;
         shared.streams.retire_other_version().await?;
         nri::start(&shared).await;
         Ok(Self { shared })
@@ -271,6 +277,36 @@ impl Engine {
         oom_score_adj: Option<i32>,
     ) -> Result<()> {
         container::update::update(self.shared.clone(), id, resources, oom_score_adj).await
+    }
+
+    /// Writes one container into a new archive.
+    pub(crate) async fn checkpoint_container(
+        &self,
+        id: &str,
+        location: PathBuf,
+        timeout: Option<Duration>,
+    ) -> Result<()> {
+        checkpoint::container::checkpoint(self.shared.clone(), id, location, timeout).await
+    }
+
+    /// Writes all that runs in a pod, as it is at one moment, into an empty directory.
+    pub(crate) async fn checkpoint_pod(
+        &self,
+        id: &str,
+        output: PathBuf,
+        containers: Vec<String>,
+    ) -> Result<()> {
+        checkpoint::pod::checkpoint(self.shared.clone(), id, output, containers).await
+    }
+
+    /// Makes a pod of what `checkpoint_pod` wrote.
+    pub(crate) async fn restore_pod(
+        &self,
+        checkpoint: PathBuf,
+        pod: pod::config::Config,
+        containers: Vec<container::config::Config>,
+    ) -> Result<(PodId, Vec<(String, ContainerId)>)> {
+        checkpoint::restore::restore(self.shared.clone(), checkpoint, pod, containers).await
     }
 
     pub(crate) async fn reopen_log(&self, id: &str) -> Result<()> {

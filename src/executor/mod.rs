@@ -12,12 +12,14 @@
 //! | `steps` | the order of everything between fork and `execve` |
 //! | `users`, `stage` | the pod's user namespace, and what a container inside gets of the host |
 //! | `handshake` | what parent and child say to each other |
+//! | `criu` | dumping and restoring, by a program of the host's |
 //! | `root`, `procfs` | paths under a root descriptor, and a proc of our own |
 //! | the rest | one concern each, named as its step |
 
 mod capabilities;
 mod cgroup_view;
 mod cgroups;
+pub(crate) mod criu;
 mod devices;
 pub(crate) mod failure;
 pub(crate) mod handshake;

@@ -301,6 +301,50 @@ pub(crate) struct ExecPlan {
     pub(crate) stderr: bool,
 }
 
+/// A run of CRIU, a program of the host's, for one container. It runs in the pod's namespaces and
+/// the container's cgroup namespace, so that to CRIU the pod's network, IPC and host name are its
+/// own; and with a private copy of the host's mounts, where the program and its files are.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct CriuPlan {
+    /// The program's path on the host, and its arguments.
+    pub(crate) args: Vec<ByteBuf>,
+    pub(crate) env: Vec<ByteBuf>,
+    /// The host's mount namespace.
+    pub(crate) host_mounts: Fd,
+    /// Standard output and error.
+    pub(crate) output: Fd,
+    /// Killed when it takes longer.
+    pub(crate) patience_ms: u64,
+    pub(crate) task: CriuTask,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum CriuTask {
+    /// The container is frozen. CRIU leaves it so, also when whoever would thaw it is gone.
+    Dump { switch: Fd, thawed: String },
+    /// In place of the first process of a container that was made and not started.
+    Restore(RestorePlan),
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct RestorePlan {
+    /// An empty directory of the host's, by its path there: CRIU knows it by that name.
+    pub(crate) stage: ByteBuf,
+    /// Mount points of the container. The mount of the first shows at `0` in the stage, that of the
+    /// second at `1`, and so on.
+    pub(crate) mounts: Vec<ByteBuf>,
+    /// Which standard streams of the container CRIU gets, from descriptor [`FIRST_STREAM`] on, in
+    /// this order.
+    pub(crate) streams: Vec<i32>,
+    /// Where CRIU leaves the number of the restored process.
+    pub(crate) results: Fd,
+    /// The file there.
+    pub(crate) pid_file: String,
+}
+
+/// The number under which CRIU gets the first stream.
+pub(crate) const FIRST_STREAM: i32 = 100;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -52,6 +52,24 @@ pub(super) fn execute(init: &mut Init<'_>) -> Result<(), Fault> {
     }
 }
 
+/// Becomes a program of the host's, named by its path. Returns only when that did not work.
+pub(super) fn become_host_program(
+    args: &[serde_bytes::ByteBuf],
+    env: &[serde_bytes::ByteBuf],
+) -> Fault {
+    let strings = c_strings(args).and_then(|args| Ok((args, c_strings(env)?)));
+    let (args, env) = match strings {
+        Ok(strings) => strings,
+        Err(fault) => return fault,
+    };
+    let Some(path) = args.first() else { return Fault::invalid("no command") };
+    match nix::unistd::execve(path, &args, &env) {
+        Err(errno) => {
+            Fault::from(Errno::from_raw_os_error(errno as i32)).about(path.to_string_lossy())
+        }
+    }
+}
+
 /// Returns only when it did not work.
 fn become_program(init: &Init<'_>, path: &CStr, args: &[CString], env: &[CString]) -> Errno {
     // The status and the way to the monitor close by themselves; all others are closed already.

@@ -1,8 +1,8 @@
 //! The process itself: its session, its descriptors, its streams, and whom it dies with.
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use rustix::fs::{FileType, Gid, Uid};
+use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::process::Signal;
 use rustix::thread::ThreadNameSpaceType;
@@ -38,7 +38,7 @@ pub(super) fn close_all_but_link(init: &mut Init<'_>) -> Result<(), Fault> {
     close_all_but(keep)
 }
 
-fn close_all_but(mut keep: Vec<i32>) -> Result<(), Fault> {
+pub(super) fn close_all_but(mut keep: Vec<i32>) -> Result<(), Fault> {
     keep.sort_unstable();
     let mut first = 0_u32;
     for fd in keep {
@@ -56,7 +56,7 @@ pub(super) fn start(_: &mut Init<'_>) -> Result<(), Fault> {
     sys::signal::reset()?;
     rustix::process::setsid().about("setsid")?;
     // Nodes and directories below get exactly the mode that is asked for.
-    rustix::process::umask(rustix::fs::Mode::empty());
+    rustix::process::umask(Mode::empty());
     Ok(())
 }
 
@@ -70,9 +70,33 @@ pub(super) fn join_namespaces(init: &mut Init<'_>) -> Result<(), Fault> {
 
 pub(super) fn connect_streams(init: &mut Init<'_>) -> Result<(), Fault> {
     let Some(stdio) = init.around.stdio else { return Ok(()) };
-    rustix::stdio::dup2_stdin(&stdio.stdin).about("stdin")?;
+    match own_null(&stdio.stdin) {
+        Some(null) => rustix::stdio::dup2_stdin(&null).about("stdin")?,
+        None => rustix::stdio::dup2_stdin(&stdio.stdin).about("stdin")?,
+    }
     rustix::stdio::dup2_stdout(&stdio.stdout).about("stdout")?;
     rustix::stdio::dup2_stderr(&stdio.stderr).about("stderr")
+}
+
+/// The container's own null device in place of the monitor's: what a process has open of another
+/// mount namespace cannot be checkpointed. `None` when `stdin` leads somewhere, or when what the
+/// image has at that place is something else.
+fn own_null(stdin: &OwnedFd) -> Option<OwnedFd> {
+    let is_null = |stat: &rustix::fs::Stat| {
+        FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+            && stat.st_rdev == rustix::fs::makedev(1, 3)
+    };
+    if !is_null(&rustix::fs::fstat(stdin).ok()?) {
+        return None;
+    }
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let found = rustix::fs::openat(CWD, "/dev/null", flags, Mode::empty()).ok()?;
+    // Looked at before it is opened: opening a device can have effects.
+    if !is_null(&rustix::fs::fstat(&found).ok()?) {
+        return None;
+    }
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(CWD, "/dev/null", flags, Mode::empty()).ok()
 }
 
 /// A program that is not the host's root opens `/dev/stdout` again by name, which needs it to own

@@ -22,7 +22,9 @@
 use serde::{Deserialize, Serialize};
 
 pub(crate) use crate::executor::failure::{Failure, FailureKind};
-use crate::executor::plan::{ContainerPlan, ExecPlan, PodPlan, TerminalSize, UserNamespace};
+use crate::executor::plan::{
+    ContainerPlan, CriuPlan, ExecPlan, PodPlan, TerminalSize, UserNamespace,
+};
 use crate::id::{ContainerId, ExecId};
 
 /// Raised when an older peer could misunderstand a message; added fields do not raise it.
@@ -86,6 +88,12 @@ pub(crate) enum Request {
     ReopenLog {
         container: ContainerId,
     },
+    /// Run CRIU for a container: one that runs to be dumped, one that waits for its start to be
+    /// replaced by what is restored. Answered when CRIU has ended.
+    Criu {
+        container: ContainerId,
+        plan: Box<CriuPlan>,
+    },
     List,
     /// Kill what runs, and exit.
     Shutdown,
@@ -142,6 +150,12 @@ pub(crate) enum Reply {
     /// Descriptors come along as [`Request::Attach`] says.
     Attached,
     Containers(Vec<ContainerState>),
+    /// How CRIU ended; whether that is a success is in the status.
+    CriuEnded {
+        status: ExitStatus,
+        /// The first process of the container that was restored, stopped until it is started.
+        restored: Option<i32>,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -116,11 +116,3 @@ async fn a_prefix_names_one_and_an_ambiguous_one_is_refused() {
     let refused = node.runtime().pod_sandbox_status(request).await.unwrap_err();
     assert!(matches!(refused.code(), Code::InvalidArgument | Code::NotFound), "{refused:?}");
 }
-
-#[tokio::test]
-async fn calls_of_the_next_issue_answer_unimplemented() {
-    let node = Node::boot().await;
-    let mut runtime = node.runtime();
-    let checkpoint = runtime.checkpoint_container(CheckpointContainerRequest::default()).await;
-    assert_eq!(checkpoint.unwrap_err().code(), Code::Unimplemented);
-}

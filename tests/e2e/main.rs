@@ -17,6 +17,7 @@ mod bad_input;
 mod bad_requests;
 mod cdi;
 mod cgroup_files;
+mod checkpoint;
 mod cni;
 mod cri_containers;
 mod cri_exec;

@@ -4,6 +4,7 @@
 //! The call unpacks the request, asks the engine and shapes the answer; a decision that depends on
 //! the state of a pod belongs in the engine.
 
+mod checkpoints;
 mod containers;
 mod convert;
 mod events;
@@ -51,10 +52,6 @@ type Answer<T> = Result<Response<T>, Status>;
 
 fn answer<T>(result: Result<T>) -> Answer<T> {
     Ok(Response::new(result?))
-}
-
-fn later<T>(call: &str) -> Answer<T> {
-    Err(Error::new(Kind::Unsupported, format!("{call} is not implemented yet")).into())
 }
 
 /// A list that a client can receive.
@@ -315,27 +312,25 @@ impl RuntimeService for Cri {
         answer(self.stream_pod_metrics(request.into_inner()))
     }
 
-    // Calls that are registered and not there yet.
-
     async fn checkpoint_container(
         &self,
-        _: Request<v1::CheckpointContainerRequest>,
+        request: Request<v1::CheckpointContainerRequest>,
     ) -> Answer<v1::CheckpointContainerResponse> {
-        later("CheckpointContainer")
+        answer(self.checkpoint_container(request.into_inner()).await)
     }
 
     async fn checkpoint_pod(
         &self,
-        _: Request<v1::CheckpointPodRequest>,
+        request: Request<v1::CheckpointPodRequest>,
     ) -> Answer<v1::CheckpointPodResponse> {
-        later("CheckpointPod")
+        answer(self.checkpoint_pod(request.into_inner()).await)
     }
 
     async fn restore_pod(
         &self,
-        _: Request<v1::RestorePodRequest>,
+        request: Request<v1::RestorePodRequest>,
     ) -> Answer<v1::RestorePodResponse> {
-        later("RestorePod")
+        answer(Box::pin(self.restore_pod(request.into_inner())).await)
     }
 
     type GetContainerEventsStream = Parts<v1::ContainerEventResponse>;

@@ -7,7 +7,9 @@
 //! The record comes first, so that whatever a killed daemon leaves behind has a name the next one
 //! finds. What the image and the host's paths are is decided here, once, as descriptors.
 
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::config::Config;
@@ -26,7 +28,7 @@ use crate::engine::{ContainerKey, Shared, cdi, nri, plan, spec};
 use crate::error::{Context, Error, Kind, Result};
 use crate::executor::plan::{ContainerPlan, Stdin};
 use crate::id::ContainerId;
-use crate::image::{Image, Writable};
+use crate::image::{Held, Image, Writable};
 use crate::monitor::protocol::{Reply, Request};
 use crate::nri::Steady;
 
@@ -45,6 +47,19 @@ pub(crate) async fn create(shared: Arc<Shared>, pod: &str, config: Config) -> Re
         }
     };
     shared.container_flights.join(key, work).await
+}
+
+/// Makes a container whose writable layer begins as that of an archive. For a caller that holds the
+/// pod's mutation lock and made the pod: nobody else can have made the container.
+pub(in crate::engine) async fn create_from_diff(
+    shared: &Arc<Shared>,
+    pod: &Arc<Pod>,
+    config: Arc<Config>,
+    diff: &Path,
+) -> Result<Arc<Container>> {
+    let held = hold_image(shared, &config)?;
+    let id = make(shared, pod, config, (&held.image, Some(diff))).await?;
+    shared.containers.find(id.as_str())
 }
 
 async fn make_or_find(
@@ -68,18 +83,22 @@ async fn make_or_find(
     if pod.record().phase != PodPhase::Ready {
         return Err(Error::wrong_state(format!("pod sandbox {} is not ready", pod.id.short())));
     }
-    // Until the container's record keeps the layers itself.
-    let held = shared.images.hold(&config.image).ok_or_else(|| {
+    let held = hold_image(shared, &config)?;
+    make(shared, pod, config, (&held.image, None)).await
+}
+
+/// Until the container's record keeps the layers itself.
+fn hold_image(shared: &Shared, config: &Config) -> Result<Held> {
+    shared.images.hold(&config.image).ok_or_else(|| {
         Error::not_found(format!("image {:?} is not present: pull it first", config.image))
-    })?;
-    make(shared, pod, config, &held.image).await
+    })
 }
 
 async fn make(
     shared: &Arc<Shared>,
     pod: &Arc<Pod>,
     config: Arc<Config>,
-    image: &Image,
+    (image, diff): (&Image, Option<&Path>),
 ) -> Result<ContainerId> {
     let id = ContainerId::generate()?;
     let mut undo = Undo::default();
@@ -88,7 +107,8 @@ async fn make(
     let of_files = owners.as_ref().map(PodOwners::of_files);
     let Volumes { mounts, records, held: _until_the_end } =
         volumes::open(shared, &config, of_files)?;
-    let files = Files { image, owners: owners.as_ref(), volumes: mounts, volume_records: records };
+    let files =
+        Files { image, diff, owners: owners.as_ref(), volumes: mounts, volume_records: records };
     match assemble(place, config, files, &mut undo).await {
         Ok((container, steady)) => {
             undo.forget();
@@ -114,6 +134,8 @@ struct Place<'a> {
 /// What the container's file system is made of.
 struct Files<'a> {
     image: &'a Image,
+    /// What the writable layer begins with, as an archive; usually it is empty.
+    diff: Option<&'a Path>,
     /// `None`: the files belong to the host's users.
     owners: Option<&'a PodOwners>,
     volumes: Vec<plan::Volume>,
@@ -123,14 +145,14 @@ struct Files<'a> {
 async fn assemble(
     Place { shared, pod, id }: Place<'_>,
     config: Arc<Config>,
-    Files { image, owners, volumes, volume_records }: Files<'_>,
+    Files { image, diff, owners, volumes, volume_records }: Files<'_>,
     undo: &mut Undo,
 ) -> Result<(Container, Steady)> {
     let pod_record = pod.record();
     let log_path =
         log::path(pod_record.config.log_directory.as_deref(), config.log_path.as_deref())?;
 
-    let rootfs = mount_rootfs(Place { shared, pod, id }, image, owners, undo)?;
+    let rootfs = mount_rootfs(Place { shared, pod, id }, (image, diff), owners, undo).await?;
     let cdi = cdi::edits(&shared.config.cdi.spec_dirs, &config)?;
     let mut bundle = spec::build(&spec::Input {
         pod: &pod_record.config,
@@ -188,9 +210,9 @@ async fn assemble(
     Ok((Container::new(record), steady))
 }
 
-fn mount_rootfs(
+async fn mount_rootfs(
     Place { shared, pod: _, id }: Place<'_>,
-    image: &Image,
+    (image, diff): (&Image, Option<&Path>),
     owners: Option<&PodOwners>,
     undo: &mut Undo,
 ) -> Result<OwnedFd> {
@@ -199,6 +221,10 @@ fn mount_rootfs(
         let (shared, id) = (shared.clone(), id.clone());
         async move { shared.layout.discard(&shared.layout.container_root(&id)) }
     });
+    if let Some(diff) = diff {
+        let archive = File::open(diff).context("open the writable layer's archive")?;
+        crate::image::unpack_archive(archive, &upper).await.context("fill the writable layer")?;
+    }
     let writable = Writable { upper: &upper, work: &work };
     let owners = owners.map(PodOwners::of_files);
     shared.images.mount(image, Some(writable), owners).context("mount the image")

@@ -2,6 +2,8 @@
 //!
 //! ```text
 //!   Created ──started──▶ Running ──ended──▶ Exited ──remove──▶ (record deleted)
+//!     │ ▲ restored
+//!     ├─┘
 //!      └────────────────ended──────────────────▲
 //! ```
 //!
@@ -61,7 +63,13 @@ impl Reason {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Event {
-    Started { at: i64 },
+    Started {
+        at: i64,
+    },
+    /// Another process waits in place of the first one.
+    Restored {
+        pid: i32,
+    },
     Ended(End),
 }
 
@@ -72,12 +80,14 @@ impl Phase {
             (Self::Created { pid }, Event::Started { at }) => {
                 Ok(Self::Running { pid: *pid, started_at: at })
             }
+            (Self::Created { .. }, Event::Restored { pid }) => Ok(Self::Created { pid }),
             (Self::Created { .. } | Self::Running { .. }, Event::Ended(end)) => {
                 Ok(Self::Exited(end))
             }
-            (Self::Running { .. } | Self::Exited(_), Event::Started { .. }) => {
-                Err(Error::wrong_state(format!("the container is already {}", self.name())))
-            }
+            (
+                Self::Running { .. } | Self::Exited(_),
+                Event::Started { .. } | Event::Restored { .. },
+            ) => Err(Error::wrong_state(format!("the container is already {}", self.name()))),
             (Self::Exited(_), Event::Ended(_)) => {
                 Err(Error::wrong_state("the container has already exited"))
             }
@@ -166,7 +176,7 @@ mod tests {
         let end = End::of(exit(ExitStatus::Code(0), false));
         let exited = Phase::Exited(end.clone());
 
-        for event in [Event::Started { at: 3 }, Event::Ended(end)] {
+        for event in [Event::Started { at: 3 }, Event::Restored { pid: 3 }, Event::Ended(end)] {
             assert_eq!(exited.after(event).unwrap_err().kind(), Kind::WrongState);
         }
     }

@@ -5,6 +5,7 @@
 //!   tar       archive bytes ▶ members (header, pax: their parts)
 //!   whiteout  a member's path ▶ where it points, or what it hides
 //!   apply     members ▶ files, relative to the layer's root descriptor
+//!   archive   the same from a file that is no image's
 //!   attributes  owner, times, extended attributes of a new file
 //!   tree      the directories of that root, opened once
 //!   borrow    hard links to files that only a layer below has
@@ -16,6 +17,7 @@
 //! seen by anybody before the caller commits the directory.
 
 mod apply;
+pub(in crate::image) mod archive;
 mod attributes;
 mod borrow;
 mod header;

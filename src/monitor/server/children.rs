@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! Creating ──ready──▶ Created ──start──▶ Starting ──execve──▶ Running ──▶ Draining ──▶ Exited
-//!    │                   │                  │                    init died    streams empty
-//!    └──── failed ───────┴──── Doomed ◀─────┘
+//!    │                 │    └──CRIU──▶ Restored ──start──────────▲   init died    streams empty
+//!    └──── failed ─────┴──── Doomed ◀──────┴─ Starting
 //! ```
 //!
 //! `Doomed` waits for the exit of a child that will never be the program. One that was reported as
@@ -53,6 +53,8 @@ pub(super) enum Phase {
     Created {
         handshake: Handshake,
     },
+    /// Every process of it is stopped where it was when it was dumped.
+    Restored,
     Starting {
         handshake: Handshake,
         caller: Caller,
@@ -116,7 +118,9 @@ impl Container {
         let pid = self.pid.as_raw_pid();
         match &self.phase {
             Phase::Creating { .. } | Phase::Doomed { .. } => None,
-            Phase::Created { .. } | Phase::Starting { .. } => Some(State::Created { pid }),
+            Phase::Created { .. } | Phase::Restored | Phase::Starting { .. } => {
+                Some(State::Created { pid })
+            }
             Phase::Running { started_at } => Some(State::Running { pid, started_at: *started_at }),
             Phase::Draining { exit, .. } | Phase::Exited(exit) => Some(State::Exited(*exit)),
         }
@@ -124,7 +128,10 @@ impl Container {
 
     pub(super) fn is_alive(&self) -> bool {
         match self.phase {
-            Phase::Created { .. } | Phase::Starting { .. } | Phase::Running { .. } => true,
+            Phase::Created { .. }
+            | Phase::Restored
+            | Phase::Starting { .. }
+            | Phase::Running { .. } => true,
             Phase::Creating { .. }
             | Phase::Doomed { .. }
             | Phase::Draining { .. }
@@ -137,7 +144,8 @@ impl Container {
             Phase::Creating { handshake, .. }
             | Phase::Created { handshake }
             | Phase::Starting { handshake, .. } => Some(handshake),
-            Phase::Running { .. }
+            Phase::Restored
+            | Phase::Running { .. }
             | Phase::Doomed { .. }
             | Phase::Draining { .. }
             | Phase::Exited(_) => None,
@@ -207,7 +215,7 @@ impl Server {
         }
     }
 
-    fn end_handshake(&mut self, handshake: &Handshake) {
+    pub(super) fn end_handshake(&mut self, handshake: &Handshake) {
         self.poller.remove(&handshake.socket, handshake.token);
     }
 
@@ -261,7 +269,8 @@ impl Server {
             Phase::Creating { handshake, caller } => (handshake, Some(caller), Some(Fate::Forget)),
             Phase::Starting { handshake, caller } => (handshake, Some(caller), None),
             Phase::Created { handshake } => (handshake, None, None),
-            Phase::Running { .. }
+            Phase::Restored
+            | Phase::Running { .. }
             | Phase::Doomed { .. }
             | Phase::Draining { .. }
             | Phase::Exited(_) => {

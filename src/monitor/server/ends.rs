@@ -45,7 +45,11 @@ impl Server {
         let exec = self.execs.iter().find(|(_, exec)| exec.pid == pid).map(|(key, _)| *key);
         if let Some(key) = exec {
             self.listen(Child::Exec(key));
-            self.exec_exited(key, status);
+            return self.exec_exited(key, status);
+        }
+        let run = self.criu_runs.iter().find(|(_, run)| run.pid == pid).map(|(key, _)| *key);
+        if let Some(key) = run {
+            self.criu_ended(key, status);
         }
         // Else an orphan, or the pod's PID 1, whose containers are dying with it.
     }
@@ -72,6 +76,7 @@ impl Server {
             }
             Phase::Creating { .. }
             | Phase::Created { .. }
+            | Phase::Restored
             | Phase::Starting { .. }
             | Phase::Doomed { .. }
             | Phase::Draining { .. }
@@ -134,7 +139,8 @@ impl Server {
         let execs = self.execs.values().filter_map(Exec::deadline);
         let looks = self.containers.values().filter_map(|it| it.oom.as_ref()?.look_at());
         let stopping = self.stopping.as_ref().map(|(_, until)| *until);
-        containers.chain(execs).chain(looks).chain(stopping).min()
+        let runs = self.criu_runs.values().filter_map(|run| run.deadline);
+        containers.chain(execs).chain(looks).chain(stopping).chain(runs).min()
     }
 
     pub(super) fn expire(&mut self) {
@@ -162,6 +168,7 @@ impl Server {
             }
             self.exec_failed(key, too_late());
         }
+        self.end_late_criu(now);
     }
 
     fn container_late(&mut self, key: Key) {
@@ -182,6 +189,7 @@ impl Container {
             }
             Phase::Draining { until, last, .. } => Some((*last + DRAIN_QUIET).min(*until)),
             Phase::Created { .. }
+            | Phase::Restored
             | Phase::Running { .. }
             | Phase::Doomed { .. }
             | Phase::Exited(_) => None,

@@ -72,7 +72,7 @@ impl Server {
     }
 
     /// Every process of the container.
-    fn signal_all(&self, container: &Container, signal: i32) {
+    pub(super) fn signal_all(&self, container: &Container, signal: i32) {
         if signal == libc::SIGKILL && kill_cgroup(container) {
             return;
         }
@@ -181,6 +181,11 @@ impl Server {
                 container.phase = Phase::Doomed { deleter: Some(Fate::Delete(caller)) };
                 killed.map(|()| Deletion::Killed)
             }
+            Phase::Restored => {
+                let killed = send(&container.pidfd, libc::SIGKILL);
+                container.phase = Phase::Doomed { deleter: Some(Fate::Delete(caller)) };
+                killed.map(|()| Deletion::Killed)
+            }
             Phase::Doomed { deleter } => {
                 *deleter = Some(Fate::Delete(caller));
                 Ok(Deletion::Killed)
@@ -193,6 +198,7 @@ impl Server {
 
     pub(super) fn shut_down(&mut self, caller: Caller) {
         self.stopping = Some((caller, Instant::now() + SHUTDOWN));
+        self.end_all_criu();
         for container in self.containers.values() {
             if !container.is_dead() {
                 self.signal_all(container, libc::SIGKILL);
@@ -246,9 +252,9 @@ enum Deletion {
 }
 
 /// One process as proc shows it.
-struct Process {
+pub(super) struct Process {
     pid: i32,
-    parent: i32,
+    pub(super) parent: i32,
     session: i32,
 }
 
@@ -288,14 +294,14 @@ fn is_member(proc: &Procfs, pid: i32, line: &str, text: &mut Vec<u8>) -> bool {
     std::str::from_utf8(text).is_ok_and(|cgroups| is_in(cgroups, line))
 }
 
-fn text_of(proc: &Procfs, path: &str) -> Option<String> {
+pub(super) fn text_of(proc: &Procfs, path: &str) -> Option<String> {
     let mut text = Vec::new();
     proc.read(path, &mut text).ok()?;
     Some(String::from_utf8_lossy(&text).into_owned())
 }
 
 /// The name in parentheses may hold anything, so the fields are counted from its end.
-fn parse_stat(pid: i32, stat: &str) -> Option<Process> {
+pub(super) fn parse_stat(pid: i32, stat: &str) -> Option<Process> {
     let (_, rest) = stat.rsplit_once(") ")?;
     let mut fields = rest.split(' ');
     let _state = fields.next()?;

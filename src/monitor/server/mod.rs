@@ -8,7 +8,7 @@
 //!            ┌ clients.rs   frames in and out
 //! poller ────┼ children.rs  half-made children, starts, exits
 //! (epoll)    ├ streams.rs   output → log.rs, attach.rs
-//!            └ requests.rs  one function per request; pod.rs, kill.rs, exits.rs do the work
+//!            └ requests.rs  one function per request; pod.rs, kill.rs, exits.rs, criu.rs do the work
 //! ```
 //!
 //! A request that must wait for a child is answered when the child speaks; meanwhile the loop
@@ -17,6 +17,7 @@
 mod attach;
 mod children;
 mod clients;
+mod criu;
 mod ends;
 mod exits;
 mod kill;
@@ -40,6 +41,7 @@ use crate::executor::procfs::Procfs;
 use crate::sys;
 use children::{Container, Exec};
 use clients::{Caller, Client};
+use criu::CriuRun;
 use pod::PodState;
 use poller::{Happened, Key, Poller, READ, Source};
 use streams::{Io, READ_SIZE};
@@ -52,6 +54,7 @@ pub(super) struct Server {
     clients: BTreeMap<Key, Client>,
     containers: BTreeMap<Key, Container>,
     execs: BTreeMap<Key, Exec>,
+    criu_runs: BTreeMap<Key, CriuRun>,
     pod: PodState,
     last_key: Key,
     input: Vec<u8>,
@@ -126,6 +129,7 @@ impl Server {
             clients: BTreeMap::new(),
             containers: BTreeMap::new(),
             execs: BTreeMap::new(),
+            criu_runs: BTreeMap::new(),
             pod: PodState::None,
             last_key: 0,
             input: vec![0; READ_SIZE],

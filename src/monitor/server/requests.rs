@@ -50,6 +50,7 @@ impl Server {
                 let result = self.reopen_log(&container, &fds);
                 self.reply(caller, result.map(|()| Reply::Done));
             }
+            Request::Criu { container, plan } => self.criu(caller, &container, &plan, &fds),
             Request::List => self.list(caller),
             Request::Shutdown => self.shut_down(caller),
         }
@@ -90,7 +91,10 @@ impl Server {
         let result = self.find(id).and_then(|key| {
             let Some((container, io)) = self.container_io(key) else { return Err(unknown(id)) };
             match container.phase {
-                Phase::Created { .. } | Phase::Starting { .. } | Phase::Running { .. } => {}
+                Phase::Created { .. }
+                | Phase::Restored
+                | Phase::Starting { .. }
+                | Phase::Running { .. } => {}
                 Phase::Creating { .. }
                 | Phase::Doomed { .. }
                 | Phase::Draining { .. }

@@ -149,6 +149,10 @@ impl Server {
     fn send_start(&mut self, caller: Caller, id: &ContainerId) -> Result<(), Failure> {
         let key = self.find(id)?;
         let container = self.containers.get_mut(&key).ok_or_else(|| unknown(id))?;
+        if let Phase::Restored = container.phase {
+            self.resume_restored(caller, key);
+            return Ok(());
+        }
         let phase = container.take_phase();
         let Phase::Created { mut handshake } = phase else {
             container.phase = phase;

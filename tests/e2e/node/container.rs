@@ -23,7 +23,7 @@ pub(crate) struct Builder<'n, 'p> {
 pub(crate) struct Container<'n> {
     pub(crate) node: &'n Node,
     pub(crate) id: String,
-    log: PathBuf,
+    pub(super) log: PathBuf,
 }
 
 pub(crate) struct Exit {
@@ -99,6 +99,10 @@ impl<'n, 'p> Builder<'n, 'p> {
 
     pub(crate) fn memory_limit_mib(self, mib: i64) -> Self {
         self.resources(|resources| resources.memory_limit_in_bytes = mib << 20)
+    }
+
+    pub(crate) fn request(self) -> ContainerConfig {
+        self.config
     }
 
     /// Creates without starting. Pulls the image first when the node lacks it.

@@ -52,9 +52,12 @@ fn look(node: &Node) -> Vec<String> {
     let tables = String::from_utf8_lossy(&tables.stdout).into_owned();
     let named = |table: &&str| table.split(' ').next_back() == Some(&node.bridge);
     found.extend(tables.lines().filter(named).map(|table| format!("nft {table}")));
-    let directories =
-        ["pods", "containers", "making", "leases", "cni"].map(|name| node.state.join(name));
-    for directory in directories.into_iter().chain([node.home.join("root/containers")]) {
+    let directories = ["pods", "containers", "making", "leases", "cni", "checkpoints"]
+        .map(|name| node.state.join(name));
+    for directory in directories
+        .into_iter()
+        .chain(["root/containers", "root/checkpoints"].map(|name| node.home.join(name)))
+    {
         let entries = fs::read_dir(&directory).into_iter().flatten().flatten();
         // A record that a test damaged is kept for the operator.
         let ours = entries.map(|entry| entry.path()).filter(|path| !is_damaged(path));

@@ -80,6 +80,12 @@ impl Node {
         node
     }
 
+    /// With this program as CRIU.
+    pub(crate) async fn boot_with_criu(program: &Path) -> Self {
+        let section = format!("[checkpoint]\ncriu = \"{}\"", program.display());
+        Self::boot_asking(&section).await
+    }
+
     /// With a network of CNI plugins: Debian's, and scripts in `plugins` of the node's directory. `chain` says which, as
     /// JSON objects.
     pub(crate) async fn boot_cni(chain: impl FnOnce(&Self) -> String) -> Self {

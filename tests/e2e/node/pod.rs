@@ -10,7 +10,7 @@ use cais_proto::runtime::v1::{
 use tonic::Status;
 
 use super::Node;
-use super::container::Builder as ContainerBuilder;
+use super::container::{Builder as ContainerBuilder, Container};
 
 pub(crate) struct Builder<'n> {
     node: &'n Node,
@@ -46,6 +46,11 @@ impl Node {
             ..Default::default()
         };
         Builder { node: self, config }
+    }
+
+    /// A pod that another call than RunPodSandbox made.
+    pub(crate) fn adopt_pod(&self, id: &str, config: &PodSandboxConfig) -> Pod<'_> {
+        Pod { node: self, id: id.to_owned(), config: config.clone() }
     }
 }
 
@@ -107,6 +112,11 @@ impl<'n> Builder<'n> {
 impl<'n> Pod<'n> {
     pub(crate) fn container(&self, name: &str) -> ContainerBuilder<'n, '_> {
         ContainerBuilder::new(self, name)
+    }
+
+    /// A container that another call than CreateContainer made.
+    pub(crate) fn adopt(&self, id: &str, log: &str) -> Container<'n> {
+        Container { node: self.node, id: id.to_owned(), log: self.log_directory().join(log) }
     }
 
     pub(crate) async fn try_status(&self) -> Result<PodSandboxStatus, Status> {

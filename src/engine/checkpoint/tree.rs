@@ -1,0 +1,237 @@
+//! Archives of directories: a writable layer as an image layer, a tmpfs, the files of a checkpoint.
+//!
+//! The tree belongs to a container. It is walked by descriptors and never through a link, while
+//! nobody changes it.
+
+use std::collections::HashMap;
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, major, minor};
+use tar::{Builder, EntryType, Header};
+
+use crate::error::{Context, Error, Kind, Result};
+
+/// Overlayfs keeps its own notes in attributes that begin so.
+const OVERLAY: &[u8] = b"trusted.overlay.";
+/// In an archive a name that is gone, and a directory that hides the one below it (OCI image spec).
+const WHITEOUT: &[u8] = b".wh.";
+const OPAQUE: &str = ".wh..wh..opq";
+
+/// Writes `root` and all below it. What overlayfs means by devices and attributes becomes what
+/// image layers mean by names. Sockets are left out: they exist by whoever listens.
+pub(super) fn write<W: Write>(root: &OwnedFd, out: W) -> Result<W> {
+    let mut writer = Writer { builder: Builder::new(out), links: HashMap::new() };
+    let outcome = writer.whole(root);
+    let finished = outcome.and_then(|()| writer.builder.into_inner());
+    finished.map_err(|error| {
+        let timed_out = error.kind() == io::ErrorKind::TimedOut;
+        let kind = if timed_out { Kind::Timeout } else { Kind::Internal };
+        Error::new(kind, format!("write the archive: {error}"))
+    })
+}
+
+/// Opens a directory to be written, not through a link.
+pub(super) fn open(path: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).with_context(|| format!("open {}", path.display()))
+}
+
+struct Writer<W: Write> {
+    builder: Builder<W>,
+    /// Files with several names, by device and inode, under the first name.
+    links: HashMap<(u64, u64), PathBuf>,
+}
+
+impl<W: Write> Writer<W> {
+    fn whole(&mut self, root: &OwnedFd) -> io::Result<()> {
+        let stat = rustix::fs::fstat(root)?;
+        self.attributes(root.as_fd())?;
+        let mut header = header(&stat, EntryType::Directory);
+        self.builder.append_data(&mut header, "./", io::empty())?;
+        self.directory(root.as_fd(), Path::new(""))
+    }
+
+    fn directory(&mut self, directory: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+        let mut names: Vec<CString> = Vec::new();
+        for entry in Dir::read_from(directory)? {
+            let name = entry?.file_name().to_owned();
+            if ![c".", c".."].contains(&name.as_c_str()) {
+                names.push(name);
+            }
+        }
+        names.sort();
+        for name in names {
+            let path = path.join(std::ffi::OsStr::from_bytes(name.to_bytes()));
+            self.member(directory, &name, &path)?;
+        }
+        Ok(())
+    }
+
+    fn member(&mut self, parent: BorrowedFd<'_>, name: &CStr, path: &Path) -> io::Result<()> {
+        let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        if kind != FileType::Directory && stat.st_nlink > 1 {
+            let first = self.links.entry((stat.st_dev, stat.st_ino)).or_insert_with(|| path.into());
+            if first.as_path() != path {
+                let mut header = header(&stat, EntryType::Link);
+                return self.builder.append_link(&mut header, path, &*first);
+            }
+        }
+        let open = |flags: OFlags| {
+            let flags = flags | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            rustix::fs::openat(parent, name, flags, Mode::empty())
+        };
+        match kind {
+            FileType::Directory => {
+                let opened = open(OFlags::DIRECTORY)?;
+                self.attributes(opened.as_fd())?;
+                let mut header = header(&stat, EntryType::Directory);
+                self.builder.append_data(&mut header, path, io::empty())?;
+                if is_opaque(opened.as_fd())? {
+                    self.marker(&path.join(OPAQUE))?;
+                }
+                self.directory(opened.as_fd(), path)
+            }
+            FileType::RegularFile => {
+                let opened = open(OFlags::NONBLOCK)?;
+                self.attributes(opened.as_fd())?;
+                let mut header = header(&stat, EntryType::Regular);
+                header.set_size(stat.st_size.unsigned_abs());
+                self.builder.append_data(&mut header, path, File::from(opened))
+            }
+            FileType::Symlink => {
+                let target = rustix::fs::readlinkat(parent, name, Vec::new())?;
+                let target = Path::new(std::ffi::OsStr::from_bytes(target.as_bytes()));
+                self.builder.append_link(&mut header(&stat, EntryType::Symlink), path, target)
+            }
+            FileType::CharacterDevice if stat.st_rdev == 0 => {
+                let name = [WHITEOUT, name.to_bytes()].concat();
+                self.marker(&path.with_file_name(std::ffi::OsStr::from_bytes(&name)))
+            }
+            FileType::CharacterDevice => self.device(&stat, EntryType::Char, path),
+            FileType::BlockDevice => self.device(&stat, EntryType::Block, path),
+            FileType::Fifo => {
+                self.builder.append_data(&mut header(&stat, EntryType::Fifo), path, io::empty())
+            }
+            FileType::Socket | FileType::Unknown => Ok(()),
+        }
+    }
+
+    fn device(&mut self, stat: &Stat, kind: EntryType, path: &Path) -> io::Result<()> {
+        let mut header = header(stat, kind);
+        header.set_device_major(major(stat.st_rdev))?;
+        header.set_device_minor(minor(stat.st_rdev))?;
+        self.builder.append_data(&mut header, path, io::empty())
+    }
+
+    fn marker(&mut self, path: &Path) -> io::Result<()> {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(EntryType::Regular);
+        header.set_mode(0o600);
+        header.set_size(0);
+        self.builder.append_data(&mut header, path, io::empty())
+    }
+
+    /// As pax records of the member that follows.
+    fn attributes(&mut self, file: BorrowedFd<'_>) -> io::Result<()> {
+        let mut records: Vec<(String, Vec<u8>)> = Vec::new();
+        for name in attribute_names(file)? {
+            if name.to_bytes() == b"trusted.overlay.redirect" {
+                return Err(io::Error::other("overlayfs has renamed a directory of a layer below"));
+            }
+            if name.to_bytes().starts_with(OVERLAY) {
+                continue;
+            }
+            let Ok(shown) = name.to_str() else { continue };
+            records.push((format!("SCHILY.xattr.{shown}"), attribute(file, &name)?));
+        }
+        if records.is_empty() {
+            return Ok(());
+        }
+        let records = records.iter().map(|(key, value)| (key.as_str(), value.as_slice()));
+        self.builder.append_pax_extensions(records)
+    }
+}
+
+fn header(stat: &Stat, kind: EntryType) -> Header {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_mode(stat.st_mode & 0o7777);
+    header.set_uid(stat.st_uid.into());
+    header.set_gid(stat.st_gid.into());
+    header.set_mtime(u64::try_from(stat.st_mtime).unwrap_or_default());
+    header.set_size(0);
+    header
+}
+
+fn is_opaque(directory: BorrowedFd<'_>) -> io::Result<bool> {
+    let name = c"trusted.overlay.opaque";
+    let names = attribute_names(directory)?;
+    Ok(names.iter().any(|it| it.as_c_str() == name) && attribute(directory, name)? == b"y")
+}
+
+/// None where the file system has none.
+fn attribute_names(file: BorrowedFd<'_>) -> io::Result<Vec<CString>> {
+    let mut list = vec![0_u8; 64 << 10];
+    let length = match rustix::fs::flistxattr(file, list.as_mut_slice()) {
+        Ok(length) => length,
+        Err(rustix::io::Errno::OPNOTSUPP) => 0,
+        Err(errno) => return Err(errno.into()),
+    };
+    let names = list.get(..length).unwrap_or_default().split(|byte| *byte == 0);
+    Ok(names.filter(|name| !name.is_empty()).filter_map(|name| CString::new(name).ok()).collect())
+}
+
+fn attribute(file: BorrowedFd<'_>, name: &CStr) -> io::Result<Vec<u8>> {
+    let mut value = vec![0_u8; 64 << 10];
+    let length = rustix::fs::fgetxattr(file, name, value.as_mut_slice())?;
+    value.truncate(length);
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+
+    #[test]
+    fn a_tree_is_written_with_links_long_names_and_without_sockets() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        let long = "d".repeat(150);
+        std::fs::create_dir(root.join(&long)).unwrap();
+        let mut file = File::create(root.join(&long).join("file")).unwrap();
+        file.write_all(b"content").unwrap();
+        std::fs::hard_link(root.join(&long).join("file"), root.join("second")).unwrap();
+        std::os::unix::fs::symlink("/nowhere", root.join("link")).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(root.join("socket")).unwrap();
+
+        let bytes = write(&open(root).unwrap(), Vec::new()).unwrap();
+
+        let mut archive = tar::Archive::new(&bytes[..]);
+        let mut found = Vec::new();
+        for entry in archive.entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let path = entry.path().unwrap().display().to_string();
+            let link = entry.link_name().unwrap().map(|it| it.display().to_string());
+            let mut text = String::new();
+            entry.read_to_string(&mut text).unwrap();
+            found.push((path, entry.header().entry_type(), link, text));
+        }
+        let file = format!("{long}/file");
+        let expected = [
+            ("./".to_owned(), EntryType::Directory, None, ""),
+            (long, EntryType::Directory, None, ""),
+            (file.clone(), EntryType::Regular, None, "content"),
+            ("link".to_owned(), EntryType::Symlink, Some("/nowhere".to_owned()), ""),
+            ("second".to_owned(), EntryType::Link, Some(file), ""),
+        ];
+        let expected = expected.map(|(path, kind, link, text)| (path, kind, link, text.to_owned()));
+        assert_eq!(found, expected);
+    }
+}

@@ -106,7 +106,7 @@ pub(crate) struct Registry {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Images {
-    /// References that clients are told not to collect.
+    /// References that clients are told not to collect, and whose images cannot be removed.
     pub(crate) pinned: Vec<String>,
 }
 

@@ -72,7 +72,7 @@ async fn a_layer_that_unpacks_to_another_diff_id_is_refused() {
 
 #[tokio::test]
 async fn a_layer_of_another_size_is_refused() {
-    for change in [-1, 1] {
+    for (change, how) in [(-1, "more than the"), (1, "ended after")] {
         let (node, registry) = set_up().await;
         let tar = tar_with("file", b"content");
         registry.image("size", &gzip(&tar), &digest(&tar), |manifest| {
@@ -80,7 +80,8 @@ async fn a_layer_of_another_size_is_refused() {
             manifest["layers"][0]["size"] = (size + change).into();
         });
         let error = refused(&node, &registry, "size").await;
-        assert!(!error.message().is_empty(), "{error:?}");
+        assert!(error.message().contains(how), "{error:?}");
+        assert!(error.message().contains(&digest(&gzip(&tar))), "{error:?}");
     }
 }
 
@@ -93,7 +94,8 @@ async fn a_broken_stream_is_refused() {
     layer.truncate(middle);
     registry.image("broken", &layer, &digest(&tar), |_| {});
     let error = refused(&node, &registry, "broken").await;
-    assert!(!matches!(error.code(), Code::Ok | Code::Unknown), "{error:?}");
+    assert_eq!(error.code(), Code::InvalidArgument, "{error:?}");
+    assert!(error.message().contains(&digest(&layer)), "{error:?}");
 }
 
 #[tokio::test]
@@ -106,7 +108,10 @@ async fn a_layer_that_grows_out_of_proportion_is_refused() {
     assert!(layer.len() < 1_000_000, "{}", layer.len());
     registry.image("bomb", &layer, &digest(&tar), |_| {});
     let error = refused(&node, &registry, "bomb").await;
-    assert!(error.message().contains("layer"), "{error:?}");
+    assert_eq!(error.code(), Code::InvalidArgument, "{error:?}");
+    for part in ["decompression bomb", &digest(&layer)] {
+        assert!(error.message().contains(part), "{error:?}");
+    }
 }
 
 #[tokio::test]
@@ -200,7 +205,7 @@ async fn refused_as_slow(pace: Pace, part: &str) {
 }
 
 /// Bytes that do not compress away.
-fn noise(length: usize) -> Vec<u8> {
+pub(crate) fn noise(length: usize) -> Vec<u8> {
     let mut state = 1_u32;
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

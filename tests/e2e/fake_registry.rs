@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub(crate) const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
@@ -33,42 +34,67 @@ pub(crate) enum Pace {
     Stalling(usize),
     /// A byte of the body every 20 ms.
     Trickling,
+    /// So many bytes of the body, and the rest when [`FakeRegistry::open_gate`] is called.
+    Gated(usize),
 }
 
 pub(crate) struct FakeRegistry {
     pub(crate) address: String,
-    answers: Arc<Mutex<HashMap<String, Answer>>>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    answers: Mutex<HashMap<String, Answer>>,
+    /// The paths of all requests, in order.
+    requests: Mutex<Vec<String>>,
+    gate: watch::Sender<bool>,
 }
 
 impl FakeRegistry {
     pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let answers: Arc<Mutex<HashMap<String, Answer>>> = Arc::default();
-        let shared = Arc::clone(&answers);
+        let shared: Arc<Shared> = Arc::default();
+        let serving = Arc::clone(&shared);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, Arc::clone(&shared)));
+                tokio::spawn(serve(stream, Arc::clone(&serving)));
             }
         });
-        Self { address, answers }
+        Self { address, shared }
+    }
+
+    pub(crate) fn open_gate(&self) {
+        self.shared.gate.send_replace(true);
+    }
+
+    /// How many requests there were for paths that end so.
+    pub(crate) fn requests(&self, end: &str) -> usize {
+        let requests = self.shared.requests.lock().unwrap();
+        requests.iter().filter(|path| path.ends_with(end)).count()
     }
 
     pub(crate) fn put(&self, path: &str, kind: &str, body: impl Into<Vec<u8>>) {
         let answer = Answer { kind: kind.to_owned(), body: body.into(), pace: Pace::AtOnce };
-        self.answers.lock().unwrap().insert(path.to_owned(), answer);
+        self.shared.answers.lock().unwrap().insert(path.to_owned(), answer);
     }
 
     pub(crate) fn pace(&self, path: &str, pace: Pace) {
-        self.answers.lock().unwrap().get_mut(path).unwrap().pace = pace;
+        self.shared.answers.lock().unwrap().get_mut(path).unwrap().pace = pace;
     }
 
     /// An image of these archives.
     pub(crate) fn image_of(&self, name: &str, archives: &[Vec<u8>]) {
+        let shell = json!({"Cmd": ["sh"], "Env": ["PATH=/usr/local/bin:/usr/bin:/bin"]});
+        self.image_with(name, archives, &shell);
+    }
+
+    /// With this configuration of what runs in it.
+    pub(crate) fn image_with(&self, name: &str, archives: &[Vec<u8>], config: &Value) {
         let diff_ids: Vec<_> = archives.iter().map(|archive| digest(archive)).collect();
         let config = json!({
-            "architecture": "amd64", "os": "linux",
-            "config": {"Cmd": ["sh"], "Env": ["PATH=/usr/local/bin:/usr/bin:/bin"]},
+            "architecture": "amd64", "os": "linux", "config": config,
             "rootfs": {"type": "layers", "diff_ids": diff_ids},
         });
         let mut layers = Vec::new();
@@ -95,11 +121,12 @@ impl FakeRegistry {
         self.put(&path, "application/octet-stream", bytes);
     }
 
-    fn put_manifest(&self, name: &str, manifest: &Value) {
-        let manifest = manifest.to_string().into_bytes();
-        let by_digest = format!("/v2/{name}/manifests/{}", digest(&manifest));
-        self.put(&by_digest, MANIFEST, manifest.clone());
-        self.put(&format!("/v2/{name}/manifests/latest"), MANIFEST, manifest);
+    pub(crate) fn put_manifest(&self, name: &str, manifest: &Value) {
+        let kind = manifest["mediaType"].as_str().unwrap();
+        let bytes = manifest.to_string().into_bytes();
+        let by_digest = format!("/v2/{name}/manifests/{}", digest(&bytes));
+        self.put(&by_digest, kind, bytes.clone());
+        self.put(&format!("/v2/{name}/manifests/latest"), kind, bytes);
     }
 
     /// An image of one layer, its parts as the caller wants them after an honest draft.
@@ -136,7 +163,7 @@ impl FakeRegistry {
     }
 }
 
-async fn serve(stream: TcpStream, answers: Arc<Mutex<HashMap<String, Answer>>>) {
+async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     let mut stream = BufReader::new(stream);
     loop {
         let mut request = String::new();
@@ -150,7 +177,8 @@ async fn serve(stream: TcpStream, answers: Arc<Mutex<HashMap<String, Answer>>>) 
         let mut words = request.split(' ');
         let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         let path = path.split('?').next().unwrap_or_default();
-        let found = answers.lock().unwrap().get(path).cloned();
+        shared.requests.lock().unwrap().push(path.to_owned());
+        let found = shared.answers.lock().unwrap().get(path).cloned();
         let status = match found.is_some() || path == "/v2/" {
             true => "200 OK",
             false => "404 Not Found",
@@ -169,20 +197,31 @@ async fn serve(stream: TcpStream, answers: Arc<Mutex<HashMap<String, Answer>>>) 
         if stream.write_all(head.as_bytes()).await.is_err() {
             return;
         }
-        if method != "HEAD" && send(&mut stream, &body, pace).await.is_none() {
+        if method != "HEAD" && send(&mut stream, &body, pace, &shared.gate).await.is_none() {
             return;
         }
     }
 }
 
 /// Sends the body; `None` when the connection is of no more use.
-async fn send(stream: &mut BufReader<TcpStream>, body: &[u8], pace: Pace) -> Option<()> {
+async fn send(
+    stream: &mut BufReader<TcpStream>,
+    body: &[u8],
+    pace: Pace,
+    gate: &watch::Sender<bool>,
+) -> Option<()> {
     match pace {
         Pace::AtOnce | Pace::Never => stream.write_all(body).await.ok(),
         Pace::Stalling(after) => {
             stream.write_all(body.get(..after).unwrap_or(body)).await.ok()?;
             let _ = stream.read_u8().await;
             None
+        }
+        Pace::Gated(after) => {
+            let (first, rest) = body.split_at(after.min(body.len()));
+            stream.write_all(first).await.ok()?;
+            gate.subscribe().wait_for(|is_open| *is_open).await.ok()?;
+            stream.write_all(rest).await.ok()
         }
         Pace::Trickling => {
             let mut ticks = tokio::time::interval(Duration::from_millis(20));

@@ -1,8 +1,13 @@
 //! Images: how they are pulled, named, listed and removed.
 
-use cais_proto::runtime::v1::{ImageFilter, ListImagesRequest};
+use cais_proto::runtime::v1::{
+    ImageFilter, ImageFsInfoRequest, ListImagesRequest, RemoveImageRequest,
+};
+use serde_json::json;
 
+use crate::fake_registry::{FakeRegistry, MANIFEST, digest, gzip, tar_with};
 use crate::node::{BUSYBOX, Node, named};
+use crate::streams::{crictl, run};
 
 const TAGS: &str = "gcr.io/k8s-staging-cri-tools/test-image-tags";
 
@@ -57,13 +62,74 @@ async fn tags_of_one_image_are_one_image() {
     tags.sort();
     assert_eq!(tags, ["1", "2", "3"].map(|tag| format!("{TAGS}:{tag}")));
 
-    node.remove_image(&format!("{TAGS}:2")).await;
     // Kubelet removes images by any name it knows, and means the image.
-    match node.image(&ids[0]).await {
-        None => {}
-        Some(image) => assert_eq!(image.repo_tags.len(), 2, "{image:?}"),
+    node.remove_image(&format!("{TAGS}:2")).await;
+    assert!(node.all_images().await.is_empty());
+    for name in ["1", "2", "3"].map(|tag| format!("{TAGS}:{tag}")).iter().chain([&ids[0]]) {
+        assert!(node.image(name).await.is_none(), "{name}");
     }
     node.remove_image(&ids[0]).await;
+}
+
+/// Sections may follow what [`Node::boot_asking`] takes.
+const PINNED: &str = "[images]\npinned = [\"busybox\"]";
+
+#[tokio::test]
+async fn a_pinned_image_is_told_and_stays_until_it_is_no_more_pinned() {
+    let node = Node::boot_asking(PINNED).await;
+    let id = node.pull(BUSYBOX).await;
+    let other = node.pull(&format!("{TAGS}:1")).await;
+    let pinned = async |id: &str| node.image(id).await.unwrap().pinned;
+    assert!(pinned(&id).await && !pinned(&other).await);
+    let digest = node.image(&id).await.unwrap().repo_digests[0].clone();
+    for name in [BUSYBOX, "busybox", &digest, &id] {
+        let request = RemoveImageRequest { image: Some(named(name)) };
+        let refused = node.images().remove_image(request).await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::FailedPrecondition, "{refused:?}");
+        for part in [BUSYBOX, "images.pinned"] {
+            assert!(refused.message().contains(part), "{refused:?}");
+        }
+    }
+    // What nobody uses goes, but for the pinned.
+    let done = run(crictl(&node, &["rmi", "--prune"]), "").await;
+    assert!(done.status.success(), "{done:?}");
+    assert!(node.image(&other).await.is_none());
+    let pod = node.pod("pinned").run().await;
+    assert_eq!(pod.container("main").shell("echo runs").output().await, "runs\n");
+    pod.remove().await;
+
+    let file = node.home.join("config.toml");
+    let config = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, config.replace(PINNED, "")).unwrap();
+    node.restart().await;
+    assert!(!pinned(&id).await);
+    node.remove_image(BUSYBOX).await;
+    assert!(node.all_images().await.is_empty());
+}
+
+#[tokio::test]
+async fn an_index_without_this_machines_platform_is_refused_by_its_name() {
+    let node = Node::boot().await;
+    let registry = FakeRegistry::start().await;
+    node.trust(&registry.address);
+    let tar = tar_with("file", b"content");
+    registry.image("other", &gzip(&tar), &digest(&tar), |_| {});
+    let entry = |architecture: &str| {
+        json!({
+            "mediaType": MANIFEST, "digest": digest(architecture.as_bytes()), "size": 5,
+            "platform": {"architecture": architecture, "os": "linux"},
+        })
+    };
+    registry.put_manifest(
+        "other",
+        &json!({
+            "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json",
+            "manifests": [entry("s390x"), entry("riscv64")],
+        }),
+    );
+    let refused = node.try_pull(&registry.reference("other")).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::NotFound, "{refused:?}");
+    assert!(refused.message().contains("linux/amd64"), "{refused:?}");
     assert!(node.all_images().await.is_empty());
 }
 
@@ -77,6 +143,26 @@ async fn listing_can_be_narrowed_to_one_image() {
     assert_eq!(listed.len(), 1);
     assert_eq!(listed[0].repo_tags, [BUSYBOX]);
     assert_eq!(node.all_images().await.len(), 2);
+}
+
+#[tokio::test]
+async fn the_space_that_images_take_is_told_and_given_back() {
+    let node = Node::boot().await;
+    let used = async || {
+        let reply = node.images().image_fs_info(ImageFsInfoRequest {}).await.unwrap().into_inner();
+        let [images] = &reply.image_filesystems[..] else { panic!("{reply:?}") };
+        let path = images.fs_id.as_ref().unwrap().mountpoint.clone();
+        assert!(path.starts_with(node.home.to_str().unwrap()), "{path}");
+        assert!(images.timestamp > 1_700_000_000_000_000_000, "{}", images.timestamp);
+        assert_eq!(reply.container_filesystems.len(), 1);
+        (images.used_bytes.unwrap().value, images.inodes_used.unwrap().value)
+    };
+    let empty = used().await;
+    let id = node.pull(BUSYBOX).await;
+    let full = used().await;
+    assert!(full.0 > empty.0 + 100_000 && full.1 > empty.1 + 20, "{empty:?} {full:?}");
+    node.remove_image(&id).await;
+    assert_eq!(used().await, empty);
 }
 
 #[tokio::test]

@@ -43,6 +43,7 @@ mod node;
 mod nri;
 mod oom;
 mod pod_resources;
+mod pulls;
 mod pulls_killed;
 mod resize;
 mod resources;

@@ -9,7 +9,7 @@ use super::Shared;
 use super::catalog::Catalog;
 use super::layers::{Lease, Staged, remove_tree};
 use super::record::{Image, ImageId, LayerKey, chain_id};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::image::config::ImageConfig;
 use crate::image::digest::Digest;
 use crate::image::reference::Reference;
@@ -181,6 +181,12 @@ impl Shared {
             let _changes = self.lock_changes();
             let mut catalog = Catalog::clone(&self.catalog());
             let Some(image) = catalog.resolve(text).cloned() else { return Ok(()) };
+            if image.pinned {
+                let name = image.tags.first().cloned().unwrap_or_else(|| image.id.to_string());
+                return Err(Error::wrong_state(format!(
+                    "image {name} is pinned by images.pinned in the configuration"
+                )));
+            }
             self.records.remove(image.id.hex())?;
             catalog.images.remove(&image.id);
             self.catalog.store(Arc::new(catalog.clone()));

@@ -52,7 +52,7 @@ pub(crate) struct Settings {
     pub(crate) registry: RegistrySettings,
     /// Layers of one image fetched at the same time.
     pub(crate) parallel_layers: usize,
-    /// References whose images are reported as pinned.
+    /// References whose images are reported as pinned, and stay.
     pub(crate) pinned: Vec<String>,
 }
 
@@ -187,6 +187,9 @@ impl ImageStore {
     /// Removes the image that `text` resolves to with all its names, and the layers that neither
     /// another image nor `in_use` (the layers of existing containers) needs. The space is free
     /// when it returns. Succeeds if there is no such image.
+    ///
+    /// # Errors
+    /// `WrongState` for a pinned image.
     pub(crate) async fn remove(&self, text: &str, in_use: HashSet<LayerKey>) -> Result<()> {
         let (store, text) = (self.clone(), text.to_owned());
         blocking(move || store.shared.remove(&text, &in_use)).await

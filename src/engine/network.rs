@@ -1,4 +1,4 @@
-//! The network as the engine opens it: from the configuration and from what earlier pods publish.
+//! The network as the engine opens it: from the configuration and from what earlier pods have.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::net::{Config as NetworkConfig, Network, Provider};
 use crate::store::table::Table;
 
 pub(super) fn open(config: &Config, records: &Table<Record>) -> Result<Network> {
-    let survivors = records.scan()?.into_iter().filter_map(|(_, record)| published(&record));
+    let survivors = records.scan()?.into_iter().filter_map(|(_, record)| survivor(&record));
     let network = &config.network;
     let settings = NetworkConfig {
         mode: network.mode,
@@ -27,13 +27,13 @@ pub(super) fn open(config: &Config, records: &Table<Record>) -> Result<Network> 
     Network::open(settings, survivors.collect())
 }
 
-fn published(record: &Record) -> Option<Published> {
+fn survivor(record: &Record) -> Option<Published> {
     let attachment = record.attachment.as_ref()?;
     // A stopped pod may still have its attachment to give back, but nobody answers there.
     if record.phase != Phase::Ready {
         return None;
     }
-    if attachment.provider != Provider::Builtin || record.config.ports.is_empty() {
+    if attachment.provider != Provider::Builtin {
         return None;
     }
     Some(Published {

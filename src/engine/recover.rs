@@ -23,7 +23,7 @@ use crate::cgroup;
 use crate::error::{Context, Error, Kind, Result};
 use crate::id::{ContainerId, PodId};
 use crate::monitor::client::{Client, Reports};
-use crate::monitor::protocol::{ContainerState, Reply, Request, State};
+use crate::monitor::protocol::{ContainerState, KillScope, Reply, Report, Request, State};
 
 /// How long what a crash left running may take to die.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -53,7 +53,7 @@ pub(crate) async fn recover(shared: &Arc<Shared>) -> Result<()> {
             tracing::error!(pod = %id, error = error.chain(), "take up a pod again");
         }
     }
-    sweep(shared)?;
+    sweep(shared).await?;
     // A stopped pod gave its network back; what a killed daemon was still deleting of it is nobody's.
     let mut living = shared.pods.all();
     living.retain(|pod| pod.record().attachment.is_some());
@@ -137,12 +137,36 @@ async fn rejoin(shared: &Arc<Shared>, pod: &Arc<Pod>, monitor: &Client) -> Resul
             None => forgotten(shared, pod, &container)?,
         }
     }
-    // Made by a daemon that died before it could answer the client.
     for (container, _) in told {
-        let request = Request::Delete { container: container.clone() };
-        monitor.call(request, Vec::new()).await.context("delete a half-made container")?;
+        remove_stranger(shared, pod, &container).await?;
     }
     Ok(())
+}
+
+/// A container that only the monitor knows: made by a daemon that died before it could answer the
+/// client, or its record was damaged.
+async fn remove_stranger(shared: &Shared, pod: &Pod, container: &ContainerId) -> Result<()> {
+    tracing::warn!(%container, pod = %pod.id, "removing a container without a record");
+    // A connection of its own: the reports of the others are not for here.
+    let (monitor, mut reports) = run::reach(&shared.monitor_socket(&pod.id)).await?;
+    let (signal, scope) = (libc::SIGKILL, KillScope::All);
+    let kill = Request::Kill { container: container.clone(), signal, scope };
+    if monitor.call(kill, Vec::new()).await.is_ok() {
+        let ended = async {
+            while let Some(report) = reports.recv().await {
+                if matches!(&report, Report::Exited { container: of, .. } if of == container) {
+                    return;
+                }
+            }
+        };
+        // When it does not die, the deletion says so.
+        let _ = tokio::time::timeout(PATIENCE, ended).await;
+    }
+    let delete = Request::Delete { container: container.clone() };
+    monitor.call(delete, Vec::new()).await.context("delete a container without a record")?;
+    let group = cgroup::Record::planned(&pod.record().cgroup.path, container.as_str(), None)?;
+    remove_group(shared, &group)?;
+    shared.remove_process(container)
 }
 
 fn take_up(shared: &Shared, container: &Container, state: State) -> Result<()> {
@@ -176,7 +200,13 @@ fn remove_group(shared: &Shared, record: &cgroup::Record) -> Result<()> {
 }
 
 /// Removes what belongs to no record.
-fn sweep(shared: &Shared) -> Result<()> {
+async fn sweep(shared: &Shared) -> Result<()> {
+    for name in shared.layout.pod_directories()? {
+        if shared.pods.find(&name).is_err() {
+            end_stray(shared, &name).await?;
+            files::remove_directory(&shared.layout.pods().join(&name))?;
+        }
+    }
     for name in shared.layout.container_roots()? {
         let Ok(id) = ContainerId::parse(&name) else { continue };
         if shared.containers.find(&name).is_err() {
@@ -197,10 +227,15 @@ fn sweep(shared: &Shared) -> Result<()> {
         }
         shared.making.remove(&key)?;
     }
-    for name in shared.layout.pod_directories()? {
-        if shared.pods.find(&name).is_err() {
-            files::remove_directory(&shared.layout.pods().join(&name))?;
-        }
-    }
     shared.layout.empty_trash()
+}
+
+/// The monitor of a pod whose record is gone, with all that runs in the pod.
+async fn end_stray(shared: &Shared, pod: &str) -> Result<()> {
+    let Ok(pod) = PodId::parse(pod) else { return Ok(()) };
+    let socket = shared.monitor_socket(&pod);
+    let reached = tokio::time::timeout(ANSWER, run::reach(&socket)).await;
+    let Ok(Ok((monitor, _))) = reached else { return Ok(()) };
+    tracing::warn!(%pod, "ending a pod sandbox without a record");
+    run::end_monitor(&monitor).await
 }

@@ -20,7 +20,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use ipnet::{IpNet, Ipv4Net};
 use rustix::io::Errno;
 
-use super::leases::Leases;
+use super::leases::{self, Leases};
 use super::netlink::route::{HardwareAddress, Ipv6, Link, VethPair};
 use super::netlink::{Batch, Protocol, Refused, Socket};
 use super::pod::PodSocket;
@@ -292,7 +292,9 @@ fn adopt(host: &mut Socket, config: &BridgeConfig, link: Link) -> Result<(Link, 
 
 /// Whether any pod may still live on the bridge.
 pub(super) fn has_leases(directory: &Path) -> bool {
-    std::fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_some())
+    let is_damaged = |name: &Path| name.extension().is_some_and(|it| it == leases::DAMAGED);
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.into_iter().any(|entry| !is_damaged(Path::new(&entry.file_name())))
 }
 
 fn choose_subnet(wanted: Ipv4Net, taken: &[Ipv4Net]) -> Option<Ipv4Net> {

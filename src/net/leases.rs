@@ -22,6 +22,9 @@ use ipnet::Ipv4Net;
 use crate::error::{Context, Error, Kind, Result};
 use crate::id::PodId;
 
+/// Ending of what is kept for somebody to look at.
+pub(super) const DAMAGED: &str = "damaged";
+
 /// The addresses of one subnet.
 #[derive(Debug)]
 pub(crate) struct Leases {
@@ -39,8 +42,9 @@ struct Table {
 }
 
 impl Leases {
-    /// Opens the directory, making it if needed, and reads the leases in it. A lease that cannot
-    /// belong to anybody (unreadable, half-written, outside the subnet) is dropped.
+    /// Opens the directory, making it if needed, and reads the leases in it. One that is damaged is
+    /// set aside, one that cannot belong to anybody (outside the subnet, of a pod that has another)
+    /// is dropped.
     pub(crate) fn open(directory: &Path, subnet: Ipv4Net) -> Result<Self> {
         if subnet.prefix_len() > 29 || subnet.prefix_len() < 8 {
             let message = format!("subnet {subnet} must be between /8 and /29");
@@ -58,10 +62,15 @@ impl Leases {
         for entry in std::fs::read_dir(directory).with_context(describe)? {
             let entry = entry.with_context(describe)?;
             let name = entry.file_name();
-            let address = name.to_str().and_then(|name| name.parse::<Ipv4Addr>().ok());
-            let holder = address.and_then(|_| read_holder(&entry.path()));
-            let (Some(address), Some(holder)) = (address, holder) else {
+            if Path::new(&name).extension().is_some_and(|extension| extension == DAMAGED) {
+                continue;
+            }
+            let Some(address) = name.to_str().and_then(|name| name.parse::<Ipv4Addr>().ok()) else {
                 drop_lease(&entry.path());
+                continue;
+            };
+            let Some(holder) = read_holder(&entry.path()) else {
+                set_aside(&entry.path())?;
                 continue;
             };
             if !table.insert(address, holder) {
@@ -107,6 +116,16 @@ impl Leases {
                 }
             }
         }
+    }
+
+    /// Gives a living pod back the lease that it had: the file may have been damaged.
+    pub(crate) fn restore(&self, pod: &PodId, address: Ipv4Addr) -> Result<()> {
+        let mut table = self.lock();
+        if table.insert(address, pod.clone()) {
+            self.write(address, pod)
+                .with_context(|| format!("write the lease of {address} again"))?;
+        }
+        Ok(())
     }
 
     /// The address the pod holds.
@@ -232,6 +251,12 @@ fn read_holder(path: &Path) -> Option<PodId> {
     PodId::parse(&text).ok()
 }
 
+fn set_aside(path: &Path) -> Result<()> {
+    let aside = path.with_added_extension(DAMAGED);
+    tracing::warn!(path = %aside.display(), "a damaged lease is set aside");
+    std::fs::rename(path, aside).with_context(|| format!("set {} aside", path.display()))
+}
+
 fn drop_lease(path: &Path) {
     tracing::warn!(path = %path.display(), "dropping a lease that belongs to nobody");
     if let Err(error) = std::fs::remove_file(path) {
@@ -282,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_lease_is_dropped_and_its_address_free_again() {
+    fn a_damaged_lease_is_set_aside_and_its_address_free_unless_its_pod_lives() {
         let directory = tempfile::tempdir().unwrap();
         for (name, content) in [
             ("10.9.0.2", "".to_owned()),
@@ -300,8 +325,19 @@ mod tests {
         let leases = open(directory.path());
 
         assert_eq!(leases.all(), []);
-        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
-        assert_eq!(leases.take(&pod()).unwrap(), Ipv4Addr::new(10, 9, 0, 2));
+        let left = std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap());
+        let mut left: Vec<_> = left.map(|entry| entry.file_name().into_string().unwrap()).collect();
+        left.sort();
+        assert_eq!(left, ["10.9.0.2.damaged", "10.9.0.3.damaged"]);
+        let living = pod();
+        leases.restore(&living, Ipv4Addr::new(10, 9, 0, 2)).unwrap();
+        leases.restore(&living, Ipv4Addr::new(10, 9, 0, 2)).unwrap();
+        assert_eq!(leases.take(&pod()).unwrap(), Ipv4Addr::new(10, 9, 0, 3));
+        drop(leases);
+
+        let again = open(directory.path());
+        assert_eq!(again.of(&living), Some(Ipv4Addr::new(10, 9, 0, 2)));
+        assert_eq!(again.all().len(), 2);
     }
 
     #[test]

@@ -89,7 +89,7 @@ struct Shared {
 /// The built-in network is made when it is first needed: a node with CNI never sees a bridge.
 #[derive(Debug)]
 enum Slot {
-    /// With what surviving pods publish.
+    /// With what surviving pods have.
     Unused(Vec<Published>),
     Open(Arc<Builtin>),
 }
@@ -102,7 +102,7 @@ struct Builtin {
 
 impl Network {
     /// Opens the network in the calling thread's network namespace. `survivors` are the pods of an
-    /// earlier daemon that publish ports. A built-in network that cannot be set up does not fail
+    /// earlier daemon that have an address of the built-in network. A built-in network that cannot be set up does not fail
     /// the daemon: [`Network::ready`] says why, and every use tries again.
     pub(crate) fn open(config: Config, survivors: Vec<Published>) -> Result<Self> {
         let cni = Cni::open(CniConfig {
@@ -299,6 +299,9 @@ impl Shared {
             Slot::Unused(survivors) => survivors,
         };
         let bridge = Bridge::open(&self.bridge)?;
+        for Published { pod, address, .. } in survivors {
+            bridge.leases().restore(pod, *address)?;
+        }
         let ports = Ports::open(&self.table, bridge.name(), bridge.subnet(), survivors)?;
         let builtin = Arc::new(Builtin { bridge, ports });
         watch_rules(&builtin)?;

@@ -24,6 +24,7 @@ mod cri_exec;
 mod cri_pods;
 mod cri_user;
 mod cri_users;
+mod damaged_state;
 mod docker;
 mod docker_images;
 mod docker_system;

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use cais_proto::runtime::v1::{ContainerState, ListContainersRequest, PodSandboxState};
+use cais_proto::runtime::v1::{ContainerState, ListContainersRequest, PodSandboxState, Protocol};
 
+use crate::network::{answer, free_port, read_all, serve};
 use crate::node::{Node, joined};
 use crate::wait::until;
 
@@ -107,31 +108,23 @@ async fn twenty_pods_are_known_within_two_seconds() {
 #[tokio::test]
 async fn published_ports_and_leases_outlive_the_daemon() {
     let node = Node::boot().await;
-    let pod = node.pod("web").run().await;
+    let port = free_port().await;
+    let pod = node.pod("web").publish(Protocol::Tcp, port, 80).run().await;
     let ip = pod.ip().await;
-    node.restart().await;
+    let _server = serve(&pod, "published").await;
+    let published = format!("127.0.0.1:{port}");
+    assert_eq!(answer(&published).await, "published");
+    node.kill();
+    assert_eq!(answer(&published).await, "published");
+    node.start().await;
+    assert_eq!(answer(&published).await, "published");
     assert_eq!(pod.ip().await, ip);
     let other = node.pod("other").run().await;
     assert_ne!(other.ip().await, ip, "an address in use was leased again");
-}
-
-#[tokio::test]
-async fn a_damaged_record_is_set_aside_and_the_rest_works() {
-    let node = Node::boot().await;
-    let good = node.pod("good").run().await;
-    let bad = node.pod("bad").run().await;
-    let container = bad.container("main").command(["true"]).create().await;
-    container.remove().await;
-    bad.stop().await;
-    node.kill();
-    let record = node.state.join("pods").join(format!("{}.json", bad.id));
-    assert!(record.exists());
-    std::fs::write(&record, "{ this is no record").unwrap();
-    node.start().await;
-    assert!(good.is_ready().await);
-    assert_eq!(node.pod_ids().await, [good.id.as_str()]);
-    let log = node.log();
-    assert!(log.contains(&bad.id), "the log does not name the damaged record");
-    let again = node.pod("again").run().await;
-    assert!(again.is_ready().await);
+    let taken = node.pod("taken").publish(Protocol::Tcp, port, 80).try_run().await;
+    let refused = taken.err().expect("the port is another pod's");
+    assert_eq!(refused.code(), tonic::Code::AlreadyExists, "{refused:?}");
+    // The next daemon takes back what the one before it gave.
+    pod.remove().await;
+    assert_eq!(read_all(&published).await, None);
 }

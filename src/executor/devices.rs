@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::failure::{About, Fault};
 use super::plan::{Device, DeviceKind, TargetKind};
-use super::root::Root;
+use super::root::{Root, in_the_way};
 use super::steps::Init;
 use super::{mounts, stage};
 
@@ -48,7 +48,7 @@ pub(super) fn make_node(parent: BorrowedFd<'_>, name: &[u8], device: &Device) ->
     };
     // The umask is empty here, so the mode comes out as given.
     let mode = Mode::from_raw_mode(device.mode & 0o7777);
-    rustix::fs::mknodat(parent, name, kind, mode, number)?;
+    rustix::fs::mknodat(parent, name, kind, mode, number).map_err(in_the_way)?;
     if device.uid != 0 || device.gid != 0 {
         let (uid, gid) = (Uid::from_raw(device.uid), Gid::from_raw(device.gid));
         let flags = AtFlags::SYMLINK_NOFOLLOW;

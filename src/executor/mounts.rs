@@ -5,7 +5,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::CWD;
+use rustix::fs::{CWD, FileType};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
@@ -83,7 +83,17 @@ pub(super) fn copy_part(whole: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, F
 /// Moves a detached mount onto a target, both by descriptor.
 pub(super) fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<(), Fault> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    rustix::mount::move_mount(mount, "", target, "", flags).about("attach")
+    match rustix::mount::move_mount(mount, "", target, "", flags) {
+        // Which has several causes; this one is the request's.
+        Err(Errno::INVAL) if is_directory(mount)? != is_directory(target)? => {
+            Err(Fault::invalid("one of source and target is a directory and the other is not"))
+        }
+        moved => moved.about("attach"),
+    }
+}
+
+fn is_directory(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
+    Ok(FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode).is_dir())
 }
 
 /// A detached copy of the mount at a path of the monitor's private root.

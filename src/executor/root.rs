@@ -58,7 +58,7 @@ impl<'a> Root<'a> {
     pub(super) fn make_directory(self, path: &[u8]) -> Result<OwnedFd, Fault> {
         match self.find(path) {
             Err(Errno::NOENT) => {}
-            other => return Ok(other?),
+            other => return other.map_err(in_the_way),
         }
         let mut end = 0;
         let mut parent = self.find(b"/")?;
@@ -85,12 +85,12 @@ impl<'a> Root<'a> {
     ) -> Result<OwnedFd, Fault> {
         match self.find(prefix) {
             Err(Errno::NOENT) => {}
-            other => return Ok(other?),
+            other => return other.map_err(in_the_way).about_path(prefix),
         }
         match rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o755)) {
             // EXIST is a link that points nowhere, or somebody else's quicker hand.
-            Ok(()) | Err(Errno::EXIST) => Ok(self.find(prefix).about_path(prefix)?),
-            Err(errno) => Err(Fault::from(errno).about_path(prefix)),
+            Ok(()) | Err(Errno::EXIST) => self.find(prefix).map_err(in_the_way).about_path(prefix),
+            Err(errno) => Err(in_the_way(errno).about_path(prefix)),
         }
     }
 
@@ -107,7 +107,7 @@ impl<'a> Root<'a> {
     pub(super) fn make_target(self, path: &[u8], kind: TargetKind) -> Result<OwnedFd, Fault> {
         match self.find(path) {
             Err(Errno::NOENT) => {}
-            other => return Ok(other?),
+            other => return other.map_err(in_the_way),
         }
         match kind {
             TargetKind::Directory => self.make_directory(path),
@@ -115,11 +115,23 @@ impl<'a> Root<'a> {
                 let (parent, name) = self.make_parent(path)?;
                 let mode = Mode::from_raw_mode(0o644);
                 match rustix::fs::mknodat(&parent, name, FileType::RegularFile, mode, 0) {
-                    Ok(()) | Err(Errno::EXIST) => Ok(self.find(path)?),
-                    Err(errno) => Err(errno.into()),
+                    Ok(()) | Err(Errno::EXIST) => self.find(path).map_err(in_the_way),
+                    Err(errno) => Err(in_the_way(errno)),
                 }
             }
         }
+    }
+}
+
+/// Why nothing can be made at a path: what the image has there is no fault of ours.
+pub(super) fn in_the_way(errno: Errno) -> Fault {
+    match errno {
+        // It could not be made either.
+        Errno::NOENT => Fault::invalid("a link there leads nowhere"),
+        Errno::EXIST => Fault::invalid("there is something already"),
+        Errno::NOTDIR => Fault::invalid("there is a file where a directory is needed"),
+        Errno::LOOP => Fault::invalid("the links there lead in a circle"),
+        other => Fault::from(other),
     }
 }
 
@@ -140,6 +152,7 @@ fn split(path: &[u8]) -> (&[u8], &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::executor::failure::FailureKind;
     use std::os::unix::fs::symlink;
 
     fn with_root(test: impl FnOnce(Root<'_>, &std::path::Path)) {
@@ -174,6 +187,26 @@ mod tests {
             symlink("/nowhere/file", path.join("link")).unwrap();
             assert!(root.make_target(b"/link", TargetKind::File).is_err());
             assert!(!path.join("nowhere").exists());
+        });
+    }
+
+    #[test]
+    fn what_the_image_has_in_the_way_is_named_and_no_fault_of_ours() {
+        with_root(|root, path| {
+            symlink("/nowhere", path.join("dangling")).unwrap();
+            symlink("round", path.join("round")).unwrap();
+            std::fs::File::create(path.join("file")).unwrap();
+            for (target, why) in [
+                (&b"/dangling/x"[..], "leads nowhere"),
+                (b"/round/x", "in a circle"),
+                (b"/file/x", "there is a file"),
+            ] {
+                for kind in [TargetKind::Directory, TargetKind::File] {
+                    let fault = root.make_target(target, kind).unwrap_err().into_failure("mount");
+                    assert_eq!(fault.kind, FailureKind::Invalid, "{fault:?}");
+                    assert!(fault.detail.contains(why), "{fault:?}");
+                }
+            }
         });
     }
 

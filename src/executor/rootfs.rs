@@ -9,7 +9,7 @@ use rustix::mount::{MoveMountFlags, UnmountFlags};
 use super::failure::{About, Fault};
 use super::plan::Propagation;
 use super::pod::ROOTFS;
-use super::root::Root;
+use super::root::{Root, in_the_way};
 use super::steps::Init;
 use crate::sys::mount::{Change, Reach, mount_setattr};
 
@@ -59,8 +59,10 @@ pub(super) fn set_propagation(init: &mut Init<'_>) -> Result<(), Fault> {
 pub(super) fn enter_working_directory(init: &mut Init<'_>) -> Result<(), Fault> {
     let path = &init.process.cwd;
     let slash = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-    let directory =
-        Root::new(slash.as_fd()).open(path, OFlags::PATH | OFlags::DIRECTORY).about_path(path)?;
+    let directory = Root::new(slash.as_fd())
+        .open(path, OFlags::PATH | OFlags::DIRECTORY)
+        .map_err(in_the_way)
+        .about_path(path)?;
     rustix::process::fchdir(&directory).about_path(path)?;
     // A directory outside the root has no path: the kernel then says so instead of naming one.
     let here = rustix::process::getcwd(Vec::new())?;

@@ -12,6 +12,7 @@
     reason = "a test fails by panicking, its files need no crash safety, its futures no small size"
 )]
 
+mod bad_containers;
 mod bad_images;
 mod bad_input;
 mod bad_requests;

@@ -229,7 +229,7 @@ async fn many_files_and_hard_links_to_lower_layers_are_as_umoci_unpacks_them() {
 }
 
 /// The archive of the one layer that makes a shell, from the registry.
-async fn busybox_layer() -> Vec<u8> {
+pub(crate) async fn busybox_layer() -> Vec<u8> {
     let registry = std::env::var("CAIS_REGISTRY").expect("run hack/e2e");
     let get = async |path: &str, accept: &str| {
         let url = format!("http://{registry}/v2/library/busybox/{path}");

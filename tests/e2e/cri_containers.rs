@@ -2,14 +2,18 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
 use cais_proto::runtime::v1::{
-    ContainerFilter, ContainerState, ContainerStateValue, Device, KeyValue, ListContainersRequest,
-    Mount, MountPropagation, Signal,
+    ContainerFilter, ContainerState, ContainerStateValue, Device, Int64Value, KeyValue,
+    ListContainersRequest, Mount, MountPropagation, Signal,
 };
+use serde_json::json;
 
+use crate::fake_registry::FakeRegistry;
 use crate::node::Node;
+use crate::same_tree::busybox_layer;
 
 #[tokio::test]
 async fn a_container_is_created_runs_exits_and_says_when() {
@@ -157,6 +161,61 @@ async fn the_images_command_runs_when_the_request_names_none() {
 }
 
 #[tokio::test]
+async fn the_images_configuration_holds_where_the_request_says_nothing() {
+    let node = Node::boot().await;
+    let registry = FakeRegistry::start().await;
+    node.trust(&registry.address);
+    let configuration = json!({
+        "Entrypoint": ["sh", "-c", "echo $0 $A $B; pwd; id -u; trap 'exit 12' USR2; echo ready; while :; do sleep 0.05; done"],
+        "Cmd": ["of-image"], "Env": ["PATH=/usr/bin:/bin", "A=image", "B=image"],
+        "WorkingDir": "/work", "User": "www-data", "StopSignal": "SIGUSR2",
+    });
+    let layers = [busybox_layer().await];
+    registry.image_with("configured", &layers, &configuration);
+    let image = registry.reference("configured");
+    let pod = node.pod("merged").run().await;
+    let plain = pod.container("plain").image(&image).start().await;
+    plain.wait_output("ready").await;
+    assert_eq!(plain.output(), "of-image image image\n/work\n33\nready\n");
+    assert_eq!(plain.status().await.stop_signal(), Signal::Sigusr2);
+    plain.stop(20).await;
+    assert_eq!(plain.wait_exit().await.code, 12);
+
+    let changed = pod.container("changed").image(&image).env("B", "request").with(|config| {
+        config.args = vec!["of-request".to_owned()];
+        config.working_dir = "/tmp".to_owned();
+        config.stop_signal = Signal::Sigterm.into();
+    });
+    let changed = changed.security(|context| {
+        context.run_as_user = Some(Int64Value { value: 1234 });
+    });
+    let changed = changed.start().await;
+    changed.wait_output("ready").await;
+    assert_eq!(changed.output(), "of-request image request\n/tmp\n1234\nready\n");
+    assert_eq!(changed.status().await.stop_signal(), Signal::Sigterm);
+    // A command leaves nothing of the image's.
+    let command = pod.container("command").image(&image).command(["echo", "alone"]);
+    assert_eq!(command.output().await, "alone\n");
+
+    registry.image_with("empty", &layers, &json!({}));
+    let nothing = pod.container("nothing").image(&registry.reference("empty")).try_create().await;
+    let refused = nothing.err().expect("nobody says what to run");
+    assert_eq!(refused.code(), tonic::Code::InvalidArgument, "{refused:?}");
+    assert!(refused.message().contains("command"), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_variable_need_not_be_text() {
+    let node = Node::boot().await;
+    let pod = node.pod("bytes").run().await;
+    let container = pod.container("main").shell("printf %s \"$BYTES\" | od -An -tx1");
+    let container = container.with(|config| {
+        config.envs.push(KeyValue { key: "BYTES".to_owned(), value: vec![0xff, b'a', 0xfe] });
+    });
+    assert_eq!(container.output().await.trim(), "ff 61 fe");
+}
+
+#[tokio::test]
 async fn bind_mounts_are_read_only_when_asked_and_report_back() {
     let node = Node::boot().await;
     let pod = node.pod("mounts").run().await;
@@ -222,6 +281,29 @@ async fn a_device_is_there_when_asked_for_and_closed_otherwise() {
     plain.shell("mknod /tmp/fuse c 10 229").await;
     let opened = plain.exec(&["sh", "-c", "exec 3< /tmp/fuse"]).await;
     assert_ne!(opened.exit_code, 0, "a device of one's own making can be opened");
+}
+
+#[tokio::test]
+async fn a_directory_of_devices_gives_all_that_is_in_it() {
+    let node = Node::boot().await;
+    let directory = node.home.join("devices");
+    fs::create_dir_all(directory.join("deep")).unwrap();
+    for (name, minor) in [("null", 3), ("deep/zero", 5)] {
+        let path = directory.join(name);
+        let done = Command::new("mknod").arg(&path).args(["c", "1", &minor.to_string()]).status();
+        assert!(done.unwrap().success());
+    }
+    fs::write(directory.join("no-device"), "").unwrap();
+    let pod = node.pod("devices").run().await;
+    let container = pod.container("main").with(|config| {
+        config.devices = vec![Device {
+            container_path: "/dev/given".to_owned(),
+            host_path: directory.to_str().unwrap().to_owned(),
+            permissions: "rwm".to_owned(),
+        }];
+    });
+    let script = "cd /dev/given; find . -type c | sort; echo x > null; head -c 2 deep/zero | wc -c";
+    assert_eq!(container.shell(script).output().await, "./deep/zero\n./null\n2\n");
 }
 
 #[tokio::test]

@@ -4,27 +4,50 @@ use std::collections::HashMap;
 use std::fs;
 
 use cais_proto::runtime::v1::{
-    DnsConfig, LinuxContainerSecurityContext, ListPodSandboxRequest, NamespaceMode,
-    PodSandboxFilter, PodSandboxState, PodSandboxStateValue, RemovePodSandboxRequest,
-    StatusRequest, StopPodSandboxRequest,
+    CgroupDriver, DnsConfig, LinuxContainerSecurityContext, ListPodSandboxRequest, NamespaceMode,
+    NamespaceOption, NetworkConfig, PodSandboxFilter, PodSandboxState, PodSandboxStateValue,
+    RemovePodSandboxRequest, RuntimeConfig, RuntimeConfigRequest, StatusRequest,
+    StopPodSandboxRequest, UpdateRuntimeConfigRequest, VersionRequest,
 };
 
 use crate::node::Node;
 
 #[tokio::test]
-async fn the_runtime_and_the_network_are_ready_without_configuration() {
+async fn the_runtime_says_what_it_is_and_can_and_how_it_is_configured() {
     let node = Node::boot().await;
+    let version = node.runtime().version(VersionRequest::default()).await.unwrap().into_inner();
+    assert_eq!((version.version.as_str(), version.runtime_api_version.as_str()), ("0.1.0", "v1"));
+    assert_eq!(version.runtime_name, "cais");
+    assert_eq!(version.runtime_version, env!("CARGO_PKG_VERSION"));
+
     let status = node.runtime().status(StatusRequest { verbose: true }).await.unwrap().into_inner();
-    for condition in status.status.unwrap().conditions {
-        assert!(condition.status, "{condition:?}");
-    }
-    assert!(status.runtime_handlers.iter().any(|handler| handler.name.is_empty()));
-    assert!(
-        status
-            .info
-            .values()
-            .all(|json| { serde_json::from_str::<serde_json::Value>(json).is_ok() })
-    );
+    let conditions = status.status.unwrap().conditions;
+    let kinds: Vec<&str> = conditions.iter().map(|condition| condition.r#type.as_str()).collect();
+    assert_eq!(kinds, ["RuntimeReady", "NetworkReady"]);
+    assert!(conditions.iter().all(|condition| condition.status), "{conditions:?}");
+    let [handler] = &status.runtime_handlers[..] else { panic!("{:?}", status.runtime_handlers) };
+    assert_eq!(handler.name, "");
+    assert!(handler.features.unwrap().recursive_read_only_mounts);
+    let features = status.features.unwrap();
+    assert!(features.supplemental_groups_policy && features.mount_options);
+    let info: serde_json::Value = serde_json::from_str(&status.info["config"]).unwrap();
+    assert_eq!(info["stateDir"], node.state.to_str().unwrap());
+    assert_eq!(info["rootDir"], node.home.join("root").to_str().unwrap());
+    assert_eq!(info["sandboxImage"], "");
+    assert_eq!(info["effective"]["network"]["bridge"], node.bridge.as_str());
+    let brief = node.runtime().status(StatusRequest { verbose: false }).await.unwrap();
+    assert!(brief.into_inner().info.is_empty());
+
+    let config = node.runtime().runtime_config(RuntimeConfigRequest {}).await.unwrap().into_inner();
+    assert_eq!(config.linux.unwrap().cgroup_driver(), CgroupDriver::Cgroupfs);
+    let network = NetworkConfig { pod_cidr: "10.1.0.0/24".to_owned() };
+    let told = RuntimeConfig { network_config: Some(network) };
+    let told = UpdateRuntimeConfigRequest { runtime_config: Some(told) };
+    node.runtime().update_runtime_config(told).await.unwrap();
+    let nothing = UpdateRuntimeConfigRequest::default();
+    let refused = node.runtime().update_runtime_config(nothing).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::InvalidArgument, "{refused:?}");
+    assert!(refused.message().contains("runtime_config"), "{refused:?}");
 }
 
 #[tokio::test]
@@ -168,6 +191,22 @@ async fn hostname_dns_and_hosts_are_what_the_pod_asked_for() {
     assert_eq!(sorted(&resolv), sorted(expected));
     let hosts = container.shell("cat /etc/hosts").await;
     assert!(hosts.contains("127.0.0.1"), "{hosts}");
+    assert!(hosts.contains(&format!("{}\tnamed", pod.ip().await)), "{hosts}");
+}
+
+#[tokio::test]
+async fn a_pod_without_dns_configuration_has_the_hosts_and_one_with_an_empty_one_has_none() {
+    let node = Node::boot().await;
+    let of = async |name: &str, dns: Option<DnsConfig>| {
+        let pod = node.pod(name).with(|config| config.dns_config = dns).run().await;
+        pod.container("main").shell("cat /etc/resolv.conf").output().await
+    };
+    let host = fs::read_to_string("/etc/resolv.conf").unwrap();
+    // A cache on the host's loopback would not be reached from the pod's.
+    let is_local = |line: &str| line.starts_with("nameserver 127.") || line == "nameserver ::1";
+    let expected: Vec<&str> = host.lines().filter(|line| !is_local(line)).collect();
+    assert_eq!(of("host", None).await.lines().collect::<Vec<_>>(), expected);
+    assert_eq!(of("none", Some(DnsConfig::default())).await, "");
 }
 
 #[tokio::test]
@@ -198,6 +237,66 @@ async fn a_shared_process_namespace_shows_the_other_container() {
     assert!(seen.contains("sleep 1234") && seen.contains("sleep 4321"), "{seen}");
     one.stop(0).await;
     two.stop(0).await;
+}
+
+#[tokio::test]
+async fn a_debug_container_joins_the_processes_of_its_target() {
+    let node = Node::boot().await;
+    let pod = node.pod("debugged").run().await;
+    let target = pod.container("target").command(["sleep", "1234"]).start().await;
+    let bystander = pod.container("bystander").command(["sleep", "4321"]).start().await;
+    let aimed_at = |id: &str| {
+        let target_id = id.to_owned();
+        move |context: &mut LinuxContainerSecurityContext| {
+            let pid = NamespaceMode::Target.into();
+            context.namespace_options =
+                Some(NamespaceOption { pid, target_id, ..Default::default() });
+        }
+    };
+    let debug = pod.container("debug").security(aimed_at(&target.id));
+    let debug = debug.command(["sleep", "99"]).start().await;
+    let namespace = "readlink /proc/self/ns/pid";
+    assert_eq!(debug.shell(namespace).await, target.shell(namespace).await);
+    assert_ne!(debug.shell(namespace).await, bystander.shell(namespace).await);
+    assert_eq!(debug.shell("tr '\\0' ' ' < /proc/1/cmdline").await, "sleep 1234");
+    // Its files are still its own image's.
+    let mounts = "readlink /proc/self/ns/mnt";
+    assert_ne!(debug.shell(mounts).await, target.shell(mounts).await);
+
+    let elsewhere = node.pod("elsewhere").run().await;
+    let refused = elsewhere.container("debug").security(aimed_at(&target.id)).command(["true"]);
+    let refused = refused.try_create().await.err().expect("the target is in another pod");
+    assert!(refused.message().contains(&target.id[..12]), "{refused:?}");
+    // The namespace ends with its first process, and with it whoever joined.
+    target.stop(0).await;
+    assert_eq!(debug.wait_exit().await.code, 137);
+    assert_eq!(bystander.shell("echo alive").await, "alive");
+}
+
+#[tokio::test]
+async fn a_pod_on_the_hosts_processes_and_ipc_has_the_hosts() {
+    let node = Node::boot().await;
+    let to_host = |options: &mut NamespaceOption| {
+        (options.pid, options.ipc) = (NamespaceMode::Node.into(), NamespaceMode::Node.into());
+    };
+    let pod = node.pod("host").namespaces(to_host).run().await;
+    let container = pod.container("main").security(|context| {
+        to_host(context.namespace_options.get_or_insert_default());
+    });
+    let container = container.command(["sleep", "1000"]).start().await;
+    for (kind, is_hosts) in [("pid", true), ("ipc", true), ("net", false), ("uts", false)] {
+        let inside = container.shell(&format!("readlink /proc/self/ns/{kind}")).await;
+        let ours = fs::read_link(format!("/proc/self/ns/{kind}")).unwrap();
+        assert_eq!(inside == ours.to_str().unwrap(), is_hosts, "{kind}: {inside}");
+    }
+    let note = format!("/dev/shm/{}", node.name);
+    container.shell(&format!("echo seen > {note}")).await;
+    assert_eq!(fs::read_to_string(&note).unwrap(), "seen\n");
+    fs::remove_file(note).unwrap();
+    assert_eq!(
+        container.shell(&format!("test -d /proc/{} && echo there", std::process::id())).await,
+        "there"
+    );
 }
 
 fn pod_pids(context: &mut LinuxContainerSecurityContext) {

@@ -1,5 +1,8 @@
 //! Users, groups, capabilities and profiles of a container's process.
 
+use std::fs;
+use std::os::unix::fs::FileTypeExt;
+
 use cais_proto::runtime::v1::security_profile::ProfileType;
 use cais_proto::runtime::v1::{Capability, Int64Value, SecurityProfile, SupplementalGroupsPolicy};
 
@@ -54,7 +57,11 @@ async fn groups_of_the_image_are_added_unless_the_policy_is_strict() {
 }
 
 fn effective(status: &str) -> u64 {
-    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
+    set(status, "CapEff:")
+}
+
+fn set(status: &str, name: &str) -> u64 {
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
     u64::from_str_radix(line.trim(), 16).unwrap()
 }
 
@@ -85,8 +92,26 @@ async fn capabilities_are_few_and_change_as_asked() {
 }
 
 #[tokio::test]
+async fn another_user_has_only_the_capabilities_that_are_ambient() {
+    const NET_BIND_SERVICE: u64 = 1 << 10;
+    let node = Node::boot().await;
+    let pod = node.pod("ambient").run().await;
+    let as_user = |name: &str, ambient: &[&str]| {
+        let ambient = ambient.iter().map(|&name| name.to_owned()).collect();
+        pod.container(name).shell("cat /proc/self/status").security(|context| {
+            context.run_as_user = Some(Int64Value { value: 1000 });
+            context.capabilities =
+                Some(Capability { add_ambient_capabilities: ambient, ..Default::default() });
+        })
+    };
+    assert_eq!(effective(&as_user("none", &[]).output().await), 0);
+    let some = as_user("some", &["NET_BIND_SERVICE"]).output().await;
+    assert_eq!(effective(&some), NET_BIND_SERVICE);
+    assert_eq!(set(&some, "CapAmb:"), NET_BIND_SERVICE);
+}
+
+#[tokio::test]
 async fn a_privileged_container_needs_a_privileged_pod() {
-    const SYS_ADMIN: u64 = 1 << 21;
     let node = Node::boot().await;
     let plain = node.pod("plain").run().await;
     let privileged = plain.container("main").command(["true"]).security(|c| c.privileged = true);
@@ -97,10 +122,66 @@ async fn a_privileged_container_needs_a_privileged_pod() {
         linux.security_context.get_or_insert_default().privileged = true;
     });
     let pod = pod.run().await;
-    let container = pod.container("main").security(|context| context.privileged = true);
-    let output = container.shell("cat /proc/self/status").output().await;
-    assert_ne!(effective(&output) & SYS_ADMIN, 0);
-    assert!(output.contains("Seccomp:\t0"), "{output}");
+    let container = pod.container("main").command(["sleep", "1000"]).security(|context| {
+        context.privileged = true;
+        // All of these give way.
+        context.seccomp = Some(SecurityProfile::default());
+        context.masked_paths = vec!["/proc/version".to_owned()];
+        context.readonly_paths = vec!["/proc/sys".to_owned()];
+    });
+    let container = container.start().await;
+    let status = container.shell("cat /proc/self/status").await;
+    let of_host = fs::read_to_string("/proc/self/status").unwrap();
+    assert_eq!(effective(&status), set(&of_host, "CapBnd:"));
+    assert!(status.contains("Seccomp:\t0"), "{status}");
+    assert_ne!(container.shell("cat /proc/version").await, "");
+    container.shell("echo 1 > /proc/sys/net/ipv4/ip_forward").await;
+    let flags = container.shell("grep -E ' /sys(/fs/cgroup)? ' /proc/self/mountinfo").await;
+    assert!(flags.lines().count() >= 2 && !flags.contains(" ro,"), "{flags}");
+    // Every device of the host, and each can be used.
+    let disks = fs::read_dir("/dev").unwrap().flatten().map(|entry| entry.path());
+    let disk = disks.into_iter().find(|path| {
+        path.symlink_metadata().is_ok_and(|found| found.file_type().is_block_device())
+    });
+    let disk = disk.expect("a disk").to_str().unwrap().to_owned();
+    assert_eq!(container.shell(&format!("test -b {disk} && echo there")).await, "there");
+    assert_eq!(container.shell("exec 3<> /dev/fuse && echo opened").await, "opened");
+}
+
+const PROFILE: &str = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+    {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 13}]}"#;
+
+/// A profile is compiled once and kept: by its content, so that an edit counts.
+#[tokio::test]
+async fn a_profile_of_the_hosts_filters_the_process_and_its_commands_as_the_file_says_now() {
+    let node = Node::boot().await;
+    let pod = node.pod("localhost").run().await;
+    let profile = node.home.join("profile.json");
+    let with_profile = |name: &str| {
+        pod.container(name).command(["sleep", "1000"]).security(|context| {
+            context.seccomp = Some(SecurityProfile {
+                profile_type: ProfileType::Localhost.into(),
+                localhost_ref: profile.to_str().unwrap().to_owned(),
+            });
+        })
+    };
+    fs::write(&profile, PROFILE).unwrap();
+    for name in ["first", "again"] {
+        let filtered = with_profile(name).start().await;
+        assert_eq!(filtered.shell("grep Seccomp: /proc/1/status").await, "Seccomp:\t2");
+        let refused = filtered.exec(&["mkdir", "/made"]).await;
+        let error = String::from_utf8_lossy(&refused.stderr);
+        assert!(refused.exit_code != 0 && error.contains("Permission denied"), "{error}");
+    }
+    fs::write(&profile, PROFILE.replace("13", "28")).unwrap();
+    let edited = with_profile("edited").start().await.exec(&["mkdir", "/made"]).await;
+    let error = String::from_utf8_lossy(&edited.stderr);
+    assert!(error.contains("No space left on device"), "{error}");
+
+    fs::write(&profile, "{ no profile").unwrap();
+    let refused = with_profile("broken").try_create().await.err().expect("no profile");
+    assert_eq!(refused.code(), tonic::Code::InvalidArgument, "{refused:?}");
+    assert!(refused.message().contains(profile.to_str().unwrap()), "{refused:?}");
 }
 
 #[tokio::test]

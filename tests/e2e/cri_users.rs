@@ -284,7 +284,7 @@ async fn terminals_and_forwarded_ports_work_inside() {
     server.wait_output("ready").await;
     let inner = format!(
         "stty rows 33 cols 77; crictl --runtime-endpoint unix://{}/cri.sock exec -it {} \
-         sh -c 'tty; id -u; stat -c %u $(tty); sleep 0.5; stty size'",
+         sh -c 'tty; id -u; stat -c %u $(tty); until stty size | grep \"33 77\"; do sleep 0.05; done'",
         node.state.display(),
         server.id
     );

@@ -1,6 +1,10 @@
 //! Log files: nothing lost, nothing doubled, in the form that kubelet reads.
 
 use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+
+use cais_proto::runtime::v1::ReopenContainerLogRequest;
 
 use crate::node::{LogLine, Node, joined, parse_log};
 use crate::wait::until;
@@ -18,6 +22,44 @@ async fn both_outputs_are_logged_with_time_stream_and_tag() {
     container.wait_exit().await;
     let expected = [entry("stdout", "one"), entry("stdout", ""), entry("stderr", "two")];
     assert_eq!(container.logs(), expected);
+}
+
+#[tokio::test]
+async fn a_logs_directories_are_made_and_it_is_reopened_only_while_somebody_writes_it() {
+    let node = Node::boot().await;
+    let pod = node.pod("modes").run().await;
+    let container = pod.container("main").shell("echo words; exec sleep 1000");
+    let container =
+        container.with(|config| config.log_path = "deep/main/0.log".to_owned()).start().await;
+    container.wait_output("words").await;
+    let path = container.log_path();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&path), 0o640);
+    assert_eq!(mode(path.parent().unwrap()), 0o755);
+    assert_eq!(mode(path.parent().unwrap().parent().unwrap()), 0o755);
+    assert_eq!(container.status().await.log_path, path.to_str().unwrap());
+    container.reopen_log().await;
+    container.stop(0).await;
+    let request = ReopenContainerLogRequest { container_id: container.id.clone() };
+    let refused = node.runtime().reopen_container_log(request).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::FailedPrecondition, "{refused:?}");
+    assert_eq!(container.output(), "words\n");
+}
+
+#[tokio::test]
+async fn a_link_in_the_place_of_a_log_is_not_written_through() {
+    let node = Node::boot().await;
+    let pod = node.pod("links").run().await;
+    let outside = node.home.join("outside");
+    fs::create_dir(&outside).unwrap();
+    let logs = pod.log_directory();
+    fs::create_dir_all(&logs).unwrap();
+    symlink(outside.join("target"), logs.join("main.log")).unwrap();
+    let refused = pod.container("main").shell("echo words").try_create().await;
+    let refused = refused.err().expect("the log is a link");
+    assert!(refused.message().contains("main.log"), "{refused:?}");
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+    assert_eq!(pod.container("next").shell("echo fine").output().await, "fine\n");
 }
 
 #[tokio::test]

@@ -20,6 +20,7 @@ mod cdi;
 mod cgroup_files;
 mod checkpoint;
 mod cni;
+mod cni_checks;
 mod cri_containers;
 mod cri_exec;
 mod cri_pods;

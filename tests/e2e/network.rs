@@ -87,7 +87,11 @@ async fn a_pod_reaches_the_host_by_its_gateway_and_is_masqueraded() {
     let (said, ()) = tokio::join!(container.shell(&script), accepted);
     assert_eq!(said, "from the host");
     let rules = Command::new("nft").args(["list", "ruleset"]).output().unwrap();
-    assert!(String::from_utf8_lossy(&rules.stdout).contains("masquerade"));
+    let rules = String::from_utf8_lossy(&rules.stdout).into_owned();
+    let mut tables = rules.split("table ");
+    let is_own = |table: &&str| table.lines().next().is_some_and(|it| it.contains(&node.bridge));
+    let own = tables.find(is_own).expect("a table of the node's own");
+    assert!(own.contains("masquerade"), "{own}");
 }
 
 #[tokio::test]
@@ -119,19 +123,25 @@ async fn a_published_udp_port_answers() {
     let pod = node.pod("udp").publish(Protocol::Udp, port, 53).run().await;
     let mut server = UdpServer::start(&node, &pod);
     for host in ["127.0.0.1".to_owned(), host_address().to_string()] {
-        let address = format!("{host}:{port}");
-        let answer = eventually("an answer over UDP", LONG, async || {
-            let socket = UdpSocket::bind("0.0.0.0:0").await.unwrap();
-            socket.connect(&address).await.unwrap();
-            socket.send(b"ping").await.ok()?;
-            let mut buffer = [0; 64];
-            let received = timeout(Duration::from_millis(500), socket.recv(&mut buffer)).await;
-            let length = received.ok()?.ok()?;
-            Some(buffer[..length].to_vec())
-        });
-        assert_eq!(answer.await, b"ping", "{address}");
+        answer_over_udp(&format!("{host}:{port}")).await;
     }
     server.stop();
+}
+
+/// Sends a datagram; whether it came back.
+async fn comes_back(address: &str) -> bool {
+    let socket = UdpSocket::bind("0.0.0.0:0").await.unwrap();
+    socket.connect(address).await.unwrap();
+    if socket.send(b"ping").await.is_err() {
+        return false;
+    }
+    let mut buffer = [0; 64];
+    let received = timeout(Duration::from_millis(500), socket.recv(&mut buffer)).await;
+    received.is_ok_and(|received| received.is_ok_and(|length| &buffer[..length] == b"ping"))
+}
+
+async fn answer_over_udp(address: &str) {
+    until(&format!("an answer of {address} over UDP"), async || comes_back(address).await).await;
 }
 
 /// Returns each datagram to port 53 of the pod. The image has no program that could.
@@ -172,6 +182,12 @@ async fn a_port_published_at_one_address_answers_only_there() {
     let _server = serve(&pod, "local").await;
     assert_eq!(answer(&format!("127.0.0.1:{port}")).await, "local");
     assert_eq!(read_all(&format!("{}:{port}", host_address())).await, None);
+    // Of UDP as well, and at an address that others could use.
+    let (here, there) = (host_address().to_string(), "127.0.0.1");
+    let pod = node.pod("udp-at").publish_at(&here, Protocol::Udp, port, 53).run().await;
+    let _server = UdpServer::start(&node, &pod);
+    answer_over_udp(&format!("{here}:{port}")).await;
+    assert!(!comes_back(&format!("{there}:{port}")).await);
 }
 
 #[tokio::test]

@@ -105,7 +105,9 @@ complete_root() {
   chmod 1777 "$machine_root/tmp"
   ln -sf gawk "$machine_root/usr/bin/awk"
   ln -sf bash "$machine_root/usr/bin/sh"
-  ln -sfn /run "$machine_root/var/run"
+  # A directory, if some package had a place in it: the link would come to lie inside.
+  rm -rf "${machine_root:?}/var/run"
+  ln -s /run "$machine_root/var/run"
   printf '%s\n' root:x:0:0:root:/root:/bin/bash messagebus:x:100:100::/nonexistent:/usr/sbin/nologin \
     nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin >"$machine_root/etc/passwd"
   printf '%s\n' root:x:0: tty:x:5: messagebus:x:100: nogroup:x:65534: >"$machine_root/etc/group"

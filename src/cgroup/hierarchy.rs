@@ -45,9 +45,12 @@ impl Hierarchy {
         format!("{}{path}", self.mount)
     }
 
-    /// `cpu,cpuacct` of `/sys/fs/cgroup/cpu,cpuacct`.
+    /// `cpu,cpuacct` of `/sys/fs/cgroup/cpu,cpuacct`; `name=systemd` of one without controllers, which
+    /// can be mounted by that only.
     pub(super) fn mount_name(&self) -> Option<String> {
-        self.mount.strip_prefix("/sys/fs/cgroup/").map(str::to_owned)
+        let place = self.mount.strip_prefix("/sys/fs/cgroup/")?;
+        let name = self.controllers.iter().find(|option| option.starts_with("name="));
+        Some(name.cloned().unwrap_or_else(|| place.to_owned()))
     }
 }
 
@@ -167,6 +170,22 @@ mod tests {
 41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw,nsdelegate
 99 31 0:32 / /mnt/again\\040here rw,relatime - cgroup cgroup rw,memory
 ";
+
+    #[test]
+    fn a_hierarchy_is_called_what_it_can_be_mounted_by() {
+        let name = |mount: &str, options: &[&str]| {
+            let root = rustix::fs::open("/", OFlags::RDONLY, Mode::empty()).unwrap();
+            let controllers = options.iter().map(|option| (*option).to_owned()).collect();
+            let mount = mount.to_owned();
+            Hierarchy { version: Version::V1, controllers, mount, root }.mount_name()
+        };
+        let prefix = "/sys/fs/cgroup";
+        let cpu = name(&format!("{prefix}/cpu,cpuacct"), &["cpu", "cpuacct"]);
+        assert_eq!(cpu.as_deref(), Some("cpu,cpuacct"));
+        let named = name(&format!("{prefix}/systemd"), &["xattr", "name=systemd"]);
+        assert_eq!(named.as_deref(), Some("name=systemd"));
+        assert_eq!(name("/mnt/elsewhere", &["memory"]), None);
+    }
 
     #[test]
     fn every_hierarchy_is_found_once_and_useless_ones_are_left_out() {

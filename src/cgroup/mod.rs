@@ -161,7 +161,7 @@ impl Cgroups {
         Ok(Cgroup { hierarchies: Arc::clone(&self.hierarchies), record: record.clone(), dirs })
     }
 
-    /// The mount points of the hierarchies below `/sys/fs/cgroup`, by their last component: what a
+    /// The v1 hierarchies below `/sys/fs/cgroup`, by their last component or `name=NAME`: what a
     /// container's view of the cgroup file system is made from. Empty on pure v2.
     pub(crate) fn legacy_names(&self) -> Vec<String> {
         let legacy = self.hierarchies.iter().filter(|it| it.version == Version::V1);

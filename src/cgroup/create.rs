@@ -65,6 +65,7 @@ impl Cgroup {
             self.dirs.push(Directory { hierarchy: index, fd });
         }
         let settings = self.settings(request.resources)?;
+        self.tell_systemd(&settings, request.devices)?;
         self.write(&settings)?;
         match request.devices {
             Some(rules) => self.set_devices(rules),

@@ -57,6 +57,13 @@ impl DeviceAccess {
         }
         Ok(access)
     }
+
+    /// The set as [`parse`](Self::parse) reads it.
+    pub(super) fn letters(self) -> String {
+        let Self { read, write, mknod } = self;
+        let all = [(read, 'r'), (write, 'w'), (mknod, 'm')];
+        all.iter().filter(|it| it.0).map(|it| it.1).collect()
+    }
 }
 
 impl DeviceRule {
@@ -67,12 +74,7 @@ impl DeviceRule {
             DeviceType::Block => 'b',
         };
         let number = |number: Option<u32>| number.map_or("*".to_owned(), |it| it.to_string());
-        let mut line = format!("{letter} {}:{} ", number(self.major), number(self.minor));
-        let DeviceAccess { read, write, mknod } = self.access;
-        line.extend(
-            [(read, 'r'), (write, 'w'), (mknod, 'm')].iter().filter(|it| it.0).map(|it| it.1),
-        );
-        line
+        format!("{letter} {}:{} {}", number(self.major), number(self.minor), self.access.letters())
     }
 }
 

@@ -32,6 +32,7 @@ mod memory;
 mod path;
 mod pids;
 mod program;
+mod properties;
 mod remove;
 mod resources;
 mod settings;

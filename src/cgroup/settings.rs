@@ -54,7 +54,7 @@ impl Setting {
 
 /// What the group's files say now, for settings that depend on each other.
 pub(super) struct Current<'a> {
-    cgroup: &'a Cgroup,
+    pub(super) cgroup: &'a Cgroup,
 }
 
 impl Current<'_> {

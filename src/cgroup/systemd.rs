@@ -1,14 +1,15 @@
 //! Groups that systemd knows: a scope below the slice that the client names.
 //!
 //! systemd makes the scope's directories, and takes them away when the last process has gone; limits
-//! are written to the files by us, as in any other group. A scope cannot be started empty, so a
+//! are written to the files by us, as in any other group, after systemd was told of them
+//! ([`super::properties`]). A scope cannot be started empty, so a
 //! process of ours holds it until the container's first one is in it.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use cgroups_rs::systemd::SystemdClient;
-use cgroups_rs::systemd::props::PropertiesBuilder;
+use cgroups_rs::systemd::props::{PropertiesBuilder, Property};
 use rustix::event::{Timespec, poll};
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
@@ -17,7 +18,7 @@ use super::{Cgroup, Hierarchy, file};
 use crate::error::{Context, Error, Kind, Result};
 
 /// systemd answers before it has made the directory.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A unit of systemd for one group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,10 +67,12 @@ impl Scope {
     pub(super) fn start(&self) -> Result<()> {
         let doing = || format!("start {} in {}", self.unit, self.slice);
         let pid = u32::try_from(self.holder.pid).with_context(doing)?;
-        let properties = PropertiesBuilder::default_cgroup(&self.slice, &self.unit)
+        let mut properties = PropertiesBuilder::default_cgroup(&self.slice, &self.unit)
             .description(format!("Cais container {}", self.unit))
             .pids(vec![pid])
             .build();
+        // Else systemd has a limit of its own for units that name none.
+        properties.push(("TasksMax", u64::MAX.into()));
         let client = SystemdClient::new(&self.unit, properties)
             .kind(Kind::Unavailable)
             .with_context(doing)?;
@@ -83,6 +86,18 @@ impl Scope {
             let _ = poll(&mut [], Some(&Timespec { tv_sec: 0, tv_nsec: 1_000_000 }));
         }
         Ok(())
+    }
+
+    /// Changes properties of the unit; systemd has put them into force when this returns.
+    pub(super) fn set(&self, properties: &[Property<'static>]) -> Result<()> {
+        if properties.is_empty() {
+            return Ok(());
+        }
+        let doing = || format!("set limits of {}", self.unit);
+        let mut client = SystemdClient::new(&self.unit, Vec::new())
+            .kind(Kind::Unavailable)
+            .with_context(doing)?;
+        client.set_properties(properties).kind(Kind::Unavailable).with_context(doing)
     }
 
     fn is_held(&self) -> bool {

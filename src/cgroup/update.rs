@@ -10,9 +10,10 @@ impl Cgroup {
     pub(crate) fn update(&self, resources: &Resources) -> Result<()> {
         let settings = self.settings(resources)?;
         let old: Vec<Setting> = settings.iter().rev().filter_map(|it| self.present(it)).collect();
-        let outcome = self.write(&settings);
+        let outcome = self.tell_systemd(&settings, None).and_then(|()| self.write(&settings));
         if outcome.is_err() {
             // The values were in force a moment ago, together.
+            let _ = self.tell_systemd(&old, None);
             let _ = self.write(&old);
         }
         outcome

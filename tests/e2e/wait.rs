@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, interval};
 
 /// Generous: the machine may be busy, and a test that passes does not wait so long.
-pub(crate) const LONG: Duration = Duration::from_secs(30);
+pub(crate) const LONG: Duration = Duration::from_secs(120);
 
 /// Probes until there is an answer. Panics after `limit`.
 pub(crate) async fn eventually<T>(

@@ -49,6 +49,21 @@ pub(super) fn read(dir: impl AsFd, name: &str) -> Io<String> {
     read_all(&file)
 }
 
+/// Of a file that the kernel makes in one piece, as `memory.stat` and unlike `cgroup.procs`: there what is read in part
+/// was read to its end.
+pub(super) fn read_piece(dir: impl AsFd, name: &str) -> Io<String> {
+    let file = open_read(dir, name)?;
+    let mut bytes = Vec::with_capacity(4096);
+    loop {
+        match rustix::io::read(&file, rustix::buffer::spare_capacity(&mut bytes)) {
+            Ok(_) if bytes.len() < bytes.capacity() => return Ok(text(bytes)),
+            Ok(_) => bytes.reserve(4096),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
 /// Of the daemon's own view: only for files of `/proc`.
 pub(super) fn read_path(path: &str) -> Io<String> {
     let file = rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
@@ -60,11 +75,16 @@ fn read_all(file: &OwnedFd) -> Io<String> {
     loop {
         bytes.reserve(4096);
         match rustix::io::read(file, rustix::buffer::spare_capacity(&mut bytes)) {
-            Ok(0) => return Ok(String::from_utf8_lossy(&bytes).into_owned()),
+            Ok(0) => return Ok(text(bytes)),
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(errno),
         }
     }
+}
+
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 pub(super) fn parse_number(text: &str) -> Option<u64> {
@@ -72,6 +92,17 @@ pub(super) fn parse_number(text: &str) -> Option<u64> {
         "max" => Some(u64::MAX),
         digits => digits.parse().ok(),
     }
+}
+
+/// The values behind `keys` in a file of `key value` lines, 0 for one that is not there.
+pub(super) fn all_keyed<const N: usize>(text: &str, keys: [&str; N]) -> [u64; N] {
+    let mut values = [0; N];
+    for (name, value) in text.lines().filter_map(|line| line.split_once(' ')) {
+        if let Some(found) = keys.iter().position(|key| *key == name) {
+            values[found] = parse_number(value).unwrap_or(0);
+        }
+    }
+    values
 }
 
 /// The value behind `key` in a file of `key value` lines.

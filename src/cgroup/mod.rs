@@ -148,9 +148,23 @@ impl Cgroups {
 
     /// Finds a group made earlier. One that is partly or wholly gone is opened as far as it exists.
     pub(crate) fn open(&self, record: &Record) -> Result<Cgroup> {
+        self.open_where(record, |_| true)
+    }
+
+    /// What a group uses; `None` when nothing is left of it.
+    pub(crate) fn stats(&self, record: &Record) -> Result<Option<Stats>> {
+        // A node asks this of hundreds of groups at a time: no directory is opened in vain.
+        let group = self.open_where(record, stats::are_in)?;
+        group.exists().then(|| group.stats()).transpose()
+    }
+
+    fn open_where(&self, record: &Record, wanted: fn(&Hierarchy) -> bool) -> Result<Cgroup> {
         let path = path::absolute("cgroup path", &record.path)?;
         let mut dirs = Vec::new();
         for (index, hierarchy) in self.hierarchies.iter().enumerate() {
+            if !wanted(hierarchy) {
+                continue;
+            }
             match file::open_dir(&hierarchy.root, &path) {
                 Ok(fd) => dirs.push(Directory { hierarchy: index, fd }),
                 Err(rustix::io::Errno::NOENT) => {}

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use rustix::io::Errno;
 
 use super::controller::{Controller, Version};
+use super::hierarchy::Hierarchy;
 use super::{Cgroup, file};
 use crate::error::{Context, Result};
 
@@ -77,9 +78,17 @@ const V1_UNLIMITED: u64 = 1 << 62;
 /// `USER_HZ`, the unit of `cpuacct.stat`, is 100 for every program.
 const NS_PER_TICK: u64 = 10_000_000;
 
+/// Whether a file of the statistics is in this hierarchy.
+pub(super) fn are_in(hierarchy: &Hierarchy) -> bool {
+    hierarchy.version == Version::V2
+        || [Controller::Cpuacct, Controller::Memory, Controller::Pids]
+            .into_iter()
+            .any(|controller| hierarchy.has(controller))
+}
+
 impl Cgroup {
     /// Reads what the kubelet asks for every few seconds. A group that is gone gives zeros.
-    pub(crate) fn stats(&self) -> Result<Stats> {
+    pub(super) fn stats(&self) -> Result<Stats> {
         Ok(Stats {
             cpu: self.cpu_stats()?,
             memory: self.memory_stats()?,
@@ -95,17 +104,15 @@ impl Cgroup {
         let mut cpu = Cpu::default();
         if let Some((_, dir)) = self.unified() {
             let stat = self.text(dir, "cpu.stat")?;
-            let ns = |key| file::keyed(&stat, key).unwrap_or(0).saturating_mul(1000);
-            cpu.usage_ns = ns("usage_usec");
-            cpu.user_ns = ns("user_usec");
-            cpu.system_ns = ns("system_usec");
+            [cpu.usage_ns, cpu.user_ns, cpu.system_ns] =
+                file::all_keyed(&stat, ["usage_usec", "user_usec", "system_usec"])
+                    .map(|microseconds| microseconds.saturating_mul(1000));
             cpu.pressure = pressure(dir, "cpu.pressure");
         } else if let Some((_, dir)) = self.controller(Controller::Cpuacct) {
             cpu.usage_ns = self.number(dir, "cpuacct.usage")?.unwrap_or(0);
             let stat = self.text(dir, "cpuacct.stat")?;
-            let ns = |key| file::keyed(&stat, key).unwrap_or(0).saturating_mul(NS_PER_TICK);
-            cpu.user_ns = ns("user");
-            cpu.system_ns = ns("system");
+            [cpu.user_ns, cpu.system_ns] = file::all_keyed(&stat, ["user", "system"])
+                .map(|ticks| ticks.saturating_mul(NS_PER_TICK));
         }
         Ok(cpu)
     }
@@ -125,22 +132,27 @@ impl Cgroup {
 
     fn memory_v1(&self, dir: &OwnedFd) -> Result<Memory> {
         let stat = self.text(dir, "memory.stat")?;
-        let value = |key| file::keyed(&stat, key).unwrap_or(0);
+        let [inactive_file, rss, cache, mapped_file, swap] = file::all_keyed(
+            &stat,
+            ["total_inactive_file", "total_rss", "total_cache", "total_mapped_file", "total_swap"],
+        );
+        let [all, major, own_all, own_major] =
+            file::all_keyed(&stat, ["total_pgfault", "total_pgmajfault", "pgfault", "pgmajfault"]);
         let usage = self.number(dir, "memory.usage_in_bytes")?.unwrap_or(0);
         let limit = finite_v1(self.number(dir, "memory.limit_in_bytes")?);
         let both = self.number(dir, "memory.memsw.usage_in_bytes")?;
         let total = finite_v1(self.number(dir, "memory.memsw.limit_in_bytes")?);
         Ok(Memory {
             usage,
-            working_set: usage.saturating_sub(value("total_inactive_file")),
-            rss: value("total_rss"),
-            cache: value("total_cache"),
-            mapped_file: value("total_mapped_file"),
-            faults: Faults { all: value("total_pgfault"), major: value("total_pgmajfault") },
-            own_faults: Faults { all: value("pgfault"), major: value("pgmajfault") },
+            working_set: usage.saturating_sub(inactive_file),
+            rss,
+            cache,
+            mapped_file,
+            faults: Faults { all, major },
+            own_faults: Faults { all: own_all, major: own_major },
             limit,
             // The two are read one after the other: what came in between must not count as swap.
-            swap_usage: both.map(|_| value("total_swap")),
+            swap_usage: both.map(|_| swap),
             swap_limit: limit.and_then(|limit| total.map(|total| total.saturating_sub(limit))),
             ..Memory::default()
         })
@@ -148,15 +160,18 @@ impl Cgroup {
 
     fn memory_v2(&self, dir: &OwnedFd) -> Result<Memory> {
         let stat = self.text(dir, "memory.stat")?;
-        let value = |key| file::keyed(&stat, key).unwrap_or(0);
+        let [inactive_file, rss, cache, mapped_file, all, major] = file::all_keyed(
+            &stat,
+            ["inactive_file", "anon", "file", "file_mapped", "pgfault", "pgmajfault"],
+        );
         let usage = self.number(dir, "memory.current")?.unwrap_or(0);
-        let faults = Faults { all: value("pgfault"), major: value("pgmajfault") };
+        let faults = Faults { all, major };
         Ok(Memory {
             usage,
-            working_set: usage.saturating_sub(value("inactive_file")),
-            rss: value("anon"),
-            cache: value("file"),
-            mapped_file: value("file_mapped"),
+            working_set: usage.saturating_sub(inactive_file),
+            rss,
+            cache,
+            mapped_file,
             faults,
             own_faults: faults,
             limit: finite_v2(self.number(dir, "memory.max")?),
@@ -168,7 +183,7 @@ impl Cgroup {
 
     /// The content, or nothing when there is no such file (any more).
     pub(super) fn text(&self, dir: &OwnedFd, name: &str) -> Result<String> {
-        match file::read(dir, name) {
+        match file::read_piece(dir, name) {
             Ok(text) => Ok(text),
             Err(Errno::NOENT | Errno::NODEV | Errno::OPNOTSUPP) => Ok(String::new()),
             Err(errno) => {
@@ -192,7 +207,7 @@ pub(super) fn finite_v2(number: Option<u64>) -> Option<u64> {
 
 /// `None` when the kernel has it compiled out or switched off.
 fn pressure(dir: &OwnedFd, name: &str) -> Option<Pressure> {
-    parse_pressure(&file::read(dir, name).ok()?)
+    parse_pressure(&file::read_piece(dir, name).ok()?)
 }
 
 /// `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`, and the same with `full`.

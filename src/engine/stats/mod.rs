@@ -111,8 +111,7 @@ fn read(shared: &Shared, container: &Container) -> Read {
         Phase::Running { started_at, .. } => started_at,
         Phase::Exited(_) => return Some((at, None, None)),
     };
-    let group = shared.cgroups.open(&record.cgroup).ok().filter(cgroup::Cgroup::exists)?;
-    let stats = group.stats().ok()?;
+    let stats = shared.cgroups.stats(&record.cgroup).ok()??;
     let nano_cores = container.cpu_rate.look(began, at, stats.cpu.usage_ns);
     Some((at, Some(stats), nano_cores))
 }
@@ -128,8 +127,7 @@ pub(crate) async fn of_pods(shared: &Arc<Shared>, pods: Vec<Arc<Pod>>) -> Vec<Po
     let groups = off_thread(shared, pods.clone(), |shared, pod: &Arc<Pod>| {
         let record = pod.record();
         let at = clock::now();
-        let group = shared.cgroups.open(&record.cgroup).ok().filter(cgroup::Cgroup::exists);
-        let stats = group.and_then(|group| group.stats().ok());
+        let stats = shared.cgroups.stats(&record.cgroup).ok().flatten();
         let rate = stats.as_ref().map(|it| it.cpu.usage_ns);
         let rate = rate.and_then(|ns| pod.cpu_rate.look(record.created_at, at, ns));
         (at, stats, rate)

@@ -6,16 +6,15 @@ use std::collections::HashMap;
 
 use cais_proto::runtime::v1::{
     ContainerStatusRequest, ContainerStatusResponse, CreateContainerRequest,
-    CreateContainerResponse, ListContainersRequest, ListContainersResponse, RemoveContainerRequest,
-    RemoveContainerResponse, ReopenContainerLogRequest, ReopenContainerLogResponse,
-    StartContainerRequest, StartContainerResponse, StopContainerRequest, StopContainerResponse,
-    StreamContainersRequest, StreamContainersResponse, UpdateContainerResourcesRequest,
-    UpdateContainerResourcesResponse,
+    CreateContainerResponse, RemoveContainerRequest, RemoveContainerResponse,
+    ReopenContainerLogRequest, ReopenContainerLogResponse, StartContainerRequest,
+    StartContainerResponse, StopContainerRequest, StopContainerResponse, StreamContainersRequest,
+    StreamContainersResponse, UpdateContainerResourcesRequest, UpdateContainerResourcesResponse,
 };
 
 use super::convert::{check, container, info, resources};
 use super::parts::{self, Parts};
-use super::{Cri, filter, fits};
+use super::{Cri, filter};
 use crate::api::call::about;
 use crate::error::Result;
 
@@ -79,18 +78,6 @@ impl Cri {
             status: Some(container::container_status(&snapshot)),
             info: if verbose { info::container(&snapshot)? } else { HashMap::new() },
         })
-    }
-
-    pub(super) fn list_containers(
-        &self,
-        request: ListContainersRequest,
-    ) -> Result<ListContainersResponse> {
-        let ListContainersRequest { filter } = request;
-        let wanted = filter::Containers::new(filter)?;
-        let all = self.engine.containers();
-        let containers =
-            all.iter().filter(|it| wanted.keeps(it)).map(|it| container::container(it)).collect();
-        fits(ListContainersResponse { containers })
     }
 
     pub(super) fn stream_containers(

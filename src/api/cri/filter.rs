@@ -82,7 +82,7 @@ fn has(labels: &BTreeMap<String, String>, wanted: &HashMap<String, String>) -> b
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::Arc;
 
     use cais_proto::runtime::v1::{
@@ -91,6 +91,7 @@ mod tests {
 
     use super::*;
     use crate::cgroup;
+    use crate::engine::Rendering;
     use crate::engine::container::phase::Phase as ContainerPhase;
     use crate::engine::pod::phase::Phase;
     use crate::error::Kind;
@@ -120,10 +121,11 @@ mod tests {
             cgroup: cgroup::Record::of_parent("cgroup_parent", "/x").unwrap(),
             limits: None,
             stopped_at: 0,
+            rendering: Rendering::default(),
         }
     }
 
-    fn running_container() -> Container {
+    pub(in crate::api::cri) fn running_container() -> Container {
         let config = ContainerConfig {
             metadata: Some(ContainerMetadata { name: "web".into(), attempt: 0 }),
             image: Some(ImageSpec { image: "a".into(), ..Default::default() }),
@@ -146,6 +148,7 @@ mod tests {
             stop_signal: 15,
             cgroup: cgroup::Record::of_parent("cgroup_parent", "/x").unwrap(),
             layers: vec![],
+            rendering: Rendering::default(),
         }
     }
 

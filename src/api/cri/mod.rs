@@ -10,6 +10,7 @@ mod convert;
 mod events;
 mod filter;
 mod images;
+mod listed;
 mod parts;
 mod pods;
 mod runtime;
@@ -22,6 +23,7 @@ use cais_proto::runtime::v1::image_service_server::{ImageService, ImageServiceSe
 use cais_proto::runtime::v1::runtime_service_server::{RuntimeService, RuntimeServiceServer};
 use tonic::{Request, Response, Status};
 
+use self::listed::{List, Listed};
 use self::parts::Parts;
 pub(super) use self::status::is_ours;
 use crate::engine::Engine;
@@ -36,12 +38,15 @@ pub(super) struct Cri {
     engine: Engine,
 }
 
-pub(super) fn services(engine: Engine) -> (RuntimeServiceServer<Cri>, ImageServiceServer<Cri>) {
+pub(super) fn services(
+    engine: Engine,
+) -> (Listed<RuntimeServiceServer<Cri>>, ImageServiceServer<Cri>) {
     let cri = Cri { engine };
+    let runtime = RuntimeServiceServer::new(cri.clone())
+        .max_decoding_message_size(LARGEST_MESSAGE)
+        .max_encoding_message_size(LARGEST_MESSAGE);
     (
-        RuntimeServiceServer::new(cri.clone())
-            .max_decoding_message_size(LARGEST_MESSAGE)
-            .max_encoding_message_size(LARGEST_MESSAGE),
+        Listed { cri: cri.clone(), inner: runtime },
         ImageServiceServer::new(cri)
             .max_decoding_message_size(LARGEST_MESSAGE)
             .max_encoding_message_size(LARGEST_MESSAGE),
@@ -59,9 +64,13 @@ fn answer<T>(result: Result<T>) -> Answer<T> {
 /// # Errors
 /// `Exhausted` instead of a broken stream when it is larger than a message may be.
 fn fits<T: prost::Message>(list: T) -> Result<T> {
-    let size = list.encoded_len();
+    check_size(list.encoded_len())?;
+    Ok(list)
+}
+
+fn check_size(size: usize) -> Result<()> {
     if size <= LARGEST_MESSAGE {
-        return Ok(list);
+        return Ok(());
     }
     Err(Error::new(
         Kind::Exhausted,
@@ -129,7 +138,7 @@ impl RuntimeService for Cri {
         &self,
         request: Request<v1::ListPodSandboxRequest>,
     ) -> Answer<v1::ListPodSandboxResponse> {
-        answer(self.list_pods(request.into_inner()))
+        answer(self.pods(request.into_inner()).and_then(List::message))
     }
 
     async fn update_pod_sandbox_resources(
@@ -180,7 +189,7 @@ impl RuntimeService for Cri {
         &self,
         request: Request<v1::ListContainersRequest>,
     ) -> Answer<v1::ListContainersResponse> {
-        answer(self.list_containers(request.into_inner()))
+        answer(self.containers(request.into_inner()).and_then(List::message))
     }
 
     async fn update_container_resources(

@@ -3,11 +3,10 @@
 use std::collections::HashMap;
 
 use cais_proto::runtime::v1::{
-    ListPodSandboxRequest, ListPodSandboxResponse, PodSandboxStatusRequest,
-    PodSandboxStatusResponse, RemovePodSandboxRequest, RemovePodSandboxResponse,
-    RunPodSandboxRequest, RunPodSandboxResponse, StopPodSandboxRequest, StopPodSandboxResponse,
-    StreamPodSandboxesRequest, StreamPodSandboxesResponse, UpdatePodSandboxResourcesRequest,
-    UpdatePodSandboxResourcesResponse,
+    PodSandboxStatusRequest, PodSandboxStatusResponse, RemovePodSandboxRequest,
+    RemovePodSandboxResponse, RunPodSandboxRequest, RunPodSandboxResponse, StopPodSandboxRequest,
+    StopPodSandboxResponse, StreamPodSandboxesRequest, StreamPodSandboxesResponse,
+    UpdatePodSandboxResourcesRequest, UpdatePodSandboxResourcesResponse,
 };
 
 use super::convert::check::{refuse, shown};
@@ -15,7 +14,7 @@ use super::convert::container::container_status;
 use super::convert::resources::resources as limits;
 use super::convert::{info, pod};
 use super::parts::{self, Parts};
-use super::{Cri, filter, fits};
+use super::{Cri, filter};
 use crate::api::call::about;
 use crate::engine::PodLimits;
 use crate::error::Result;
@@ -90,17 +89,6 @@ impl Cri {
             containers_statuses: containers.iter().map(|it| container_status(it)).collect(),
             timestamp,
         })
-    }
-
-    pub(super) fn list_pods(
-        &self,
-        request: ListPodSandboxRequest,
-    ) -> Result<ListPodSandboxResponse> {
-        let ListPodSandboxRequest { filter } = request;
-        let wanted = filter::Pods::new(filter)?;
-        let pods = self.engine.pods();
-        let items = pods.iter().filter(|pod| wanted.keeps(pod)).map(|it| pod::pod(it)).collect();
-        fits(ListPodSandboxResponse { items })
     }
 
     pub(super) fn stream_pods(

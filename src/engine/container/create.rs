@@ -24,7 +24,7 @@ use crate::engine::events::Change;
 use crate::engine::pod::phase::Phase as PodPhase;
 use crate::engine::pod::{Pod, files, update};
 use crate::engine::undo::Undo;
-use crate::engine::{ContainerKey, Shared, cdi, nri, plan, spec};
+use crate::engine::{ContainerKey, Rendering, Shared, cdi, nri, plan, spec};
 use crate::error::{Context, Error, Kind, Result};
 use crate::executor::plan::{ContainerPlan, Stdin};
 use crate::id::ContainerId;
@@ -204,6 +204,7 @@ async fn assemble(
         stop_signal: stop_signal(&config, image),
         cgroup: group.record().clone(),
         config,
+        rendering: Rendering::default(),
     };
     shared.container_records.put(id.as_str(), &record)?;
     shared.making.remove(id.as_str())?;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::config::Config;
 use super::phase::Phase;
 use crate::cgroup::{self, Resources};
+use crate::engine::rendering::Rendering;
 use crate::executor::plan::User;
 use crate::id::{ContainerId, PodId};
 use crate::image::LayerKey;
@@ -41,6 +42,8 @@ pub(crate) struct Record {
     pub(crate) layers: Vec<LayerKey>,
     #[serde(default)]
     pub(crate) image_volumes: Vec<ImageVolume>,
+    #[serde(skip)]
+    pub(crate) rendering: Rendering,
 }
 
 /// What an image mount of the request turned out to be.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::config::Config;
 use super::phase::Phase;
 use crate::cgroup::{self, Resources};
+use crate::engine::rendering::Rendering;
 use crate::id::PodId;
 use crate::net::Attachment;
 
@@ -32,6 +33,8 @@ pub(crate) struct Record {
     pub(crate) monitor_pid: Option<i32>,
     #[serde(default)]
     pub(crate) attachment: Option<Attachment>,
+    #[serde(skip)]
+    pub(crate) rendering: Rendering,
 }
 
 /// What the pod costs beside its containers, and what these may use together.

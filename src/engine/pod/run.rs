@@ -18,7 +18,7 @@ use super::{Pod, files, watch};
 use crate::engine::clock::now;
 use crate::engine::events::Change;
 use crate::engine::undo::Undo;
-use crate::engine::{PodKey, Shared, nri, spec};
+use crate::engine::{PodKey, Rendering, Shared, nri, spec};
 use crate::error::{Context, Error, Kind, Result};
 use crate::executor::plan::Namespace;
 use crate::id::PodId;
@@ -65,6 +65,7 @@ async fn make_or_find(shared: Arc<Shared>, key: PodKey, config: Arc<Config>) -> 
         stopped_at: 0,
         monitor_pid: None,
         attachment: None,
+        rendering: Rendering::default(),
     };
     make(&shared, record).await
 }

@@ -312,6 +312,7 @@ mod tests {
 
     use super::*;
     use crate::cgroup;
+    use crate::engine::Rendering;
     use crate::engine::container::phase::{End, Reason};
     use crate::engine::pod::config::{NamespaceMode, SeccompProfile};
     use crate::error::Kind;
@@ -505,6 +506,7 @@ mod tests {
             cgroup: cgroup::Record::of_parent("cgroup_parent", "/x").unwrap(),
             layers: vec![],
             image_volumes: Vec::new(),
+            rendering: Rendering::default(),
         }
     }
 

@@ -19,6 +19,7 @@ pub(crate) fn pod(snapshot: &Pod) -> Result<HashMap<String, String>> {
         stopped_at: _,
         monitor_pid,
         attachment: _,
+        rendering: _,
     } = snapshot;
     let addresses: Vec<_> = snapshot.addresses().collect();
     let limits = snapshot.limits();
@@ -52,6 +53,7 @@ pub(crate) fn container(snapshot: &Container) -> Result<HashMap<String, String>>
         image_volumes,
         cgroup,
         layers: _,
+        rendering: _,
     } = snapshot;
     let mut written = serde_json::to_value(&**config).context("print the configuration")?;
     // As bytes they would be lists of numbers.

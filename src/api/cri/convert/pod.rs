@@ -310,6 +310,7 @@ mod tests {
 
     use super::*;
     use crate::cgroup;
+    use crate::engine::Rendering;
     use crate::engine::pod::config::SeccompProfile;
     use crate::error::Kind;
     use crate::id::PodId;
@@ -508,6 +509,7 @@ mod tests {
             stopped_at: 0,
             cgroup: cgroup::Record::of_parent("cgroup_parent", "/x").unwrap(),
             monitor_pid: Some(1),
+            rendering: Rendering::default(),
             attachment: Some(Attachment {
                 addresses: vec!["10.88.0.2/16".parse().unwrap(), "fd00::2/64".parse().unwrap()],
                 provider: Provider::Builtin,

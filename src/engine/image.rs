@@ -38,7 +38,13 @@ pub(super) async fn pull(
 }
 
 /// Succeeds on what is absent. Layers under a container stay until it is removed.
+///
+/// # Errors
+/// `WrongState` for the image of a standalone container, which is started from it again.
 pub(super) async fn remove(shared: &Arc<Shared>, reference: &str) -> Result<()> {
+    if let Some(image) = shared.images.resolve(reference) {
+        check_unused(shared, &image, None, false)?;
+    }
     shared.images.remove(reference, layers_in_use(shared)).await
 }
 
@@ -68,6 +74,7 @@ pub(super) async fn remove_name(
         known || digest.is_some_and(|digest| image.digests.contains(&digest))
     });
     let short = image.id.hex().get(..12).unwrap_or_default();
+    let is_named = name.is_some();
     match name {
         Some(name) if image.tags.len() + usize::from(name.digest().is_some()) > 1 => {
             let untagged = name.digest().map(|digest| name.digested_name(digest));
@@ -84,12 +91,43 @@ pub(super) async fn remove_name(
         }
         None => {}
     }
+    check_unused(shared, image, is_named.then_some(text), force)?;
     let layers = shared.images.layer_sizes(image);
     shared.images.remove(&image.id.to_string(), layers_in_use(shared)).await?;
     let mut deleted: Vec<String> = chain(layers.iter().map(|(diff_id, _)| diff_id)).collect();
     deleted.push(image.id.to_string());
     deleted.reverse();
     Ok(Removal { untagged: image.tags.iter().chain(&image.digests).cloned().collect(), deleted })
+}
+
+/// # Errors
+/// `WrongState` in Docker's words when a standalone container has the image: one that runs keeps
+/// it, one that does not gives way to force.
+fn check_unused(shared: &Shared, image: &Image, name: Option<&str>, force: bool) -> Result<()> {
+    let id = image.id.to_string();
+    let short = |id: &str| id.get(..12).unwrap_or(id).to_owned();
+    for container in shared.standalones.all() {
+        let record = container.record();
+        if record.image_id != id || (force && record.run().is_none()) {
+            continue;
+        }
+        let (image, container) = (short(image.id.hex()), short(record.id.as_str()));
+        return Err(Error::wrong_state(match (name, record.run()) {
+            (Some(name), None) => format!(
+                "conflict: unable to remove repository reference {name:?} (must force) - \
+                 container {container} is using its referenced image {image}"
+            ),
+            (None, None) => format!(
+                "conflict: unable to delete {image} (must be forced) - image is being used by \
+                 stopped container {container}"
+            ),
+            (_, Some(_)) => format!(
+                "conflict: unable to delete {image} (cannot be forced) - image is being used by \
+                 running container {container}"
+            ),
+        }));
+    }
+    Ok(())
 }
 
 fn repositories(image: &Image) -> HashSet<String> {
@@ -112,6 +150,9 @@ pub(super) fn layers_in_use(shared: &Shared) -> HashSet<LayerKey> {
     let mut layers = HashSet::new();
     for container in containers {
         layers.extend(container.record().layers_in_use().cloned());
+    }
+    for container in shared.standalones.all() {
+        layers.extend(container.record().layers.iter().cloned());
     }
     layers
 }

@@ -10,6 +10,7 @@
 //!         checkpoints/<pod>.json               checkpoint or restore under way
 //! ROOT/   containers/<id>/{upper,work}         writable layers
 //!         checkpoints/<container>/             files of a checkpoint or restore under way
+//!         standalone/<id>.json  <id>/…         containers of Docker's clients: record, log
 //!         trash/                               being deleted
 //!         images/                              owned by `image`
 //! ```
@@ -36,6 +37,7 @@ impl Layout {
             layout.containers(),
             layout.checkpoints_under_way(),
             layout.root.join("containers"),
+            layout.standalones(),
             layout.root.join("trash"),
         ] {
             make(&directory)?;
@@ -98,17 +100,42 @@ impl Layout {
         self.root.join("containers").join(id.as_str())
     }
 
-    /// Makes the writable layer of a container: (upper, work).
+    /// Makes the writable layer of a container: (upper, work). That of a standalone container may
+    /// be there from an earlier run.
     pub(crate) fn make_container_root(&self, id: &ContainerId) -> Result<(PathBuf, PathBuf)> {
         let root = self.container_root(id);
         let (upper, work) = (root.join("upper"), root.join("work"));
         make(&work)?;
+        // What overlayfs leaves so that a volatile layer is not used after a crash. Nothing crashed:
+        // the container is started again in the same boot, or is gone.
+        let mark = work.join("work/incompat");
+        if mark.exists() {
+            std::fs::remove_dir_all(&mark).with_context(|| format!("remove {}", mark.display()))?;
+        }
         // The upper directory is `/` inside: every user of the container must get through.
-        DirBuilder::new()
-            .mode(0o755)
-            .create(&upper)
-            .with_context(|| format!("make {}", upper.display()))?;
-        Ok((upper, work))
+        match DirBuilder::new().mode(0o755).create(&upper) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                Err(error).with_context(|| format!("make {}", upper.display()))
+            }
+            Ok(()) | Err(_) => Ok((upper, work)),
+        }
+    }
+
+    /// Records of standalone containers, and their directories.
+    pub(crate) fn standalones(&self) -> PathBuf {
+        self.root.join("standalone")
+    }
+
+    /// The directory that keeps a standalone container's log.
+    pub(crate) fn standalone(&self, id: &ContainerId) -> PathBuf {
+        self.standalones().join(id.as_str())
+    }
+
+    /// Names of the directories of standalone containers.
+    pub(crate) fn standalone_directories(&self) -> Result<Vec<String>> {
+        let mut names = list(&self.standalones())?;
+        names.retain(|name| self.standalones().join(name).is_dir());
+        Ok(names)
     }
 
     /// Makes a tree disappear at once and deletes it in the background. Succeeds on what is gone.

@@ -31,7 +31,10 @@ mod recover;
 mod registry;
 mod rendering;
 pub(crate) mod spec;
+pub(crate) mod standalone;
+mod standalone_calls;
 pub(crate) mod stats;
+pub(crate) mod streams;
 mod undo;
 
 use std::path::PathBuf;
@@ -48,9 +51,10 @@ use self::pod::Pod;
 pub(crate) use self::pod::record::Limits as PodLimits;
 use self::registry::Registry;
 pub(crate) use self::rendering::Rendering;
+pub(crate) use self::standalone::parse_signal;
 use crate::cgroup::{self, Cgroups, Resources};
 use crate::config::{CgroupDriver, Config};
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::executor::plan::Process;
 use crate::id::{ContainerId, PodId};
 use crate::image::{Credentials, Image, ImageStore};
@@ -91,6 +95,9 @@ pub(crate) struct Shared {
     container_records: Table<container::record::Record>,
     /// What execs start from, beside the containers' records.
     processes: Directory,
+    standalones: standalone::Standalones,
+    standalone_records: Table<standalone::record::Record>,
+    execs: standalone::exec::Execs,
     /// Groups of containers that have no record yet.
     making: Table<cgroup::Record>,
     /// What a killed daemon's successor has to thaw and take back.
@@ -141,6 +148,7 @@ impl Engine {
         let pod_records = Table::open(&layout.pods(), Durability::UntilReboot)?;
         let network = network::open(&config, &pod_records)?;
         let container_records = Table::open(&layout.containers(), Durability::UntilReboot)?;
+        let standalone_records = Table::open(&layout.standalones(), Durability::Synced)?;
         let processes = Directory::open(&layout.containers(), Durability::UntilReboot)?;
         let events = events::Log::open(&layout.events(), events::ON_ITS_WAY)
             .context("open the event journal")?;
@@ -170,6 +178,9 @@ impl Engine {
             pod_records,
             container_records,
             processes,
+            standalones: standalone::Standalones::default(),
+            standalone_records,
+            execs: standalone::exec::Execs::default(),
             making,
             checkpoints,
             nri: Arc::new(Nri::new(&config.nri)),
@@ -177,10 +188,12 @@ impl Engine {
             container_flights: Flights::new(),
             config,
         });
+        standalone::load(&shared)?;
         recover::recover(&shared).await.context("take up what an earlier daemon left")?;
         checkpoint::under_way::recover(&shared).await.context("take back checkpoints")?;
         shared.streams.retire_other_version().await?;
         nri::start(&shared).await;
+        standalone::recover(&shared).await;
         Ok(Self { shared })
     }
 
@@ -200,14 +213,17 @@ impl Engine {
     }
 
     pub(crate) async fn stop_pod(&self, id: &str) -> Result<()> {
+        self.shared.check_pods_own(id)?;
         pod::stop::stop(self.shared.clone(), id).await
     }
 
     pub(crate) async fn update_pod(&self, id: &str, change: PodLimits) -> Result<()> {
+        self.shared.check_pods_own(id)?;
         pod::update::update(self.shared.clone(), id, change).await
     }
 
     pub(crate) async fn remove_pod(&self, id: &str) -> Result<()> {
+        self.shared.check_pods_own(id)?;
         pod::remove::remove(self.shared.clone(), id).await
     }
 
@@ -233,9 +249,10 @@ impl Engine {
         self.shared.events.close();
     }
 
-    /// The newest first.
+    /// The newest first; without those of standalone containers.
     pub(crate) fn pods(&self) -> Vec<Arc<pod::record::Record>> {
         let mut pods: Vec<_> = self.shared.pods.all().iter().map(|pod| pod.record()).collect();
+        pods.retain(|pod| pod.config.standalone.is_none());
         pods.sort_by_key(|pod| std::cmp::Reverse(pod.created_at));
         pods
     }
@@ -245,18 +262,22 @@ impl Engine {
         pod: &str,
         config: container::config::Config,
     ) -> Result<ContainerId> {
+        self.shared.check_pods_own(pod)?;
         container::create::create(self.shared.clone(), pod, config).await
     }
 
     pub(crate) async fn start_container(&self, id: &str) -> Result<()> {
+        self.shared.check_containers_own(id)?;
         container::start::start(self.shared.clone(), id).await
     }
 
     pub(crate) async fn stop_container(&self, id: &str, timeout: Duration) -> Result<()> {
+        self.shared.check_containers_own(id)?;
         container::stop::stop(self.shared.clone(), id, timeout).await
     }
 
     pub(crate) async fn remove_container(&self, id: &str) -> Result<()> {
+        self.shared.check_containers_own(id)?;
         container::remove::remove(self.shared.clone(), id).await
     }
 
@@ -264,10 +285,11 @@ impl Engine {
         Ok(self.shared.containers.find(id)?.record())
     }
 
-    /// The newest first.
+    /// The newest first; without the runs of standalone containers.
     pub(crate) fn containers(&self) -> Vec<Arc<container::record::Record>> {
         let all = self.shared.containers.all();
         let mut containers: Vec<_> = all.iter().map(|container| container.record()).collect();
+        containers.retain(|container| container.config.standalone.is_none());
         containers.sort_by_key(|container| std::cmp::Reverse(container.created_at));
         containers
     }
@@ -278,6 +300,7 @@ impl Engine {
         resources: Resources,
         oom_score_adj: Option<i32>,
     ) -> Result<()> {
+        self.shared.check_containers_own(id)?;
         container::update::update(self.shared.clone(), id, resources, oom_score_adj).await
     }
 
@@ -347,7 +370,10 @@ impl Engine {
         keep: &dyn Fn(&container::record::Record) -> bool,
     ) -> impl Stream<Item = Vec<stats::ContainerStats>> + Send + 'static + use<> {
         let mut containers = self.shared.containers.all();
-        containers.retain(|container| keep(&container.record()));
+        containers.retain(|container| {
+            let record = container.record();
+            record.config.standalone.is_none() && keep(&record)
+        });
         stats::containers_in_groups(&self.shared, &containers)
     }
 
@@ -362,7 +388,10 @@ impl Engine {
         keep: &dyn Fn(&pod::record::Record) -> bool,
     ) -> impl Stream<Item = Vec<stats::PodStats>> + Send + 'static + use<> {
         let mut pods = self.shared.pods.all();
-        pods.retain(|pod| keep(&pod.record()));
+        pods.retain(|pod| {
+            let record = pod.record();
+            record.config.standalone.is_none() && keep(&record)
+        });
         stats::pods_in_groups(&self.shared, &pods)
     }
 
@@ -370,7 +399,9 @@ impl Engine {
     pub(crate) fn all_pod_metrics(
         &self,
     ) -> impl Stream<Item = Vec<stats::metrics::PodMetrics>> + Send + 'static + use<> {
-        stats::metrics::pods_in_groups(&self.shared, &self.shared.pods.all())
+        let mut pods = self.shared.pods.all();
+        pods.retain(|pod| pod.record().config.standalone.is_none());
+        stats::metrics::pods_in_groups(&self.shared, &pods)
     }
 
     /// What all writable layers take together.
@@ -433,7 +464,35 @@ impl Engine {
     }
 }
 
+fn not_cris(id: &str) -> Error {
+    Error::wrong_state(format!("{id} belongs to a container of the Docker API"))
+}
+
 impl Shared {
+    /// # Errors
+    /// `WrongState` for the pod of a standalone container: it is Docker's clients' to change.
+    fn check_pods_own(&self, id: &str) -> Result<()> {
+        match self.pods.find(id) {
+            Ok(pod) if pod.record().config.standalone.is_some() => Err(not_cris(id)),
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
+    /// As [`Shared::check_pods_own`], by the container.
+    fn check_containers_own(&self, id: &str) -> Result<()> {
+        match self.containers.find(id) {
+            Ok(container) if container.record().config.standalone.is_some() => Err(not_cris(id)),
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Whether a container's writable layer is to survive this boot.
+    fn is_kept(&self, config: &container::config::Config) -> bool {
+        let standalone = config.standalone.as_ref();
+        let found = standalone.and_then(|id| self.standalones.find(id.as_str()).ok());
+        found.is_some_and(|found| !found.record().config.auto_remove)
+    }
+
     fn containers_of(&self, pod: &PodId) -> Vec<Arc<Container>> {
         let first = ContainerKey { pod: pod.clone(), name: String::new(), attempt: 0 };
         self.containers.run_of(&first, |key| key.pod == *pod)

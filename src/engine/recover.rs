@@ -209,8 +209,14 @@ async fn sweep(shared: &Shared) -> Result<()> {
     }
     for name in shared.layout.container_roots()? {
         let Ok(id) = ContainerId::parse(&name) else { continue };
-        if shared.containers.find(&name).is_err() {
+        if shared.containers.find(&name).is_err() && !shared.standalones.has(&id) {
             shared.layout.discard(&shared.layout.container_root(&id))?;
+        }
+    }
+    for name in shared.layout.standalone_directories()? {
+        let Ok(id) = ContainerId::parse(&name) else { continue };
+        if !shared.standalones.has(&id) {
+            shared.layout.discard(&shared.layout.standalone(&id))?;
         }
     }
     for (key, record) in shared.container_records.scan()? {

@@ -22,6 +22,6 @@ mod store;
 mod unpack;
 
 pub(crate) use pull::{CredentialFields, Credentials};
-pub(crate) use snapshot::{Owners, Writable};
+pub(crate) use snapshot::{Life, Owners, Writable};
 pub(crate) use store::{Held, Image, ImageId, ImageStore, LayerKey, Settings, chain_id};
 pub(crate) use unpack::archive::unpack_archive;

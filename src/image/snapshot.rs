@@ -22,6 +22,23 @@ use crate::sys::mount::{Reach, idmap};
 pub(crate) struct Writable<'a> {
     pub(crate) upper: &'a Path,
     pub(crate) work: &'a Path,
+    pub(crate) life: Life,
+}
+
+impl Writable<'_> {
+    /// Nobody has mounted it yet: overlayfs leaves a directory in `work` when somebody does.
+    pub(super) fn is_new(&self) -> bool {
+        !self.work.join("work").exists()
+    }
+}
+
+/// How long a container's changes are to live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Life {
+    /// They die with the boot at the latest: nothing needs to reach the disk.
+    Short,
+    /// They survive the boot, and are there again when the container is started again.
+    Long,
 }
 
 /// Whose numbers the owners of an image's files are: those of a user namespace, in which root is
@@ -59,11 +76,12 @@ pub(super) fn mount(
     // Hard links of lower files may break on change, as they do in every container engine; an
     // index would bind the upper directory to these layers for nothing in return.
     set("index", "off")?;
-    if let Some(Writable { upper, work }) = writable {
+    if let Some(Writable { upper, work, life }) = writable {
         fsconfig_set_string(&overlay, "upperdir", upper).context("overlay upperdir")?;
         fsconfig_set_string(&overlay, "workdir", work).context("overlay workdir")?;
-        // A container's changes die with the boot, so nothing needs to reach the disk.
-        fsconfig_set_flag(&overlay, "volatile").context("overlay volatile")?;
+        if life == Life::Short {
+            fsconfig_set_flag(&overlay, "volatile").context("overlay volatile")?;
+        }
     }
     fsconfig_create(&overlay).context("create overlay")?;
     drop(held);

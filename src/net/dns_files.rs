@@ -79,6 +79,13 @@ pub(crate) fn hosts(hostname: &str, addresses: &[IpAddr], aliases: &[HostAlias])
     for address in addresses {
         text.push_str(&format!("{address}\t{hostname}\n"));
     }
+    text.push_str(&alias_lines(aliases)?);
+    Ok(text)
+}
+
+/// Lines to add to a hosts file.
+pub(crate) fn alias_lines(aliases: &[HostAlias]) -> Result<String> {
+    let mut text = String::new();
     for alias in aliases {
         let names = words("host alias", &alias.names)?;
         text.push_str(&format!("{}\t{}\n", alias.address, names.join(" ")));

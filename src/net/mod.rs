@@ -152,6 +152,16 @@ impl Network {
         }
     }
 
+    /// Leaves a network namespace alone with its loopback.
+    pub(crate) async fn isolate(&self, socket: PodSocket) -> Result<()> {
+        self.blocking(move |_| bridge::raise_loopback(&socket)).await
+    }
+
+    /// A port of the host that nobody has.
+    pub(crate) fn free_port(&self, protocol: Protocol) -> Result<u16> {
+        self.shared.builtin()?.ports.free_port(protocol)
+    }
+
     /// Asks whether the pod's network is still as it was made; for a pod of an earlier daemon.
     pub(crate) async fn check(
         &self,

@@ -15,6 +15,9 @@ use super::{PortMapping, Protocol, host_ports};
 use crate::error::{Context, Error, Kind, Result};
 use crate::id::PodId;
 
+/// The dynamic ports of RFC 6335 begin here.
+const FIRST_FREE: u16 = 49_152;
+
 /// What a pod publishes, and the address it goes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Published {
@@ -34,6 +37,8 @@ struct Table {
     held: Held,
     /// By us: then nobody writes it again.
     is_removed: bool,
+    /// Where the search for a free port goes on.
+    next_free: u16,
 }
 
 /// The elements of each pod, and the pods that hold each port.
@@ -67,7 +72,9 @@ impl Ports {
         }
         let elements: Vec<Element> = held.pods.values().flatten().copied().collect();
         let ruleset = Ruleset::install(table, bridge, subnet, &elements)?;
-        Ok(Self { table: Mutex::new(Table { ruleset, held, is_removed: false }) })
+        Ok(Self {
+            table: Mutex::new(Table { ruleset, held, is_removed: false, next_free: FIRST_FREE }),
+        })
     }
 
     pub(crate) fn publish(&self, published: &Published) -> Result<()> {
@@ -89,6 +96,21 @@ impl Ports {
         table.forget_flows(&elements);
         table.held.insert(&published.pod, elements);
         Ok(())
+    }
+
+    /// A port that neither a pod nor a program of the host has. It is not held: who gets it next
+    /// is told another one first.
+    pub(crate) fn free_port(&self, protocol: Protocol) -> Result<u16> {
+        let mut table = self.lock();
+        for _ in FIRST_FREE..=u16::MAX {
+            let port = table.next_free;
+            table.next_free = port.checked_add(1).unwrap_or(FIRST_FREE);
+            let is_held = table.held.ports.contains_key(&(protocol, port));
+            if !is_held && !host_ports::is_taken(protocol, None, port) {
+                return Ok(port);
+            }
+        }
+        Err(Error::new(Kind::Exhausted, "all dynamic ports of the host are in use"))
     }
 
     /// Takes the pod's ports back; a pod that holds none is fine.

@@ -49,7 +49,12 @@ impl Docker {
 
     /// The client, with nothing of this machine's settings.
     pub(crate) fn command<S: AsRef<OsStr>>(&self, words: &[S]) -> Command {
-        let mut command = Command::new("docker");
+        self.command_of("docker", words)
+    }
+
+    /// Another program, in which the client finds this door.
+    pub(crate) fn command_of<S: AsRef<OsStr>>(&self, program: &str, words: &[S]) -> Command {
+        let mut command = Command::new(program);
         command
             .args(words)
             .env("DOCKER_HOST", format!("unix://{}", self.socket.display()))
@@ -102,6 +107,25 @@ impl Docker {
         let mut list: Vec<Value> = serde_json::from_str(&text).unwrap();
         assert_eq!(list.len(), 1, "{text}");
         list.remove(0)
+    }
+
+    /// Removes every container that docker made; what went wrong.
+    pub(crate) async fn remove_all(&self) -> Vec<String> {
+        let listed = self.get("/containers/json?all=1").await.json();
+        let mut complaints = Vec::new();
+        for container in listed.as_array().into_iter().flatten() {
+            // A kubelet's are removed with their pods.
+            if container["HostConfig"]["NetworkMode"] == "pod" {
+                continue;
+            }
+            let id = container["Id"].as_str().unwrap_or_default();
+            let path = format!("/containers/{id}?force=1&v=1");
+            let reply = self.request(Method::DELETE, &path, None).await;
+            if !reply.status.is_success() && reply.status != StatusCode::NOT_FOUND {
+                complaints.push(format!("{path}: {reply:?}"));
+            }
+        }
+        complaints
     }
 
     pub(crate) async fn get(&self, path: &str) -> Reply {

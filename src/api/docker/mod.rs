@@ -10,15 +10,22 @@
 //! that no client is refused for its age. Shapes of requests and replies are in `wire`, what they
 //! mean to the engine in `convert`.
 
+mod attach;
 mod call;
+mod containers;
 mod convert;
+mod execs;
+mod hijack;
 mod images;
+mod logs;
+mod ps;
 mod pull;
 mod query;
 mod reply;
 mod router;
 mod status;
 mod system;
+mod top;
 mod wire;
 
 use std::convert::Infallible;

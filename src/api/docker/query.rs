@@ -31,6 +31,17 @@ impl Query {
         !matches!(value.as_str(), "" | "0" | "no" | "false" | "none")
     }
 
+    /// # Errors
+    /// `InvalidArgument` for a value that is not such a number.
+    pub(super) fn number<T: std::str::FromStr>(&self, key: &str) -> Result<Option<T>> {
+        let parse = |text: &str| {
+            text.parse().map_err(|_| {
+                Error::invalid(format!("invalid value for {key:?}: {text:?} is not a valid number"))
+            })
+        };
+        self.text(key).map(parse).transpose()
+    }
+
     /// `{"label":{"a=b":true}}` as Go writes it, `{"label":["a=b"]}` as all others do, or nothing.
     pub(super) fn filters(&self) -> Result<Filters> {
         #[derive(Deserialize)]
@@ -111,9 +122,10 @@ mod tests {
     }
 
     #[test]
-    fn escapes_are_undone_and_the_first_value_counts() {
-        let query = Query::parse("t=5&names=a%2Fb%3A1&names=c&empty=");
-        assert_eq!((query.text("t"), query.text("names")), (Some("5"), Some("a/b:1")));
-        assert_eq!((query.text("empty"), query.text("none")), (None, None));
+    fn escapes_are_undone_and_numbers_are_checked() {
+        let query = Query::parse("t=5&names=a%2Fb%3A1&names=c&tail=all");
+        assert_eq!(query.number::<i64>("t").unwrap(), Some(5));
+        assert_eq!(query.text("names"), Some("a/b:1"));
+        assert!(query.number::<i64>("tail").is_err());
     }
 }

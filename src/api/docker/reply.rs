@@ -18,6 +18,10 @@ pub(super) fn json<T: Serialize>(value: &T) -> Answer {
     with_status(StatusCode::OK, value)
 }
 
+pub(super) fn created<T: Serialize>(value: &T) -> Answer {
+    with_status(StatusCode::CREATED, value)
+}
+
 pub(super) fn with_status<T: Serialize>(status: StatusCode, value: &T) -> Answer {
     let mut bytes = serde_json::to_vec(value).context("write the reply")?;
     bytes.push(b'\n');
@@ -25,6 +29,16 @@ pub(super) fn with_status<T: Serialize>(status: StatusCode, value: &T) -> Answer
     *response.status_mut() = status;
     set_type(&mut response, "application/json");
     Ok(response)
+}
+
+/// 204: done, and nothing to say.
+pub(super) fn nothing() -> Answer {
+    Ok(empty(StatusCode::NO_CONTENT))
+}
+
+/// 304: it is so already.
+pub(super) fn unchanged() -> Answer {
+    Ok(empty(StatusCode::NOT_MODIFIED))
 }
 
 pub(super) fn empty(status: StatusCode) -> Response<Body> {

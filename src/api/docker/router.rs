@@ -6,7 +6,7 @@ use percent_encoding::percent_decode_str;
 
 use super::call::Call;
 use super::reply::Answer;
-use super::{Door, images, pull, system};
+use super::{Door, attach, containers, execs, images, logs, ps, pull, system};
 use crate::error::{Error, Result};
 
 /// The table of routes. Names of images may have slashes in them.
@@ -19,6 +19,13 @@ pub(super) async fn route(door: &Door, request: Request<Incoming>) -> Answer {
         (&Method::GET | &Method::HEAD, ["_ping"]) => Ok(system::ping(&method)),
         (&Method::GET, ["version"]) => system::version(),
         (&Method::GET, ["info"]) => system::info(door),
+        (&Method::POST, ["containers", ..] | ["exec", ..]) => post(door, call, &path).await,
+        (&Method::GET, ["containers", "json"]) => ps::list(door, &call),
+        (&Method::GET, ["containers", id, "json"]) => containers::inspect(door, id),
+        (&Method::GET, ["containers", id, "logs"]) => logs::logs(door, id, &call).await,
+        (&Method::GET, ["containers", id, "top"]) => containers::top(door, id, &call).await,
+        (&Method::DELETE, ["containers", id]) => containers::remove(door, id, &call).await,
+        (&Method::GET, ["exec", id, "json"]) => execs::inspect(door, id),
         (&Method::GET, ["images", "json"]) => images::list(door, &call),
         (&Method::POST, ["images", "create"]) => pull::pull(door, &call),
         (&Method::GET, ["images", name @ .., "json"]) => images::inspect(door, &name.join("/")),
@@ -29,6 +36,27 @@ pub(super) async fn route(door: &Door, request: Request<Incoming>) -> Answer {
         (&Method::DELETE, ["images", name @ ..]) => {
             images::remove(door, &name.join("/"), &call).await
         }
+        _ => Err(unknown()),
+    }
+}
+
+/// What changes a container.
+async fn post(door: &Door, call: Call, path: &[&str]) -> Answer {
+    match path {
+        ["containers", "create"] => containers::create(door, call).await,
+        ["containers", id, "start"] => containers::start(door, id).await,
+        ["containers", id, "stop"] => containers::stop(door, id, &call).await,
+        ["containers", id, "restart"] => containers::restart(door, id, &call).await,
+        ["containers", id, "kill"] => containers::kill(door, id, &call).await,
+        ["containers", id, "pause"] => containers::pause(door, id).await,
+        ["containers", id, "unpause"] => containers::unpause(door, id).await,
+        ["containers", id, "rename"] => containers::rename(door, id, &call).await,
+        ["containers", id, "wait"] => containers::wait(door, id, &call),
+        ["containers", id, "attach"] => attach::attach(door, id, call).await,
+        ["containers", id, "resize"] => attach::resize(door, id, &call).await,
+        ["containers", id, "exec"] => execs::create(door, id, call).await,
+        ["exec", id, "start"] => execs::start(door, id, call).await,
+        ["exec", id, "resize"] => execs::resize(door, id, &call).await,
         _ => Err(unknown()),
     }
 }

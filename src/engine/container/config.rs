@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup::Resources;
 use crate::engine::pod::config::{AppArmorProfile, Namespaces, SeccompProfile, SelinuxLabel};
 use crate::executor::plan::{IdMapping, UserNamespace};
+use crate::id::ContainerId;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Config {
@@ -41,6 +42,9 @@ pub(crate) struct Config {
     pub(crate) oom_score_adj: i32,
     pub(crate) rlimits: Vec<RlimitRequest>,
     pub(crate) security: Security,
+    /// Set for a run of a standalone container: its id. The writable layer outlives the run.
+    #[serde(default)]
+    pub(crate) standalone: Option<ContainerId>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,7 +65,7 @@ pub(crate) struct Mount {
     pub(crate) selinux_relabel: bool,
     pub(crate) uid_mappings: Vec<IdMapping>,
     pub(crate) gid_mappings: Vec<IdMapping>,
-    /// Extra options such as `noexec`, `nosuid`, `nodev`.
+    /// Extra options such as `noexec`, `nosuid`, `nodev`; for a tmpfs also `size=64m`.
     pub(crate) options: Vec<String>,
 }
 
@@ -79,6 +83,8 @@ pub(crate) enum MountSource {
         /// Relative to the image's root, which it is when empty.
         sub_path: String,
     },
+    /// An empty file system in memory.
+    Tmpfs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -28,7 +28,7 @@ use crate::engine::{ContainerKey, Rendering, Shared, cdi, nri, plan, spec};
 use crate::error::{Context, Error, Kind, Result};
 use crate::executor::plan::{ContainerPlan, Stdin};
 use crate::id::ContainerId;
-use crate::image::{Held, Image, Writable};
+use crate::image::{Held, Image, Life, Writable};
 use crate::monitor::protocol::{Reply, Request};
 use crate::nri::Steady;
 
@@ -100,7 +100,7 @@ async fn make(
     config: Arc<Config>,
     (image, diff): (&Image, Option<&Path>),
 ) -> Result<ContainerId> {
-    let id = ContainerId::generate()?;
+    let id = config.standalone.clone().map_or_else(ContainerId::generate, Ok)?;
     let mut undo = Undo::default();
     let place = Place { shared, pod, id: &id };
     let owners = PodOwners::open(pod).await?;
@@ -152,7 +152,8 @@ async fn assemble(
     let log_path =
         log::path(pod_record.config.log_directory.as_deref(), config.log_path.as_deref())?;
 
-    let rootfs = mount_rootfs(Place { shared, pod, id }, (image, diff), owners, undo).await?;
+    let files = (image, diff, owners);
+    let rootfs = mount_rootfs(Place { shared, pod, id }, &config, files, undo).await?;
     let cdi = cdi::edits(&shared.config.cdi.spec_dirs, &config)?;
     let mut bundle = spec::build(&spec::Input {
         pod: &pod_record.config,
@@ -213,20 +214,24 @@ async fn assemble(
 
 async fn mount_rootfs(
     Place { shared, pod: _, id }: Place<'_>,
-    (image, diff): (&Image, Option<&Path>),
-    owners: Option<&PodOwners>,
+    config: &Config,
+    (image, diff, owners): (&Image, Option<&Path>, Option<&PodOwners>),
     undo: &mut Undo,
 ) -> Result<OwnedFd> {
     let (upper, work) = shared.layout.make_container_root(id)?;
-    undo.push("discard the writable layer", {
-        let (shared, id) = (shared.clone(), id.clone());
-        async move { shared.layout.discard(&shared.layout.container_root(&id)) }
-    });
+    // A standalone container's goes with the container, not with a run of it.
+    if config.standalone.is_none() {
+        undo.push("discard the writable layer", {
+            let (shared, id) = (shared.clone(), id.clone());
+            async move { shared.layout.discard(&shared.layout.container_root(&id)) }
+        });
+    }
     if let Some(diff) = diff {
         let archive = File::open(diff).context("open the writable layer's archive")?;
         crate::image::unpack_archive(archive, &upper).await.context("fill the writable layer")?;
     }
-    let writable = Writable { upper: &upper, work: &work };
+    let life = if shared.is_kept(config) { Life::Long } else { Life::Short };
+    let writable = Writable { upper: &upper, work: &work, life };
     let owners = owners.map(PodOwners::of_files);
     shared.images.mount(image, Some(writable), owners).context("mount the image")
 }
@@ -262,8 +267,9 @@ fn make_cgroup(
         async move { shared.cgroups.open(&record)?.remove() }
     });
     // The pod's own group may have come with its first container.
-    if let Some(limits) = &pod.record().limits {
-        update::apply(shared, pod, limits).context("limit the pod")?;
+    let limits = pod.record().limits();
+    if limits.resources.is_some() {
+        update::apply(shared, pod, &limits).context("limit the pod")?;
     }
     Ok(group)
 }

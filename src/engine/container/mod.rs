@@ -8,7 +8,7 @@ mod owners;
 pub(crate) mod phase;
 pub(crate) mod record;
 pub(super) mod remove;
-mod signal;
+pub(super) mod signal;
 pub(super) mod start;
 pub(super) mod stop;
 pub(super) mod stream;

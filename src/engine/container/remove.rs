@@ -47,7 +47,9 @@ pub(crate) async fn remove_locked(
     let limits = container.limits.lock().await;
     let record = container.record();
     shared.cgroups.open(&record.cgroup)?.remove()?;
-    shared.layout.discard(&shared.layout.container_root(&container.id))?;
+    if record.config.standalone.is_none() {
+        shared.layout.discard(&shared.layout.container_root(&container.id))?;
+    }
     shared.remove_process(&container.id)?;
     shared.containers.remove(container.id.as_str());
     shared.container_changed(Change::Deleted, container);

@@ -226,14 +226,22 @@ impl<T> State<T> {
 }
 
 impl Shared {
-    /// Announces a change of the pod itself.
+    /// Announces a change of the pod itself. Those of standalone containers are nobody's here: a
+    /// kubelet would take them for its own.
     pub(super) fn pod_changed(&self, change: Change, pod: &Pod) {
+        if pod.record().config.standalone.is_some() {
+            return;
+        }
         self.events.announce(change, pod.id.as_str(), || self.seen(pod));
     }
 
     /// Announces a change of one of the pod's containers.
     pub(super) fn container_changed(&self, change: Change, container: &container::Container) {
-        let Ok(pod) = self.pods.find(container.record().pod.as_str()) else { return };
+        let record = container.record();
+        let Ok(pod) = self.pods.find(record.pod.as_str()) else { return };
+        if record.config.standalone.is_some() {
+            return;
+        }
         self.events.announce(change, container.id.as_str(), || self.seen(&pod));
     }
 

@@ -1,12 +1,14 @@
 //! What a pod is asked to be: the one meaning behind CRI's PodSandboxConfig and Docker's container.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Resources;
 use crate::executor::plan::UserNamespace;
+use crate::id::PodId;
 pub(crate) use crate::net::dns_files::Dns;
 pub(crate) use crate::net::{PortMapping, Protocol};
 
@@ -42,9 +44,44 @@ pub(crate) struct Config {
     pub(crate) selinux: Option<SelinuxLabel>,
     /// RuntimeClass handler; empty is the default one.
     pub(crate) runtime_handler: String,
+    /// Set for a run of a standalone container, which no kubelet is to see.
+    #[serde(default)]
+    pub(crate) standalone: Option<Standalone>,
+}
+
+/// What only the pod of a standalone container may be asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Standalone {
+    pub(crate) network: OwnNetwork,
+    /// More lines for `/etc/hosts`.
+    pub(crate) hosts: Vec<(IpAddr, String)>,
+    /// Bytes of `/dev/shm`.
+    pub(crate) shm_size: Option<u64>,
+}
+
+/// What becomes of a network namespace that is not the host's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum OwnNetwork {
+    /// To the network of all pods.
+    Attached,
+    /// To nothing: its loopback is all there is.
+    Isolated,
+    /// It is that of this pod.
+    Joined(PodId),
+}
+
+impl OwnNetwork {
+    pub(crate) fn is_joined(&self) -> bool {
+        matches!(self, Self::Joined(_))
+    }
 }
 
 impl Config {
+    /// What becomes of its network namespace, when that is not the host's.
+    pub(crate) fn own_network(&self) -> &OwnNetwork {
+        self.standalone.as_ref().map_or(&OwnNetwork::Attached, |own| &own.network)
+    }
+
     /// What the host calls user and group 0 of the pod.
     pub(crate) fn root_on_host(&self) -> (u32, u32) {
         let users = self.user_namespace.as_ref();

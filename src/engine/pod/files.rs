@@ -11,10 +11,11 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
+use super::config::OwnNetwork;
 use super::record::Record;
 use crate::engine::spec::PodFiles;
 use crate::error::{Context, Result};
-use crate::net::dns_files::{self, Dns};
+use crate::net::dns_files::{self, Dns, HostAlias};
 use crate::store::atomic::{Directory, Durability};
 
 pub(super) fn make_directory(path: &Path) -> Result<()> {
@@ -47,17 +48,40 @@ pub(super) fn open_directory(path: &Path) -> Result<OwnedFd> {
     File::open(path).map(Into::into).with_context(|| format!("open {}", path.display()))
 }
 
-/// Renders hosts, hostname and resolv.conf, for every user of a container to read.
-pub(super) fn write(path: &Path, record: &Record, hostname: &str) -> Result<()> {
+/// Renders hosts, hostname and resolv.conf, for every user of a container to read. With another
+/// pod's network, the names are those in its directory `joined`.
+pub(super) fn write(
+    path: &Path,
+    record: &Record,
+    hostname: &str,
+    joined: Option<&Path>,
+) -> Result<()> {
     let config = &record.config;
     let directory = Directory::open(path, Durability::UntilReboot)?;
+    if let Some(joined) = joined {
+        for name in ["hosts", "hostname", "resolv.conf"] {
+            let file = joined.join(name);
+            let text = std::fs::read(&file).with_context(|| format!("read {}", file.display()))?;
+            directory.publish(name, &text, config.root_on_host())?;
+        }
+        return Ok(());
+    }
+    let aliases: Vec<HostAlias> = config
+        .standalone
+        .iter()
+        .flat_map(|own| &own.hosts)
+        .map(|(address, name)| HostAlias { address: *address, names: vec![name.clone()] })
+        .collect();
     let hosts = match &record.attachment {
         Some(attachment) => {
             let addresses: Vec<_> = attachment.addresses.iter().map(|it| it.addr()).collect();
-            dns_files::hosts(hostname, &addresses, &[])?
+            dns_files::hosts(hostname, &addresses, &aliases)?
+        }
+        None if *config.own_network() == OwnNetwork::Isolated => {
+            dns_files::hosts(hostname, &[], &aliases)?
         }
         // With the host's network its own names hold.
-        None => host_file("/etc/hosts"),
+        None => host_file("/etc/hosts") + &dns_files::alias_lines(&aliases)?,
     };
     // Root of the pod may change them, as in any container.
     let owner = config.root_on_host();

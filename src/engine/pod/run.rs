@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::config::{Config, NamespaceMode};
+use super::config::{Config, NamespaceMode, OwnNetwork};
 use super::phase::Phase;
 use super::record::Record;
 use super::{Pod, files, watch};
@@ -142,7 +142,12 @@ async fn assemble(shared: &Arc<Shared>, mut record: Record, undo: &mut Undo) -> 
     set_up(shared, &monitor, &record.config, &directory).await?;
 
     record.attachment = attach(shared, &record, &monitor, pid, undo).await?;
-    files::write(&directory, &record, &spec::hostname(&record.config, &shared.host))?;
+    let joined = match record.config.own_network() {
+        OwnNetwork::Joined(other) => Some(shared.layout.pod(other)),
+        OwnNetwork::Attached | OwnNetwork::Isolated => None,
+    };
+    let hostname = spec::hostname(&record.config, &shared.host);
+    files::write(&directory, &record, &hostname, joined.as_deref())?;
     Ok(Made { record, monitor, reports })
 }
 
@@ -194,12 +199,22 @@ async fn set_up(
         // The pod's own come last and win.
         plan.sysctls.splice(0..0, ours.map(|(key, value)| ((*key).into(), (*value).into())));
     }
-    let exits = files::open_directory(&directory.join("exits"))?;
+    let mut descriptors = vec![files::open_directory(&directory.join("exits"))?];
+    if let OwnNetwork::Joined(other) = config.own_network() {
+        descriptors.push(open_netns(shared, other)?);
+    }
     monitor
-        .call(Request::SetUpPod(Box::new(plan)), vec![exits])
+        .call(Request::SetUpPod(Box::new(plan)), descriptors)
         .await
         .context("set up the pod's namespaces")?;
     Ok(())
+}
+
+fn open_netns(shared: &Shared, pod: &PodId) -> Result<OwnedFd> {
+    let pid = shared.pods.find(pod.as_str())?.record().monitor_pid;
+    let path = netns(pid.context("the pod whose network is to be joined does not run")?);
+    let file = std::fs::File::open(&path).with_context(|| format!("open {}", path.display()))?;
+    Ok(file.into())
 }
 
 async fn attach(
@@ -213,6 +228,15 @@ async fn attach(
         return Ok(None);
     }
     let config = &record.config;
+    match config.own_network() {
+        OwnNetwork::Attached => {}
+        OwnNetwork::Joined(_) => return Ok(None),
+        OwnNetwork::Isolated => {
+            let socket = PodSocket::new(open_socket(monitor, SocketKind::Route).await?)?;
+            shared.network.isolate(socket).await?;
+            return Ok(None);
+        }
+    }
     let netns = netns(pid);
     let request = PodNetworkRequest {
         identity: PodIdentity {

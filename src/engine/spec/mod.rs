@@ -42,6 +42,7 @@ pub(crate) use lsm::load_default_profile;
 pub(crate) use mounts::{IMAGE, POD_SHM};
 pub(crate) use pod::{hostname, pod_plan};
 pub(in crate::engine) use privileges::oom_score;
+pub(in crate::engine) use user::user_in;
 
 use crate::cgroup::{DeviceRule, Resources};
 use crate::engine::cdi::Edits;

@@ -125,6 +125,7 @@ fn request(named: &str, request: &config::Mount) -> Result<Mount> {
         }
         // Its layers are shared. Programs in it may run, but gain nothing by who owns them.
         MountSource::Image { image, .. } => (IMAGE, image.clone(), vec!["ro", "nosuid", "nodev"]),
+        MountSource::Tmpfs => return tmpfs(named, &target, &request.options),
     };
     check_target(named, &target, &source)?;
     for option in &request.options {
@@ -145,6 +146,25 @@ fn request(named: &str, request: &config::Mount) -> Result<Mount> {
             .set_gid_mappings(Some(id_mappings(&request.gid_mappings)?));
     }
     Ok(mount)
+}
+
+/// The last option of a kind holds.
+fn tmpfs(named: &str, target: &str, asked: &[String]) -> Result<Mount> {
+    const FLAGS: [&str; 9] =
+        ["ro", "rw", "nosuid", "suid", "nodev", "dev", "noexec", "exec", "noatime"];
+    const VALUES: [&str; 6] = ["size", "mode", "uid", "gid", "nr_inodes", "nr_blocks"];
+    check_target(named, target, "tmpfs")?;
+    let mut options = vec!["nosuid", "nodev", "noexec"];
+    for option in asked {
+        let is_known = FLAGS.contains(&option.as_str())
+            || option.split_once('=').is_some_and(|(key, _)| VALUES.contains(&key));
+        if !is_known {
+            let shown = field::shown(option);
+            return Err(Error::invalid(format!("{named}: invalid tmpfs option {shown}")));
+        }
+        options.push(option);
+    }
+    mount(target, "tmpfs", "tmpfs", &options)
 }
 
 /// An image's files belong to the users of the pod, and so to no others.

@@ -1,7 +1,7 @@
 //! What the pod itself is: its namespaces, name and kernel settings.
 
 use super::{Host, field};
-use crate::engine::pod::config::{Config, NamespaceMode};
+use crate::engine::pod::config::{Config, NamespaceMode, OwnNetwork};
 use crate::error::{Error, Result};
 use crate::executor::plan::{Fd, Namespace, PodPid, PodPlan};
 
@@ -10,15 +10,27 @@ const SHM_SIZE: u64 = 64 << 20;
 /// What `sethostname` takes.
 const HOSTNAME_MAX: usize = 64;
 
-/// The plan a monitor gets first. Its one descriptor is the directory for exit records.
+/// The network namespace to join.
+const JOINED: Fd = Fd(1);
+
+/// The plan a monitor gets first. Its descriptors are the directory for exit records, and the
+/// network namespace of the pod that it joins, if it does.
 pub(crate) fn pod_plan(config: &Config, host: &Host) -> Result<PodPlan> {
     check(config)?;
     let own = |mode: &NamespaceMode| match mode {
         NamespaceMode::Node => Namespace::Host,
         NamespaceMode::Pod | NamespaceMode::Container | NamespaceMode::Target(_) => Namespace::New,
     };
-    let network = own(&config.namespaces.network);
+    let (network, uts) = match config.own_network() {
+        // Its own name, though the addresses are another pod's.
+        OwnNetwork::Joined(_) => (Namespace::Join(JOINED), Namespace::New),
+        OwnNetwork::Attached | OwnNetwork::Isolated => {
+            // A pod of the host's network is known to it by the host's name.
+            (own(&config.namespaces.network), own(&config.namespaces.network))
+        }
+    };
     let ipc = own(&config.namespaces.ipc);
+    let shm_size = config.standalone.as_ref().and_then(|own| own.shm_size);
     let pid = match config.namespaces.pid {
         NamespaceMode::Pod => PodPid::Shared,
         NamespaceMode::Container | NamespaceMode::Node | NamespaceMode::Target(_) => {
@@ -28,14 +40,13 @@ pub(crate) fn pod_plan(config: &Config, host: &Host) -> Result<PodPlan> {
     Ok(PodPlan {
         network,
         ipc,
-        // A pod of the host's network is known to it by the host's name.
-        uts: network,
+        uts,
         pid,
         user: config.user_namespace.clone(),
-        hostname: (network == Namespace::New).then(|| hostname(config, host)),
+        hostname: (uts == Namespace::New).then(|| hostname(config, host)),
         domainname: None,
         sysctls: config.sysctls.iter().map(|(key, value)| (dotted(key), value.clone())).collect(),
-        shm_size: (ipc == Namespace::New).then_some(SHM_SIZE),
+        shm_size: (ipc == Namespace::New).then_some(shm_size.unwrap_or(SHM_SIZE)),
         exits: Fd(0),
     })
 }

@@ -35,6 +35,20 @@ pub(super) fn apply(input: &Input<'_>, draft: &mut Draft) -> Result<()> {
     Ok(())
 }
 
+/// The user that `USER[:GROUP]` names in the database below this root.
+pub(crate) fn user_in(spec: &str, rootfs: BorrowedFd<'_>) -> Result<User> {
+    let (accounts, groups) = (accounts(rootfs)?, groups(rootfs)?);
+    let (user, group) = split("user", spec)?;
+    let chosen = choose(&user, group.as_ref(), (&accounts, &groups))?;
+    let mut all = vec![chosen.gid];
+    if let (Some(account), None) = (chosen.account, &group) {
+        let member = |group: &&Group| group.members.contains(&account.name);
+        all.extend(groups.iter().filter(member).map(|group| group.gid));
+        all.dedup();
+    }
+    Ok(User { uid: chosen.uid, gid: chosen.gid, groups: all, umask: None })
+}
+
 /// A line of `/etc/passwd`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Account {
@@ -76,27 +90,11 @@ fn resolve(
         }
         UserRequest::Image => split("the image's user", &image.user)?,
     };
-    let (uid, account) = match user {
-        Who::Number(uid) => (uid, accounts.iter().find(|account| account.uid == uid)),
-        Who::Name(name) => {
-            let found = accounts.iter().find(|account| account.name == name).ok_or_else(|| {
-                let shown = field::shown(name);
-                Error::invalid(format!("no user {shown} in the image's /etc/passwd"))
-            })?;
-            (found.uid, Some(found))
-        }
-    };
-    let gid = match (security.run_as_group, &group) {
-        (Some(gid), _) => real_id("run_as_group", gid)?,
-        (None, Some(Who::Number(gid))) => *gid,
-        (None, Some(Who::Name(name))) => {
-            let found = groups.iter().find(|group| group.name == *name);
-            found.map(|group| group.gid).ok_or_else(|| {
-                let shown = field::shown(name);
-                Error::invalid(format!("no group {shown} in the image's /etc/group"))
-            })?
-        }
-        (None, None) => account.map_or(0, |account| account.gid),
+    let chosen = choose(&user, group.as_ref(), (&accounts, &groups))?;
+    let (uid, account) = (chosen.uid, chosen.account);
+    let gid = match security.run_as_group {
+        Some(gid) => real_id("run_as_group", gid)?,
+        None => chosen.gid,
     };
     // The primary one too: a file that denies its group must deny this process.
     let mut all = vec![gid];
@@ -114,6 +112,42 @@ fn resolve(
         return Err(Error::invalid(format!("supplemental_groups: more than {GROUPS_MAX}")));
     }
     Ok((User { uid, gid, groups: all, umask: None }, account.cloned()))
+}
+
+struct Chosen<'a> {
+    uid: u32,
+    /// The group's that was named, or the account's own.
+    gid: u32,
+    account: Option<&'a Account>,
+}
+
+fn choose<'a>(
+    user: &Who<'_>,
+    group: Option<&Who<'_>>,
+    (accounts, groups): (&'a [Account], &[Group]),
+) -> Result<Chosen<'a>> {
+    let (uid, account) = match user {
+        Who::Number(uid) => (*uid, accounts.iter().find(|account| account.uid == *uid)),
+        Who::Name(name) => {
+            let found = accounts.iter().find(|account| account.name == *name).ok_or_else(|| {
+                let shown = field::shown(name);
+                Error::invalid(format!("no user {shown} in the image's /etc/passwd"))
+            })?;
+            (found.uid, Some(found))
+        }
+    };
+    let gid = match group {
+        Some(Who::Number(gid)) => *gid,
+        Some(Who::Name(name)) => {
+            let found = groups.iter().find(|group| group.name == *name);
+            found.map(|group| group.gid).ok_or_else(|| {
+                let shown = field::shown(name);
+                Error::invalid(format!("no group {shown} in the image's /etc/group"))
+            })?
+        }
+        None => account.map_or(0, |account| account.gid),
+    };
+    Ok(Chosen { uid, gid, account })
 }
 
 /// `USER[:GROUP]`; nothing at all is root.

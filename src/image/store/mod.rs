@@ -227,7 +227,8 @@ impl ImageStore {
     ) -> Result<OwnedFd> {
         let context = || format!("mount image {}", image.id);
         let directories = &self.shared.layers;
-        if let Some(writable) = writable {
+        // One that was mounted before has what its container made of it.
+        if let Some(writable) = writable.filter(Writable::is_new) {
             // The root that shows is the upper directory itself.
             let catalog = self.shared.catalog();
             let describing = image

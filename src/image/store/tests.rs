@@ -7,7 +7,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::{ImageStore, LayerKey, Settings};
 use crate::image::registry::fake::{Fake, Reply, archive, noise, store};
-use crate::image::{Credentials, Writable};
+use crate::image::{Credentials, Life, Writable};
 
 async fn pull(store: &ImageStore, fake: &Fake, name: &str) -> super::ImageId {
     store.pull(&format!("{}/{name}", fake.host), Credentials::anonymous()).await.unwrap()
@@ -65,7 +65,7 @@ async fn a_pulled_image_is_there_after_a_restart_and_mounts() {
     let (upper, work) = (temp.path().join("upper"), temp.path().join("work"));
     std::fs::create_dir(&upper).unwrap();
     std::fs::create_dir(&work).unwrap();
-    let writable = Some(Writable { upper: &upper, work: &work });
+    let writable = Some(Writable { upper: &upper, work: &work, life: Life::Short });
     let mount = store.mount(&image, writable, None).unwrap();
     rustix::fs::openat(&mount, "new", OFlags::WRONLY | OFlags::CREATE, Mode::RWXU).unwrap();
     assert!(upper.join("new").exists());

@@ -54,10 +54,9 @@ fn look(node: &Node) -> Vec<String> {
     found.extend(tables.lines().filter(named).map(|table| format!("nft {table}")));
     let directories = ["pods", "containers", "making", "leases", "cni", "checkpoints"]
         .map(|name| node.state.join(name));
-    for directory in directories
-        .into_iter()
-        .chain(["root/containers", "root/checkpoints"].map(|name| node.home.join(name)))
-    {
+    let kept = ["containers", "checkpoints", "standalone"];
+    let kept = kept.map(|name| node.home.join("root").join(name));
+    for directory in directories.into_iter().chain(kept) {
         let entries = fs::read_dir(&directory).into_iter().flatten().flatten();
         // A record that a test damaged is kept for the operator.
         let ours = entries.map(|entry| entry.path()).filter(|path| !is_damaged(path));

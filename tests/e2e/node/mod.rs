@@ -276,7 +276,7 @@ impl Node {
             *self.daemon.lock().unwrap() = None;
             self.start().await;
         }
-        let mut complaints = Vec::new();
+        let mut complaints = self.docker().remove_all().await;
         for pod in self.pod_ids().await {
             if let Err(error) = self.remove_pod(pod).await {
                 complaints.push(format!("a pod cannot be removed: {error}"));

@@ -82,6 +82,7 @@ pub(crate) fn container_config(message: Option<ContainerConfig>) -> Result<Confi
         // Not in the interface.
         rlimits: Vec::new(),
         security: security(security_context.unwrap_or_default())?,
+        standalone: None,
     })
 }
 

@@ -98,6 +98,7 @@ fn unconfigured() -> Config {
         apparmor: None,
         selinux: None,
         runtime_handler: String::new(),
+        standalone: None,
     }
 }
 
@@ -405,6 +406,7 @@ mod tests {
             apparmor: None,
             selinux: None,
             runtime_handler: "fast".into(),
+            standalone: None,
         };
         assert_eq!(config, expected);
     }

@@ -5,6 +5,35 @@ use jiff::Timestamp;
 /// What Go programs take for "never".
 pub(crate) const NEVER: &str = "0001-01-01T00:00:00Z";
 
+/// RFC 3339 with nine digits, as every log line and every inspect has it.
+pub(crate) fn text(nanos: i64) -> String {
+    let at = Timestamp::from_nanosecond(i128::from(nanos)).unwrap_or_default();
+    at.strftime("%Y-%m-%dT%H:%M:%S.%9fZ").to_string()
+}
+
+/// How long ago, in the words of Docker's lists.
+pub(crate) fn since(nanos: i64) -> String {
+    let now = i64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
+    duration((now - nanos).max(0) / 1_000_000_000)
+}
+
+fn duration(seconds: i64) -> String {
+    let (minutes, hours) = (seconds / 60, (seconds + 1800) / 3600);
+    match seconds {
+        0 => "Less than a second".to_owned(),
+        1 => "1 second".to_owned(),
+        2..60 => format!("{seconds} seconds"),
+        _ if minutes == 1 => "About a minute".to_owned(),
+        _ if minutes < 60 => format!("{minutes} minutes"),
+        _ if hours == 1 => "About an hour".to_owned(),
+        _ if hours < 48 => format!("{hours} hours"),
+        _ if hours < 24 * 7 * 2 => format!("{} days", hours / 24),
+        _ if hours < 24 * 30 * 2 => format!("{} weeks", hours / 24 / 7),
+        _ if hours < 24 * 365 * 2 => format!("{} months", hours / 24 / 30),
+        _ => format!("{} years", hours / 24 / 365),
+    }
+}
+
 pub(crate) fn seconds(nanos: i64) -> i64 {
     nanos.div_euclid(1_000_000_000)
 }
@@ -31,6 +60,31 @@ pub(crate) fn moment(text: &str) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_has_nine_digits() {
+        assert_eq!(text(1_000_000_000), "1970-01-01T00:00:01.000000000Z");
+        assert_eq!(text(1), "1970-01-01T00:00:00.000000001Z");
+    }
+
+    #[test]
+    fn durations_have_dockers_words() {
+        for (seconds, words) in [
+            (0, "Less than a second"),
+            (1, "1 second"),
+            (59, "59 seconds"),
+            (60, "About a minute"),
+            (3599, "59 minutes"),
+            (3600, "About an hour"),
+            (7200, "2 hours"),
+            (3 * 86_400, "3 days"),
+            (21 * 86_400, "3 weeks"),
+            (100 * 86_400, "3 months"),
+            (1000 * 86_400, "2 years"),
+        ] {
+            assert_eq!(duration(seconds), words, "{seconds}");
+        }
+    }
 
     #[test]
     fn moments_are_read_in_all_three_spellings() {

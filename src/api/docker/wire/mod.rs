@@ -1,4 +1,7 @@
 //! The shapes of the API's requests and replies, with their names on the wire. Nothing else.
 
+pub(super) mod container;
+pub(super) mod details;
+pub(super) mod exec;
 pub(super) mod image;
 pub(super) mod system;

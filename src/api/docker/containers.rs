@@ -1,0 +1,200 @@
+//! Containers: made, started, ended, waited for, removed.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt};
+use serde_json::Value;
+
+use super::call::Call;
+use super::convert::{container as convert, create};
+use super::reply::{self, Answer};
+use super::wire::container::{Created, Processes, Waited};
+use super::{Door, images};
+use crate::engine::container::record::Record as PodContainer;
+use crate::engine::parse_signal;
+use crate::engine::standalone::config::Network;
+use crate::engine::standalone::{Removal, Standalone, Started, Volumes};
+use crate::error::{Error, Kind, Result};
+use crate::id::ContainerId;
+
+/// A container of either door.
+pub(super) enum Found {
+    Standalone(Arc<Standalone>),
+    /// Of a kubelet's pod: it can be looked at.
+    Pod(Arc<PodContainer>),
+}
+
+/// # Errors
+/// `NotFound` in Docker's words.
+pub(super) fn find(door: &Door, text: &str) -> Result<Found> {
+    let missing = match door.engine.standalone(text) {
+        Ok(found) => return Ok(Found::Standalone(found)),
+        Err(error) if error.kind() == Kind::NotFound => error,
+        Err(error) => return Err(error),
+    };
+    let name = text.strip_prefix('/').unwrap_or(text);
+    let all = door.engine.containers();
+    let is_it = |it: &&Arc<PodContainer>| {
+        it.id.as_str() == text || door.engine.pod_container_name(it).as_deref() == Some(name)
+    };
+    if let Some(found) = all.iter().find(is_it) {
+        return Ok(Found::Pod(found.clone()));
+    }
+    let mut begins = all.iter().filter(|it| !text.is_empty() && it.id.as_str().starts_with(text));
+    match (begins.next(), begins.next()) {
+        (Some(found), None) => Ok(Found::Pod(found.clone())),
+        _ => Err(missing),
+    }
+}
+
+/// For what changes a container: those of pods belong to their kubelet.
+///
+/// # Errors
+/// `NotFound`, and `WrongState` for a pod's.
+pub(super) fn standalone(door: &Door, text: &str) -> Result<Arc<Standalone>> {
+    match find(door, text)? {
+        Found::Standalone(found) => Ok(found),
+        Found::Pod(found) => Err(Error::wrong_state(format!(
+            "container {} belongs to a Kubernetes pod: it can be looked at, and changed by its \
+             kubelet only",
+            found.id
+        ))),
+    }
+}
+
+/// Of a container in which something can be executed.
+pub(super) fn running_id(door: &Door, text: &str) -> Result<ContainerId> {
+    Ok(match find(door, text)? {
+        Found::Standalone(found) => found.record().id.clone(),
+        Found::Pod(found) => found.id.clone(),
+    })
+}
+
+pub(super) async fn create(door: &Door, call: Call) -> Answer {
+    let name = call.query.text("name").unwrap_or_default().to_owned();
+    let body: Value = call.json().await?;
+    let request = create::request(&body)?;
+    let wanted = request.image.clone().unwrap_or_default();
+    if wanted.is_empty() {
+        return Err(Error::invalid("no image specified"));
+    }
+    let image = images::find(door, &wanted)?;
+    let mut config = create::config(&request, &image, &body)?;
+    if let Network::Container(other) = &mut config.network {
+        // By its id from now on: a name may be somebody else's tomorrow.
+        *other = standalone(door, other)?.record().id.to_string();
+    }
+    let made = door.engine.create_standalone(&name, &wanted, config).await?;
+    reply::created(&Created { id: made.record().id.to_string(), warnings: Vec::new() })
+}
+
+pub(super) fn inspect(door: &Door, id: &str) -> Answer {
+    match find(door, id)? {
+        Found::Standalone(found) => reply::json(&convert::details(&door.engine, &found.record())?),
+        Found::Pod(found) => reply::json(&convert::pod_details(&door.engine, &found)?),
+    }
+}
+
+pub(super) async fn start(door: &Door, id: &str) -> Answer {
+    let container = standalone(door, id)?;
+    match door.engine.start_standalone(&container).await? {
+        Started::Now => reply::nothing(),
+        Started::Before => reply::unchanged(),
+    }
+}
+
+pub(super) async fn stop(door: &Door, id: &str, call: &Call) -> Answer {
+    let container = standalone(door, id)?;
+    let (signal, timeout) = ending(call)?;
+    match door.engine.stop_standalone(&container, signal, timeout).await? {
+        true => reply::nothing(),
+        false => reply::unchanged(),
+    }
+}
+
+pub(super) async fn restart(door: &Door, id: &str, call: &Call) -> Answer {
+    let container = standalone(door, id)?;
+    let (signal, timeout) = ending(call)?;
+    door.engine.restart_standalone(&container, signal, timeout).await?;
+    reply::nothing()
+}
+
+/// The signal and the patience that a caller asks for.
+fn ending(call: &Call) -> Result<(Option<i32>, Option<std::time::Duration>)> {
+    let signal = call.query.text("signal").map(parse_signal).transpose()?;
+    let timeout = call.query.number::<i64>("t")?.map(create::seconds_or_for_ever);
+    Ok((signal, timeout))
+}
+
+pub(super) async fn kill(door: &Door, id: &str, call: &Call) -> Answer {
+    let container = standalone(door, id)?;
+    let signal = parse_signal(call.query.text("signal").unwrap_or("KILL"))?;
+    door.engine.kill_standalone(&container, signal).await?;
+    reply::nothing()
+}
+
+pub(super) async fn pause(door: &Door, id: &str) -> Answer {
+    door.engine.pause_standalone(&standalone(door, id)?).await?;
+    reply::nothing()
+}
+
+pub(super) async fn unpause(door: &Door, id: &str) -> Answer {
+    door.engine.unpause_standalone(&standalone(door, id)?).await?;
+    reply::nothing()
+}
+
+pub(super) async fn rename(door: &Door, id: &str, call: &Call) -> Answer {
+    let container = standalone(door, id)?;
+    let name = call.query.text("name").unwrap_or_default();
+    door.engine.rename_standalone(&container, name).await?;
+    reply::nothing()
+}
+
+pub(super) async fn remove(door: &Door, id: &str, call: &Call) -> Answer {
+    let container = standalone(door, id)?;
+    if call.query.switch("link") {
+        return create::unsupported("removing a link");
+    }
+    let removal = if call.query.switch("force") { Removal::Forced } else { Removal::Polite };
+    let volumes = if call.query.switch("v") { Volumes::Anonymous } else { Volumes::Kept };
+    door.engine.remove_standalone(&container, removal, volumes).await?;
+    reply::nothing()
+}
+
+/// The head goes out at once: clients wait for it before they start the container.
+pub(super) fn wait(door: &Door, id: &str, call: &Call) -> Answer {
+    let container = standalone(door, id)?;
+    let condition = call.query.text("condition").unwrap_or("not-running").to_owned();
+    if !matches!(condition.as_str(), "not-running" | "next-exit" | "removed") {
+        return Err(Error::invalid(format!("invalid condition: {condition:?}")));
+    }
+    let mut ends = container.ends();
+    let before = *ends.borrow_and_update();
+    let code = async move {
+        // The sender is part of the container, which is held.
+        let ended = ends.wait_for(|now| match condition.as_str() {
+            "removed" => now.is_removed,
+            "next-exit" => now.count > before.count || now.is_removed,
+            _ => !now.is_running,
+        });
+        let code = ended.await.map_or(0, |now| now.code);
+        drop(container);
+        let mut line = serde_json::to_vec(&Waited { status_code: code }).unwrap_or_default();
+        line.push(b'\n');
+        Bytes::from(line)
+    };
+    Ok(reply::stream("application/json", code.into_stream().boxed()))
+}
+
+/// Docker asks the host's ps, and so do we: its options are the client's to choose.
+pub(super) async fn top(door: &Door, id: &str, call: &Call) -> Answer {
+    let container = running_id(door, id)?;
+    let pids = door.engine.processes(&container)?;
+    if pids.is_empty() {
+        return Err(Error::wrong_state(format!("container {container} is not running")));
+    }
+    let arguments = call.query.text("ps_args").unwrap_or("-ef");
+    let (titles, processes) = super::top::list(arguments, &pids).await?;
+    reply::json(&Processes { titles, processes })
+}

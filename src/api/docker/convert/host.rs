@@ -1,0 +1,120 @@
+//! Limits, devices and settings of the kernel that a request asks for.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::create::unsupported;
+use crate::api::docker::wire::container::HostConfig;
+use crate::cgroup::Resources;
+use crate::engine::container::config::{Device, RlimitRequest};
+use crate::engine::standalone::config::Network;
+use crate::error::{Error, Result};
+
+/// Microseconds, as every engine has it for `--cpus`.
+const PERIOD: u64 = 100_000;
+
+/// What would otherwise be passed over in silence.
+pub(crate) fn check_supported(host: &HostConfig) -> Result<()> {
+    let some = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
+    let mode = |mode: &Option<String>| mode.clone().unwrap_or_default();
+    if some(&host.volumes_from) {
+        return unsupported("--volumes-from");
+    }
+    if some(&host.links) {
+        return unsupported("--link");
+    }
+    if host.device_requests.as_ref().is_some_and(|list| !list.is_empty()) {
+        return unsupported("--gpus");
+    }
+    if some(&host.device_cgroup_rules) {
+        return unsupported("--device-cgroup-rule");
+    }
+    if host.storage_opt.as_ref().is_some_and(|options| !options.is_empty()) {
+        return unsupported("--storage-opt");
+    }
+    if !matches!(mode(&host.uts_mode).as_str(), "" | "private") {
+        return unsupported("--uts");
+    }
+    if !matches!(mode(&host.userns_mode).as_str(), "" | "host") {
+        return unsupported("--userns");
+    }
+    if !matches!(mode(&host.cgroupns_mode).as_str(), "" | "private") {
+        return unsupported("--cgroupns");
+    }
+    match mode(&host.runtime).as_str() {
+        "" | "cais" | "runc" | "io.containerd.runc.v2" => Ok(()),
+        other => Err(Error::invalid(format!("unknown or invalid runtime name: {other}"))),
+    }
+}
+
+/// Zero is "no limit" for all of these.
+pub(crate) fn resources(host: &HostConfig) -> Resources {
+    let memory = host.memory.filter(|bytes| *bytes > 0);
+    let swap = host.memory_swap.filter(|bytes| *bytes != 0);
+    let nano_cpus = host.nano_cpus.filter(|cpus| *cpus > 0);
+    let text = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    Resources {
+        cpu_period: host.cpu_period.filter(|it| *it > 0).or(nano_cpus.map(|_| PERIOD)),
+        cpu_quota: host.cpu_quota.filter(|it| *it != 0).or(nano_cpus.map(|cpus| cpus / 10_000)),
+        cpu_shares: host.cpu_shares.filter(|it| *it > 0),
+        cpuset_cpus: text(&host.cpuset_cpus),
+        cpuset_mems: text(&host.cpuset_mems),
+        memory_limit: memory,
+        // As much swap as memory, unless the client says otherwise.
+        memory_swap_limit: swap.or(memory.map(|bytes| bytes.saturating_mul(2))),
+        memory_reservation: host.memory_reservation.filter(|it| *it > 0),
+        pids_limit: host.pids_limit.filter(|it| *it != 0),
+        blkio_weight: host.blkio_weight.filter(|it| *it > 0),
+        hugepage_limits: Vec::new(),
+        unified: BTreeMap::new(),
+    }
+}
+
+pub(crate) fn rlimits(host: &HostConfig) -> Result<Vec<RlimitRequest>> {
+    let limit = |value: i64| u64::try_from(value).unwrap_or(u64::MAX);
+    let all = host.ulimits.iter().flatten().map(|ulimit| {
+        let (soft, hard) = (limit(ulimit.soft), limit(ulimit.hard));
+        if soft > hard {
+            return Err(Error::invalid(format!(
+                "ulimit {}: soft limit must be less than or equal to hard limit",
+                ulimit.name
+            )));
+        }
+        Ok(RlimitRequest { name: ulimit.name.clone(), soft, hard })
+    });
+    all.collect()
+}
+
+pub(crate) fn devices(host: &HostConfig) -> Result<Vec<Device>> {
+    let all = host.devices.iter().flatten().map(|device| {
+        let inside = match device.path_in_container.as_str() {
+            "" => &device.path_on_host,
+            inside => inside,
+        };
+        if !device.path_on_host.starts_with('/') || !inside.starts_with('/') {
+            let path = &device.path_on_host;
+            return Err(Error::invalid(format!("invalid device: {path} is not an absolute path")));
+        }
+        let permissions = match device.cgroup_permissions.as_str() {
+            "" => "rwm",
+            own => own,
+        };
+        Ok(Device {
+            container_path: PathBuf::from(inside),
+            host_path: PathBuf::from(&device.path_on_host),
+            permissions: permissions.to_owned(),
+        })
+    });
+    all.collect()
+}
+
+/// With a network of its own a container may listen on any port and ping as any user.
+pub(crate) fn sysctls(host: &HostConfig, network: &Network) -> BTreeMap<String, String> {
+    let mut all = BTreeMap::new();
+    if matches!(network, Network::Bridge | Network::None) {
+        all.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
+        all.insert("net.ipv4.ping_group_range".to_owned(), "0 2147483647".to_owned());
+    }
+    all.extend(host.sysctls.clone().unwrap_or_default());
+    all
+}

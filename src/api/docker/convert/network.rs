@@ -1,0 +1,145 @@
+//! Networks and ports that a request asks for.
+
+use std::net::IpAddr;
+
+use super::create::unsupported;
+use crate::api::docker::wire::container::HostConfig;
+use crate::engine::pod::config::{Dns, Protocol};
+use crate::engine::standalone::config::{Network, PortRequest};
+use crate::error::{Error, Result};
+
+pub(crate) fn mode(host: &HostConfig, is_disabled: bool) -> Result<Network> {
+    match host.network_mode.as_deref().unwrap_or_default() {
+        _ if is_disabled => Ok(Network::None),
+        "" | "default" | "bridge" => Ok(Network::Bridge),
+        "host" => Ok(Network::Host),
+        "none" => Ok(Network::None),
+        other => match other.strip_prefix("container:") {
+            Some(container) => Ok(Network::Container(container.to_owned())),
+            None => Err(Error::not_found(format!("network {other} not found"))),
+        },
+    }
+}
+
+pub(crate) fn ports(
+    host: &HostConfig,
+    exposed: &[String],
+    network: &Network,
+) -> Result<Vec<PortRequest>> {
+    let mut all = Vec::new();
+    for (port, bindings) in host.port_bindings.iter().flatten() {
+        let (container_port, protocol) = parse(port)?;
+        for binding in bindings.iter().flatten() {
+            let host_ip = match binding.host_ip.as_str() {
+                "" => None,
+                text => Some(
+                    text.parse::<IpAddr>()
+                        .map_err(|_| Error::invalid(format!("invalid host IP address: {text}")))?,
+                ),
+            };
+            let host_port = match binding.host_port.as_str() {
+                "" | "0" => None,
+                text if text.contains('-') => return unsupported("a range of host ports"),
+                text => Some(text.parse::<u16>().map_err(|_| {
+                    Error::invalid(format!("invalid port specification: {text:?}"))
+                })?),
+            };
+            all.push(PortRequest { protocol, container_port, host_ip, host_port });
+        }
+    }
+    if host.publish_all_ports == Some(true) {
+        for port in exposed {
+            let (container_port, protocol) = parse(port)?;
+            let is_it =
+                |it: &PortRequest| (it.container_port, it.protocol) == (container_port, protocol);
+            if !all.iter().any(is_it) {
+                all.push(PortRequest { protocol, container_port, host_ip: None, host_port: None });
+            }
+        }
+    }
+    match network {
+        Network::Bridge => Ok(all),
+        // Their ports are those of somebody else, or nobody's.
+        Network::Host | Network::None => Ok(Vec::new()),
+        Network::Container(_) if all.is_empty() => Ok(all),
+        Network::Container(_) => Err(Error::invalid(
+            "conflicting options: port publishing and the container type network mode",
+        )),
+    }
+}
+
+/// `80/tcp`, or `80`.
+pub(crate) fn parse(text: &str) -> Result<(u16, Protocol)> {
+    let (number, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let protocol = match protocol.to_ascii_lowercase().as_str() {
+        "tcp" => Protocol::Tcp,
+        "udp" => Protocol::Udp,
+        "sctp" => Protocol::Sctp,
+        other => return Err(Error::invalid(format!("invalid proto: {other}"))),
+    };
+    let number = number.parse().ok().filter(|number| *number != 0);
+    let number =
+        number.ok_or_else(|| Error::invalid(format!("invalid port specification: {text:?}")))?;
+    Ok((number, protocol))
+}
+
+pub(crate) fn dns(host: &HostConfig) -> Option<Dns> {
+    let list = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
+    let dns = Dns {
+        servers: list(&host.dns),
+        searches: list(&host.dns_search),
+        options: list(&host.dns_options),
+    };
+    (dns != Dns::default()).then_some(dns)
+}
+
+/// `name:address`; an address of version 6 may stand in brackets.
+pub(crate) fn hosts(host: &HostConfig) -> Result<Vec<(IpAddr, String)>> {
+    let all = host.extra_hosts.iter().flatten().map(|line| {
+        let refuse = || Error::invalid(format!("invalid --add-host {line:?}"));
+        let (name, address) = line.split_once([':', '=']).ok_or_else(refuse)?;
+        if address == "host-gateway" {
+            return unsupported("--add-host with host-gateway");
+        }
+        let address = address.trim_start_matches('[').trim_end_matches(']');
+        Ok((address.parse::<IpAddr>().map_err(|_| refuse())?, name.to_owned()))
+    });
+    all.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::docker::wire::container::PortBinding;
+
+    fn host(bindings: &[(&str, &str)]) -> HostConfig {
+        let bindings = bindings.iter().map(|(port, host_port)| {
+            let binding =
+                PortBinding { host_ip: String::new(), host_port: (*host_port).to_owned() };
+            ((*port).to_owned(), Some(vec![binding]))
+        });
+        HostConfig { port_bindings: Some(bindings.collect()), ..HostConfig::default() }
+    }
+
+    #[test]
+    fn ports_are_read_with_and_without_a_protocol() {
+        let all = ports(&host(&[("80/tcp", "8080"), ("53/udp", "")]), &[], &Network::Bridge);
+        let all: Vec<_> = all.unwrap().iter().map(|it| (it.container_port, it.host_port)).collect();
+        assert_eq!(all, [(53, None), (80, Some(8080))]);
+        assert_eq!(parse("80").unwrap(), (80, Protocol::Tcp));
+        for text in ["", "0", "x", "70000", "80/icmp"] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn all_exposed_ports_are_published_once() {
+        let mut host = host(&[("80/tcp", "8080")]);
+        host.publish_all_ports = Some(true);
+        let exposed = ["80/tcp".to_owned(), "443/tcp".to_owned()];
+        let all = ports(&host, &exposed, &Network::Bridge).unwrap();
+        assert_eq!(all.iter().map(|it| it.container_port).collect::<Vec<_>>(), [80, 443]);
+        assert!(ports(&host, &exposed, &Network::Host).unwrap().is_empty());
+        assert!(ports(&host, &exposed, &Network::Container("web".into())).is_err());
+    }
+}

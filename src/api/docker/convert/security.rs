@@ -1,0 +1,137 @@
+//! What a container may do.
+
+use super::create::unsupported;
+use crate::api::docker::wire::container::{CreateRequest, HostConfig};
+use crate::engine::container::config::{GroupsPolicy, Security, UserRequest};
+use crate::engine::pod::config::{AppArmorProfile, NamespaceMode, Namespaces, SeccompProfile};
+use crate::engine::standalone::config::Network;
+use crate::error::{Error, Result};
+
+/// As every engine hides them.
+const MASKED: [&str; 12] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+];
+const READ_ONLY: [&str; 5] =
+    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+pub(crate) fn of(
+    request: &CreateRequest,
+    host: &HostConfig,
+    network: &Network,
+) -> Result<Security> {
+    let privileged = host.privileged == Some(true);
+    let options = Options::of(host)?;
+    let unconfined = privileged || options.is_seccomp_unconfined;
+    let paths = |own: &Option<Vec<String>>, default: &[&str]| match own {
+        _ if privileged => Vec::new(),
+        Some(own) => own.clone(),
+        None => default.iter().map(|path| (*path).to_owned()).collect(),
+    };
+    Ok(Security {
+        add_capabilities: capabilities(host.cap_add.as_deref()),
+        drop_capabilities: capabilities(host.cap_drop.as_deref()),
+        add_ambient_capabilities: Vec::new(),
+        privileged,
+        namespaces: namespaces(host, network)?,
+        user_namespace: None,
+        user: match request.user.as_deref().unwrap_or_default() {
+            "" => UserRequest::Image,
+            user => UserRequest::Spec(user.to_owned()),
+        },
+        run_as_group: None,
+        supplemental_groups: groups(host)?,
+        groups_policy: GroupsPolicy::Merge,
+        readonly_rootfs: host.readonly_rootfs == Some(true),
+        no_new_privileges: options.no_new_privileges,
+        masked_paths: paths(&host.masked_paths, &MASKED),
+        readonly_paths: paths(&host.readonly_paths, &READ_ONLY),
+        seccomp: match unconfined {
+            true => SeccompProfile::Unconfined,
+            false => SeccompProfile::RuntimeDefault,
+        },
+        apparmor: options.apparmor,
+        selinux: None,
+    })
+}
+
+/// Clients send names with and without `CAP_`, in any case.
+fn capabilities(names: Option<&[String]>) -> Vec<String> {
+    let plain = |name: &String| {
+        let upper = name.to_ascii_uppercase();
+        upper.strip_prefix("CAP_").map(str::to_owned).unwrap_or(upper)
+    };
+    names.unwrap_or_default().iter().map(plain).collect()
+}
+
+fn groups(host: &HostConfig) -> Result<Vec<u32>> {
+    let number = |group: &String| match group.parse() {
+        Ok(number) => Ok(number),
+        Err(_) => unsupported(format!("--group-add with a name ({group})")),
+    };
+    host.group_add.iter().flatten().map(number).collect()
+}
+
+fn namespaces(host: &HostConfig, network: &Network) -> Result<Namespaces> {
+    let ipc = match host.ipc_mode.as_deref().unwrap_or_default() {
+        "" | "private" | "shareable" => NamespaceMode::Pod,
+        "host" => NamespaceMode::Node,
+        other => return unsupported(format!("--ipc {other}")),
+    };
+    let pid = match host.pid_mode.as_deref().unwrap_or_default() {
+        // The pod's PID 1 is ours, and reaps.
+        "" if host.init == Some(true) => NamespaceMode::Pod,
+        "" => NamespaceMode::Container,
+        "host" => NamespaceMode::Node,
+        other => return unsupported(format!("--pid {other}")),
+    };
+    let network = match network {
+        Network::Host => NamespaceMode::Node,
+        Network::Bridge | Network::None | Network::Container(_) => NamespaceMode::Pod,
+    };
+    Ok(Namespaces { network, pid, ipc })
+}
+
+#[derive(Default)]
+struct Options {
+    no_new_privileges: bool,
+    is_seccomp_unconfined: bool,
+    apparmor: Option<AppArmorProfile>,
+}
+
+impl Options {
+    /// `key=value`, and with a colon as old clients write it.
+    fn of(host: &HostConfig) -> Result<Self> {
+        let mut options = Self::default();
+        for text in host.security_opt.iter().flatten() {
+            let (key, value) = text.split_once(['=', ':']).unwrap_or((text.as_str(), ""));
+            match (key, value) {
+                ("no-new-privileges", "" | "true") => options.no_new_privileges = true,
+                ("no-new-privileges", "false") => options.no_new_privileges = false,
+                ("seccomp", "unconfined") => options.is_seccomp_unconfined = true,
+                ("seccomp", "builtin") => {}
+                ("seccomp", _) => return unsupported("a seccomp profile of the client's"),
+                ("apparmor", "unconfined") => options.apparmor = Some(AppArmorProfile::Unconfined),
+                ("apparmor", name) => {
+                    options.apparmor = Some(AppArmorProfile::Localhost(name.to_owned()));
+                }
+                // Without SELinux there is nothing to label.
+                ("label", _) => {}
+                _ => {
+                    return Err(Error::invalid(format!("invalid --security-opt 2: {text:?}")));
+                }
+            }
+        }
+        Ok(options)
+    }
+}

@@ -1,0 +1,170 @@
+//! The list of containers, of both doors.
+
+use std::sync::Arc;
+
+use regex::Regex;
+
+use super::call::Call;
+use super::containers::{self, Found};
+use super::convert::container as convert;
+use super::query::{Filters, check_names, has_labels, wanted};
+use super::reply::{self, Answer};
+use super::wire::container::Summary;
+use super::{Door, images};
+use crate::engine::container::phase::Phase;
+use crate::engine::standalone::record::State;
+use crate::error::{Error, Result};
+use crate::image::Image;
+
+const FILTERS: [&str; 14] = [
+    "ancestor", "before", "exited", "expose", "health", "id", "is-task", "label", "name",
+    "network", "publish", "since", "status", "volume",
+];
+
+/// As they are called in a filter and in the list.
+const STATES: [&str; 7] =
+    ["created", "restarting", "running", "removing", "paused", "exited", "dead"];
+
+pub(super) fn list(door: &Door, call: &Call) -> Answer {
+    let filters = call.query.filters()?;
+    check_names(&filters, &FILTERS)?;
+    let limit = call.query.number::<i64>("limit")?.filter(|limit| *limit > 0);
+    let narrowed = Narrowed::of(door, &filters)?;
+    let is_all = call.query.switch("all")
+        || limit.is_some()
+        || ["status", "exited"].iter().any(|name| !wanted(&filters, name).is_empty());
+    let mut rows = all(door)?;
+    rows.retain(|row| (is_all || row.is_up()) && narrowed.keeps(row));
+    // The newest first; within a second by the time that is not shown.
+    rows.sort_by_key(|row| std::cmp::Reverse(row.created_at));
+    if let Some(limit) = limit {
+        rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    }
+    reply::json(&rows.into_iter().map(|row| row.summary).collect::<Vec<_>>())
+}
+
+/// A row, and what filters look at beside it.
+struct Row {
+    summary: Summary,
+    /// Nanoseconds since the epoch.
+    created_at: i64,
+    exit_code: Option<i32>,
+}
+
+impl Row {
+    fn is_up(&self) -> bool {
+        matches!(self.summary.state, "running" | "paused" | "restarting")
+    }
+
+    /// Without the slash in front.
+    fn name(&self) -> &str {
+        let name = self.summary.names.first().map(String::as_str).unwrap_or_default();
+        name.strip_prefix('/').unwrap_or(name)
+    }
+}
+
+fn all(door: &Door) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for container in door.engine.standalones() {
+        let record = container.record();
+        rows.push(Row {
+            summary: convert::summary(&door.engine, &record)?,
+            created_at: record.created_at,
+            exit_code: matches!(record.state, State::Exited { .. }).then(|| record.exit_code()),
+        });
+    }
+    for record in door.engine.containers() {
+        rows.push(Row {
+            summary: convert::pod_summary(&door.engine, &record),
+            created_at: record.created_at,
+            exit_code: match &record.phase {
+                Phase::Exited(end) => Some(end.code),
+                Phase::Created { .. } | Phase::Running { .. } => None,
+            },
+        });
+    }
+    Ok(rows)
+}
+
+struct Narrowed<'a> {
+    filters: &'a Filters,
+    names: Vec<Regex>,
+    images: Vec<Arc<Image>>,
+    before: Option<i64>,
+    since: Option<i64>,
+    exited: Vec<i32>,
+}
+
+impl<'a> Narrowed<'a> {
+    fn of(door: &Door, filters: &'a Filters) -> Result<Self> {
+        let created = |filter: &str| -> Result<Option<i64>> {
+            let name = wanted(filters, filter).first();
+            name.map(|name| {
+                Ok(match containers::find(door, name)? {
+                    Found::Standalone(found) => found.record().created_at,
+                    Found::Pod(found) => found.created_at,
+                })
+            })
+            .transpose()
+        };
+        for status in wanted(filters, "status") {
+            if !STATES.contains(&status.as_str()) {
+                return Err(Error::invalid(format!("invalid filter 'status={status}'")));
+            }
+        }
+        let pattern = |name: &String| {
+            Regex::new(name).map_err(|_| Error::invalid(format!("invalid filter 'name={name}'")))
+        };
+        let code = |text: &String| {
+            text.parse().map_err(|_| Error::invalid(format!("invalid filter 'exited={text}'")))
+        };
+        // An image that is not there is nobody's ancestor.
+        let images =
+            wanted(filters, "ancestor").iter().filter_map(|it| images::find(door, it).ok());
+        Ok(Self {
+            filters,
+            names: wanted(filters, "name").iter().map(pattern).collect::<Result<_>>()?,
+            images: images.collect(),
+            before: created("before")?,
+            since: created("since")?,
+            exited: wanted(filters, "exited").iter().map(code).collect::<Result<_>>()?,
+        })
+    }
+
+    fn keeps(&self, row: &Row) -> bool {
+        let summary = &row.summary;
+        let any = |name: &str, holds: &dyn Fn(&str) -> bool| {
+            let values = wanted(self.filters, name);
+            values.is_empty() || values.iter().any(|value| holds(value))
+        };
+        let ports = |value: &str, number: &dyn Fn(&super::wire::container::Port) -> Option<u16>| {
+            let (port, protocol) = value.split_once('/').unwrap_or((value, "tcp"));
+            summary.ports.iter().any(|it| {
+                it.kind == protocol && number(it).is_some_and(|number| number.to_string() == port)
+            })
+        };
+        any("id", &|id| summary.id.starts_with(id))
+            && (self.names.is_empty() || self.names.iter().any(|it| names(it, row)))
+            && any("status", &|status| status == summary.state)
+            && any("health", &|health| health == "none")
+            && any("is-task", &|is_task| matches!(is_task, "false" | "0"))
+            && any("network", &|name| summary.network_settings.networks.contains_key(name))
+            && any("volume", &|place| {
+                summary.mounts.iter().any(|it| it.source == place || it.destination == place)
+            })
+            && any("publish", &|value| ports(value, &|it| it.public_port))
+            && any("expose", &|value| ports(value, &|it| Some(it.private_port)))
+            && (wanted(self.filters, "ancestor").is_empty()
+                || self.images.iter().any(|image| summary.image_id == image.id.to_string()))
+            && has_labels(&summary.labels, wanted(self.filters, "label"))
+            && self.before.is_none_or(|before| row.created_at < before)
+            && self.since.is_none_or(|since| row.created_at > since)
+            && (self.exited.is_empty()
+                || row.exit_code.is_some_and(|code| self.exited.contains(&code)))
+    }
+}
+
+/// With and without the slash in front.
+fn names(pattern: &Regex, row: &Row) -> bool {
+    pattern.is_match(row.name()) || pattern.is_match(&format!("/{}", row.name()))
+}

@@ -1,0 +1,74 @@
+//! What a standalone container is asked to be: Docker's container, a pod of one.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::engine::container;
+use crate::engine::pod::config::{Dns, Protocol};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Config {
+    /// What its one container is in every run.
+    pub(crate) container: container::config::Config,
+    /// Empty: the first twelve digits of its id.
+    pub(crate) hostname: String,
+    pub(crate) network: Network,
+    pub(crate) ports: Vec<PortRequest>,
+    /// `None`: the host's own resolv.conf.
+    pub(crate) dns: Option<Dns>,
+    /// More lines for `/etc/hosts`.
+    pub(crate) hosts: Vec<(IpAddr, String)>,
+    pub(crate) sysctls: BTreeMap<String, String>,
+    /// Bytes of `/dev/shm`; `None`: 64 MiB.
+    pub(crate) shm_size: Option<u64>,
+    /// A process of ours is PID 1 and reaps; it is no part of the image.
+    pub(crate) init: bool,
+    /// Empty: our default.
+    pub(crate) cgroup_parent: String,
+    pub(crate) restart: RestartPolicy,
+    /// It goes when it ends.
+    pub(crate) auto_remove: bool,
+    /// Between the stop signal and SIGKILL.
+    pub(crate) stop_timeout: Duration,
+    /// The request in the words of the door it came by, for that door to show; not read here.
+    pub(crate) request: Value,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Network {
+    /// The pod network of the node.
+    Bridge,
+    /// The host's.
+    Host,
+    /// Its own loopback and nothing else.
+    None,
+    /// That of another standalone container, by id.
+    Container(String),
+}
+
+/// A port to be published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PortRequest {
+    pub(crate) protocol: Protocol,
+    pub(crate) container_port: u16,
+    pub(crate) host_ip: Option<IpAddr>,
+    /// `None`: any that is free, chosen anew for each run.
+    pub(crate) host_port: Option<u16>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub(crate) enum RestartPolicy {
+    #[default]
+    No,
+    Always,
+    /// As `Always`, but not when it was stopped before the daemon started.
+    UnlessStopped,
+    OnFailure {
+        /// 0: any number of times.
+        most: u32,
+    },
+}

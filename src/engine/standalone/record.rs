@@ -1,0 +1,99 @@
+//! What the next daemon must know of a standalone container, and what readers see of it. Lives
+//! under the root directory and survives the boot.
+//!
+//! ```text
+//!            ┌──────────── start ────────────┐
+//!   Created ─┴▶ Running ──ended──▶ Exited ───┘      remove: record deleted
+//!                  ▲  └──ended──▶ Restarting
+//!                  └────────────────┘
+//! ```
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::config::Config;
+use crate::engine::container::phase::End;
+use crate::engine::pod::config::PortMapping;
+use crate::id::{ContainerId, PodId};
+use crate::image::LayerKey;
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) id: ContainerId,
+    pub(crate) name: String,
+    pub(crate) config: Arc<Config>,
+    /// The image's id: its configuration's digest.
+    pub(crate) image_id: String,
+    /// As the client called it.
+    pub(crate) image_name: String,
+    /// Of the image, kept as long as the container is there.
+    pub(crate) layers: Vec<LayerKey>,
+    /// Nanoseconds since the epoch.
+    pub(crate) created_at: i64,
+    pub(crate) state: State,
+    /// How often it was started.
+    pub(crate) runs: u32,
+    /// How often the restart policy did that since somebody asked for it.
+    pub(crate) restarts: u32,
+    /// Somebody ended it: the restart policy rests.
+    pub(crate) is_stopped: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum State {
+    /// Never ran; the failure is that of the last try.
+    Created {
+        failure: Option<StartFailure>,
+    },
+    Running(Run),
+    /// Ended, and about to be started again.
+    Restarting(End),
+    Exited {
+        end: End,
+        failure: Option<StartFailure>,
+    },
+}
+
+/// One run: a pod with one container in it, which has the standalone container's id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Run {
+    pub(crate) pod: PodId,
+    pub(crate) pid: i32,
+    /// Nanoseconds since the epoch.
+    pub(crate) started_at: i64,
+    pub(crate) ports: Vec<PortMapping>,
+    pub(crate) is_paused: bool,
+    /// Its end, while the pod is being taken down: the pod that knew it may be gone before the
+    /// daemon is killed.
+    pub(crate) end: Option<End>,
+}
+
+/// Why a start came to nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StartFailure {
+    /// 127: there is no such program; 126: it cannot be executed; 128: anything else.
+    pub(crate) code: i32,
+    pub(crate) message: String,
+}
+
+impl Record {
+    pub(crate) fn run(&self) -> Option<&Run> {
+        match &self.state {
+            State::Running(run) => Some(run),
+            State::Created { .. } | State::Restarting(_) | State::Exited { .. } => None,
+        }
+    }
+
+    /// The code of the last end, or of the start that failed; 0 while it runs.
+    pub(crate) fn exit_code(&self) -> i32 {
+        match &self.state {
+            State::Created { failure } => failure.as_ref().map_or(0, |failure| failure.code),
+            State::Running(_) => 0,
+            State::Restarting(end) => end.code,
+            State::Exited { end, failure } => {
+                failure.as_ref().map_or(end.code, |failure| failure.code)
+            }
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! What a daemon does about the standalone containers of the one before it.
+//!
+//! | record | its pod | becomes |
+//! |---|---|---|
+//! | Running | was rejoined, or its end is known | supervised as before; an end is dealt with now |
+//! | Running | gone | Exited: its end on record, or 137 as after a boot; then its restart policy |
+//! | any other | is there: the start was not over | taken down |
+//! | Restarting | – | started again |
+//! | Created, Exited | – | as it is, or started as its restart policy says |
+//!
+//! Records are loaded before pods are taken up, whose layers and directories they hold.
+
+use std::sync::Arc;
+
+use super::config::RestartPolicy;
+use super::record::State;
+use super::{Standalone, restart, start, supervise};
+use crate::engine::Shared;
+use crate::error::Result;
+
+/// Before pods are taken up.
+pub(in crate::engine) fn load(shared: &Shared) -> Result<()> {
+    for (_, record) in shared.standalone_records.scan()? {
+        shared.standalones.insert(Arc::new(Standalone::new(record)));
+    }
+    Ok(())
+}
+
+/// When pods are taken up.
+pub(crate) async fn recover(shared: &Arc<Shared>) {
+    take_back_starts(shared).await;
+    for container in shared.standalones.all() {
+        let record = container.record();
+        match &record.state {
+            State::Running(run) if shared.pods.find(run.pod.as_str()).is_ok() => {
+                if container.streams_opened(shared, &run.pod).await.is_ok() {
+                    supervise::spawn(shared, &container, run.pod.clone());
+                }
+            }
+            State::Running(_) => {
+                let end = supervise::recorded_end(&container);
+                let _mutation = container.mutation.lock().await;
+                supervise::over(shared, &container, end).await;
+            }
+            State::Restarting(end) => restart::schedule(shared, &container, end),
+            // It was to go when it ended, and its daemon died in between.
+            State::Exited { .. } if record.config.auto_remove => {
+                let removed = super::remove::remove_locked(
+                    shared,
+                    &container,
+                    super::remove::Volumes::Anonymous,
+                );
+                if let Err(error) = removed.await {
+                    tracing::error!(container = %container.id, error = error.chain(), "auto-remove");
+                }
+            }
+            State::Exited { .. } if is_due(record.config.restart, record.is_stopped) => {
+                let _mutation = container.mutation.lock().await;
+                if let Err(error) = start::start_locked(shared, &container).await {
+                    tracing::warn!(container = %container.id, error = error.chain(), "start again");
+                }
+            }
+            State::Created { .. } | State::Exited { .. } => {}
+        }
+    }
+}
+
+/// Takes down the pods of starts that were not over: no record has them.
+async fn take_back_starts(shared: &Arc<Shared>) {
+    let containers = shared.standalones.all();
+    for pod in shared.pods.all() {
+        let is_ours = pod.record().config.standalone.is_some();
+        let is_run = |it: &Arc<Standalone>| it.record().run().is_some_and(|run| run.pod == pod.id);
+        if is_ours && !containers.iter().any(is_run) {
+            supervise::take_down(shared, &pod.id).await;
+        }
+    }
+}
+
+/// `always` means also after somebody stopped it, once the daemon was away.
+fn is_due(policy: RestartPolicy, is_stopped: bool) -> bool {
+    match policy {
+        RestartPolicy::Always => true,
+        RestartPolicy::UnlessStopped => !is_stopped,
+        RestartPolicy::No | RestartPolicy::OnFailure { .. } => false,
+    }
+}

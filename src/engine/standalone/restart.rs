@@ -1,0 +1,89 @@
+//! The restart policy: whether an end is followed by another start, and when.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::config::RestartPolicy;
+use super::record::{Record, State};
+use super::{Standalone, start};
+use crate::engine::Shared;
+use crate::engine::container::phase::End;
+
+const FIRST_DELAY: Duration = Duration::from_millis(100);
+const LONGEST_DELAY: Duration = Duration::from_secs(60);
+
+/// A run that lasted so long was a good one: the next delay is the first again.
+const GOOD_RUN_NANOS: i64 = 10_000_000_000;
+
+/// Whether the container is to be started again after an end with this code.
+pub(super) fn wants(record: &Record, code: i32) -> bool {
+    if record.is_stopped {
+        return false;
+    }
+    match record.config.restart {
+        RestartPolicy::No => false,
+        RestartPolicy::Always | RestartPolicy::UnlessStopped => true,
+        RestartPolicy::OnFailure { most } => code != 0 && (most == 0 || record.restarts < most),
+    }
+}
+
+/// Doubles with each bad run in a row.
+fn delay(restarts: u32, end: &End) -> Duration {
+    let lasted = end.started_at.map_or(0, |started| end.finished_at - started);
+    if lasted >= GOOD_RUN_NANOS {
+        return FIRST_DELAY;
+    }
+    let doubled = 1_u32.checked_shl(restarts).and_then(|factor| FIRST_DELAY.checked_mul(factor));
+    doubled.unwrap_or(LONGEST_DELAY).min(LONGEST_DELAY)
+}
+
+/// Starts the container again after its delay, unless somebody stops, starts or removes it.
+pub(super) fn schedule(shared: &Arc<Shared>, container: &Arc<Standalone>, end: &End) {
+    let wait = delay(container.record().restarts, end);
+    let (shared, container) = (shared.clone(), container.clone());
+    tokio::spawn(async move {
+        // Who changes its mind meanwhile need not wait for us.
+        let _ = tokio::time::timeout(wait, container.hurry.notified()).await;
+        let _mutation = container.mutation.lock().await;
+        let State::Restarting(end) = container.record().state.clone() else { return };
+        let counted = container.update(&shared, |record| record.restarts += 1);
+        let started = match counted {
+            Ok(()) => start::start_locked(&shared, &container).await.map(drop),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = started {
+            tracing::warn!(container = %container.id, error = error.chain(), "restart");
+            let record = container.record();
+            if wants(&record, record.exit_code()) {
+                let again =
+                    container.update(&shared, |it| it.state = State::Restarting(end.clone()));
+                if again.is_ok() {
+                    schedule(&shared, &container, &end);
+                }
+            }
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::container::phase::Reason;
+
+    fn end(lasted: i64) -> End {
+        End {
+            code: 1,
+            started_at: Some(0),
+            finished_at: lasted,
+            reason: Reason::Error,
+            message: String::new(),
+        }
+    }
+
+    #[test]
+    fn the_delay_doubles_up_to_a_minute_and_a_good_run_resets_it() {
+        let millis = [0, 1, 2, 5, 9, 10, 40].map(|restarts| delay(restarts, &end(1)).as_millis());
+        assert_eq!(millis, [100, 200, 400, 3200, 51_200, 60_000, 60_000]);
+        assert_eq!(delay(9, &end(GOOD_RUN_NANOS)), FIRST_DELAY);
+    }
+}

@@ -1,0 +1,157 @@
+//! One run: a pod with the one container in it, started.
+
+use std::sync::Arc;
+
+use super::Standalone;
+use super::config::{Network, PortRequest};
+use super::record::{Record, Run};
+use crate::engine::container::phase::Phase;
+use crate::engine::pod::config::{Config as PodConfig, OwnNetwork, PortMapping, Standalone as Own};
+use crate::engine::{Shared, clock, container as engine_container, pod};
+use crate::error::{Error, Kind, Result};
+use crate::id::PodId;
+
+/// The log of a container, in its own directory.
+pub(crate) const LOG: &str = "container.log";
+
+/// After an error nothing of the run is left.
+pub(super) async fn make(shared: &Arc<Shared>, container: &Standalone) -> Result<Run> {
+    let record = container.record();
+    let config = pod_config(shared, &record)?;
+    let ports = config.ports.clone();
+    let pod = pod::run::run(shared.clone(), config).await;
+    let pod = pod.map_err(|error| in_the_way(&record, &ports, error))?;
+    match run_in(shared, container, &record, &pod).await {
+        Ok((pid, started_at)) => {
+            Ok(Run { pod, pid, started_at, ports, is_paused: false, end: None })
+        }
+        Err(error) => {
+            if let Err(error) = pod::remove::remove(shared.clone(), pod.as_str()).await {
+                tracing::warn!(%pod, error = error.chain(), "undo a start that failed");
+            }
+            Err(error)
+        }
+    }
+}
+
+/// The pid of the first process, and when it was started.
+async fn run_in(
+    shared: &Arc<Shared>,
+    container: &Standalone,
+    record: &Record,
+    pod: &PodId,
+) -> Result<(i32, i64)> {
+    let config = record.config.container.clone();
+    let id = engine_container::create::create(shared.clone(), pod.as_str(), config).await?;
+    container.streams_opened(shared, pod).await?;
+    let made = shared.containers.find(id.as_str())?;
+    let pid = made.record().phase.pid().unwrap_or_default();
+    engine_container::start::start(shared.clone(), id.as_str()).await?;
+    let started_at = match &made.record().phase {
+        Phase::Running { started_at, .. } => Some(*started_at),
+        Phase::Exited(end) => end.started_at,
+        Phase::Created { .. } => None,
+    };
+    Ok((pid, started_at.unwrap_or_else(clock::now)))
+}
+
+fn pod_config(shared: &Shared, record: &Record) -> Result<PodConfig> {
+    let config = &record.config;
+    let security = &config.container.security;
+    let (network, hostname) = network(shared, record)?;
+    let mut sysctls = config.sysctls.clone();
+    if network.is_joined() {
+        // They are the other container's.
+        sysctls.retain(|key, _| !key.starts_with("net."));
+    }
+    Ok(PodConfig {
+        name: record.name.clone(),
+        uid: record.id.to_string(),
+        namespace: String::new(),
+        attempt: record.runs,
+        hostname,
+        log_directory: Some(shared.layout.standalone(&record.id)),
+        dns: config.dns.clone(),
+        ports: ports(shared, &config.ports)?,
+        labels: config.container.labels.clone(),
+        annotations: config.container.annotations.clone(),
+        cgroup_parent: config.cgroup_parent.clone(),
+        sysctls,
+        overhead: None,
+        resources: None,
+        namespaces: security.namespaces.clone(),
+        user_namespace: security.user_namespace.clone(),
+        privileged: security.privileged,
+        readonly_rootfs: security.readonly_rootfs,
+        run_as_user: None,
+        run_as_group: None,
+        supplemental_groups: Vec::new(),
+        seccomp: security.seccomp.clone(),
+        apparmor: security.apparmor.clone(),
+        selinux: None,
+        runtime_handler: String::new(),
+        standalone: Some(Own { network, hosts: config.hosts.clone(), shm_size: config.shm_size }),
+    })
+}
+
+/// Whose network it is, and the host name that goes with it.
+fn network(shared: &Shared, record: &Record) -> Result<(OwnNetwork, String)> {
+    let config = &record.config;
+    let own_name = || match config.hostname.as_str() {
+        "" => record.id.as_str().get(..12).unwrap_or_default().to_owned(),
+        name => name.to_owned(),
+    };
+    match &config.network {
+        Network::Bridge | Network::Host => Ok((OwnNetwork::Attached, own_name())),
+        Network::None => Ok((OwnNetwork::Isolated, own_name())),
+        Network::Container(other) => {
+            let found = shared.standalones.find(other)?;
+            let record = found.record();
+            let run = record.run().ok_or_else(|| {
+                Error::wrong_state(format!(
+                    "cannot join network of a non running container: {}",
+                    found.id
+                ))
+            })?;
+            let pod = shared.pods.find(run.pod.as_str())?;
+            let name = pod.record().config.hostname.clone();
+            Ok((OwnNetwork::Joined(run.pod.clone()), name))
+        }
+    }
+}
+
+fn ports(shared: &Shared, requests: &[PortRequest]) -> Result<Vec<PortMapping>> {
+    requests
+        .iter()
+        .map(|request| {
+            let host_port = match request.host_port {
+                Some(port) => port,
+                None => shared.network.free_port(request.protocol)?,
+            };
+            Ok(PortMapping {
+                protocol: request.protocol,
+                host_port,
+                container_port: request.container_port,
+                host_ip: request.host_ip,
+            })
+        })
+        .collect()
+}
+
+/// A port that somebody else has, in the words that clients look for.
+fn in_the_way(record: &Record, ports: &[PortMapping], error: Error) -> Error {
+    if error.kind() != Kind::AlreadyExists || ports.is_empty() {
+        return error;
+    }
+    let chain = error.chain();
+    let is_it = |port: &&PortMapping| chain.contains(&format!("{}/", port.host_port));
+    let at = ports.iter().find(is_it).map_or_else(String::new, |port| {
+        let host = port.host_ip.map_or_else(|| "0.0.0.0".to_owned(), |ip| ip.to_string());
+        format!("Bind for {host}:{} failed: ", port.host_port)
+    });
+    Error::internal(format!(
+        "failed to set up container networking: driver failed programming external connectivity \
+         on endpoint {}: {at}port is already allocated: {chain}",
+        record.name
+    ))
+}

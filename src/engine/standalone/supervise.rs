@@ -1,0 +1,92 @@
+//! What follows the end of a run: its last words delivered, its pod removed, the end on record,
+//! and what the container is to do then.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::record::State;
+use super::{Standalone, remove, restart};
+use crate::engine::Shared;
+use crate::engine::container::Container;
+use crate::engine::container::phase::{End, Phase};
+use crate::engine::pod::{self, watch::monitor_lost};
+use crate::id::PodId;
+
+/// How long a client that does not read may keep a run that is over.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+
+/// Follows the run in this pod to its end.
+pub(super) fn spawn(shared: &Arc<Shared>, container: &Arc<Standalone>, pod: PodId) {
+    let (shared, container) = (shared.clone(), container.clone());
+    tokio::spawn(async move {
+        // Without a container in it the run was over before we came.
+        let end = match shared.containers.find(container.id.as_str()) {
+            Ok(run) => end_of(&run).await,
+            Err(_) => recorded_end(&container),
+        };
+        container.carriers.close();
+        let _ = tokio::time::timeout(LAST_WORDS, container.carriers.wait()).await;
+        container.carriers.reopen();
+        let mutation = container.mutation.lock().await;
+        container.streams_closed().await;
+        keep_end(&shared, &container, &end);
+        take_down(&shared, &pod).await;
+        over(&shared, &container, end).await;
+        drop(mutation);
+    });
+}
+
+async fn end_of(run: &Container) -> End {
+    run.exited().await;
+    match &run.record().phase {
+        Phase::Exited(end) => end.clone(),
+        Phase::Created { .. } | Phase::Running { .. } => monitor_lost(),
+    }
+}
+
+/// With the pod, what else knows the end is removed.
+fn keep_end(shared: &Shared, container: &Standalone, end: &End) {
+    let kept = container.update(shared, |record| {
+        if let State::Running(run) = &mut record.state {
+            run.end = Some(end.clone());
+        }
+    });
+    if let Err(error) = kept {
+        tracing::error!(container = %container.id, error = error.chain(), "record an end");
+    }
+}
+
+/// The end of a run that is not there any more.
+pub(super) fn recorded_end(container: &Standalone) -> End {
+    let record = container.record();
+    record.run().and_then(|run| run.end.clone()).unwrap_or_else(monitor_lost)
+}
+
+pub(super) async fn take_down(shared: &Arc<Shared>, pod: &PodId) {
+    if let Err(error) = pod::remove::remove(shared.clone(), pod.as_str()).await {
+        // Its ports and cgroup may be held; the next daemon tries again.
+        tracing::error!(%pod, error = error.chain(), "take down a run that is over");
+    }
+}
+
+/// For callers that hold the container's mutation lock.
+pub(super) async fn over(shared: &Arc<Shared>, container: &Arc<Standalone>, end: End) {
+    let record = container.record();
+    let again = restart::wants(&record, end.code);
+    let state = match again {
+        true => State::Restarting(end.clone()),
+        false => State::Exited { end: end.clone(), failure: None },
+    };
+    if let Err(error) = container.update(shared, |record| record.state = state) {
+        tracing::error!(container = %container.id, error = error.chain(), "record an end");
+    }
+    if again {
+        restart::schedule(shared, container, &end);
+    } else if record.config.auto_remove && !container.is_restarting.load(Ordering::SeqCst) {
+        let removed = remove::remove_locked(shared, container, remove::Volumes::Anonymous).await;
+        if let Err(error) = removed {
+            tracing::error!(container = %container.id, error = error.chain(), "auto-remove");
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! What the engine does for the Docker door.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Engine;
+use super::container::record::Record as ContainerRecord;
+use super::standalone::config::Config;
+use super::standalone::exec::{self, Exec};
+use super::standalone::{self, Removal, Session, Standalone, Started, Volumes};
+use crate::error::Result;
+use crate::id::{ContainerId, PodId};
+use crate::image::digest::Digest;
+use crate::net::Attachment;
+
+type Container = Arc<Standalone>;
+
+impl Engine {
+    pub(crate) fn standalones(&self) -> Vec<Container> {
+        self.shared.standalones.all()
+    }
+
+    /// # Errors
+    /// `NotFound`, and `InvalidArgument` for the beginning of several ids.
+    pub(crate) fn standalone(&self, text: &str) -> Result<Container> {
+        self.shared.standalones.find(text)
+    }
+
+    /// `image` is what the client calls the image whose id is in the configuration.
+    pub(crate) async fn create_standalone(
+        &self,
+        name: &str,
+        image: &str,
+        config: Config,
+    ) -> Result<Container> {
+        standalone::create(self.shared.clone(), name, image, config).await
+    }
+
+    pub(crate) async fn start_standalone(&self, container: &Container) -> Result<Started> {
+        standalone::start(self.shared.clone(), container.clone()).await
+    }
+
+    /// False if it did not run.
+    pub(crate) async fn stop_standalone(
+        &self,
+        container: &Container,
+        signal: Option<i32>,
+        timeout: Option<Duration>,
+    ) -> Result<bool> {
+        standalone::stop(self.shared.clone(), container.clone(), signal, timeout).await
+    }
+
+    pub(crate) async fn restart_standalone(
+        &self,
+        container: &Container,
+        signal: Option<i32>,
+        timeout: Option<Duration>,
+    ) -> Result<()> {
+        standalone::restart(self.shared.clone(), container.clone(), signal, timeout).await
+    }
+
+    pub(crate) async fn kill_standalone(&self, container: &Container, signal: i32) -> Result<()> {
+        standalone::kill(self.shared.clone(), container.clone(), signal).await
+    }
+
+    pub(crate) async fn pause_standalone(&self, container: &Container) -> Result<()> {
+        standalone::pause(self.shared.clone(), container.clone()).await
+    }
+
+    pub(crate) async fn unpause_standalone(&self, container: &Container) -> Result<()> {
+        standalone::unpause(self.shared.clone(), container.clone()).await
+    }
+
+    pub(crate) async fn rename_standalone(&self, container: &Container, name: &str) -> Result<()> {
+        standalone::rename(self.shared.clone(), container.clone(), name).await
+    }
+
+    pub(crate) async fn remove_standalone(
+        &self,
+        container: &Container,
+        removal: Removal,
+        volumes: Volumes,
+    ) -> Result<()> {
+        standalone::remove(self.shared.clone(), container.clone(), removal, volumes).await
+    }
+
+    pub(crate) async fn resize_standalone(
+        &self,
+        container: &Container,
+        width: u16,
+        height: u16,
+    ) -> Result<()> {
+        container.resize(&self.shared, width, height).await
+    }
+
+    /// The file that a standalone container's output goes to.
+    pub(crate) fn standalone_log(&self, id: &ContainerId) -> PathBuf {
+        self.shared.layout.standalone(id).join(standalone::LOG)
+    }
+
+    /// In any container that runs, whoever made it.
+    pub(crate) fn create_exec(
+        &self,
+        container: &ContainerId,
+        request: exec::Request,
+    ) -> Result<Arc<Exec>> {
+        exec::create(&self.shared, container, request)
+    }
+
+    pub(crate) fn exec(&self, id: &str) -> Result<Arc<Exec>> {
+        self.shared.execs.find(id)
+    }
+
+    pub(crate) async fn start_exec(
+        &self,
+        exec: &Arc<Exec>,
+        is_detached: bool,
+        size: Option<(u16, u16)>,
+    ) -> Result<Session> {
+        exec::start(&self.shared, exec, is_detached, size).await
+    }
+
+    /// Those that run now.
+    pub(crate) fn exec_ids(&self, container: &ContainerId) -> Vec<String> {
+        self.shared.execs.of(container)
+    }
+
+    /// As the host numbers them; none if the container does not run.
+    pub(crate) fn processes(&self, container: &ContainerId) -> Result<Vec<i32>> {
+        match self.shared.containers.find(container.as_str()) {
+            Ok(found) => {
+                let group = self.shared.cgroups.open(&found.record().cgroup)?;
+                Ok(group.processes()?.into_iter().map(|pid| pid.as_raw_pid()).collect())
+            }
+            Err(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// `k8s_CONTAINER_POD_NAMESPACE_UID_ATTEMPT`, as clients know a kubelet's containers.
+    pub(crate) fn pod_container_name(&self, container: &ContainerRecord) -> Option<String> {
+        let pod = self.shared.pods.find(container.pod.as_str()).ok()?.record();
+        let (name, attempt) = (&container.config.name, container.config.attempt);
+        let pod = &pod.config;
+        Some(format!("k8s_{name}_{}_{}_{}_{attempt}", pod.name, pod.namespace, pod.uid))
+    }
+
+    pub(crate) fn pod_directory(&self, pod: &PodId) -> PathBuf {
+        self.shared.layout.pod(pod)
+    }
+
+    pub(crate) fn attachment(&self, pod: &PodId) -> Option<Attachment> {
+        self.shared.pods.find(pod.as_str()).ok()?.record().attachment.clone()
+    }
+
+    /// The path of a pod's network namespace.
+    pub(crate) fn network_namespace(&self, pod: &PodId) -> Option<String> {
+        let pid = self.shared.pods.find(pod.as_str()).ok()?.record().monitor_pid?;
+        Some(format!("/proc/{pid}/ns/net"))
+    }
+
+    /// Networks that are always there keep their ids for ever.
+    pub(crate) fn network_id(&self, name: &str) -> String {
+        let whole = format!("{} {name}", self.shared.config.root.display());
+        Digest::of(whole.as_bytes()).hex().to_owned()
+    }
+}

@@ -293,7 +293,9 @@ async fn under_churn_reconnects_and_kills_events_and_lists_agree() {
         tokio::join!(join_all(workers), kills);
         time.set(Time::Calm);
         eventually("events and lists to agree", LONG, async || {
-            (knowledge.borrow().living() == listed(&node).await).then_some(())
+            // No borrow over the wait: an event may come meanwhile.
+            let listed = listed(&node).await;
+            (knowledge.borrow().living() == listed).then_some(())
         })
         .await;
         time.set(Time::Over);

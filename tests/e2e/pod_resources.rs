@@ -75,22 +75,6 @@ async fn a_pods_limits_are_in_force_and_outlive_the_daemon() {
 }
 
 #[tokio::test]
-async fn a_pod_is_limited_as_it_was_asked_for() {
-    let node = Node::boot().await;
-    let asked = node.pod("asked").linux(|linux| {
-        linux.resources = Some(limits(128, 50_000));
-        linux.overhead = Some(limits(16, 5_000));
-    });
-    let pod = asked.run().await;
-    let group = Group::of_pod(&pod);
-    pod.container("main").command(["sleep", "1000"]).start().await;
-    assert_eq!((memory_mib(&group), cpu_quota(&group)), (Some(144), Some(55_000)));
-    // An update without an overhead adds to the one that was asked for.
-    update(&pod, Some(limits(256, 80_000)), None).await.unwrap();
-    assert_eq!((memory_mib(&group), cpu_quota(&group)), (Some(272), Some(85_000)));
-}
-
-#[tokio::test]
 async fn what_cannot_be_limited_so_is_refused_and_nothing_changes() {
     let node = Node::boot().await;
     let pod = node.pod("refused").run().await;

@@ -267,9 +267,8 @@ fn make_cgroup(
         async move { shared.cgroups.open(&record)?.remove() }
     });
     // The pod's own group may have come with its first container.
-    let limits = pod.record().limits();
-    if limits.resources.is_some() {
-        update::apply(shared, pod, &limits).context("limit the pod")?;
+    if let Some(limits) = &pod.record().limits {
+        update::apply(shared, pod, limits).context("limit the pod")?;
     }
     Ok(group)
 }

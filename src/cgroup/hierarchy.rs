@@ -7,6 +7,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 use super::controller::{Controller, Version};
 use super::file;
 use crate::error::{Context, Error, Kind, Result};
+use crate::sys::mountinfo::unescape;
 
 /// One mounted hierarchy.
 #[derive(Debug)]
@@ -105,6 +106,7 @@ fn parse(text: &str) -> Vec<Mounted> {
 fn parse_line(line: &str) -> Option<Mounted> {
     let (left, right) = line.split_once(" - ")?;
     let mount = unescape(left.split(' ').nth(4)?);
+    let mount = String::from_utf8_lossy(&mount).into_owned();
     let mut right = right.split(' ');
     let version = match right.next()? {
         "cgroup" => Version::V1,
@@ -136,25 +138,6 @@ fn needed(all: Vec<Mounted>) -> Vec<Mounted> {
         useful || (!unified && (is_watched || any(&[Controller::Cpuacct, Controller::Freezer])))
     };
     all.into_iter().filter(|it| it.version == Version::V2 || serves(it)).collect()
-}
-
-/// mountinfo writes space, tab, newline and backslash as `\` and three octal digits.
-fn unescape(text: &str) -> String {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, tail)) = rest.split_first() {
-        rest = tail;
-        let digits = tail.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
-        let octal = digits.and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        match (first, octal) {
-            (b'\\', Some(byte)) => {
-                out.push(byte);
-                rest = tail.get(3..).unwrap_or_default();
-            }
-            (byte, _) => out.push(byte),
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
 }
 
 #[cfg(test)]
@@ -207,7 +190,6 @@ mod tests {
             .map(|l| format!("{l}\n"))
             .collect();
         assert!(mounts(&legacy).contains(&format!("{prefix}/freezer")));
-        assert_eq!(unescape("/mnt/again\\040here\\"), "/mnt/again here\\");
     }
 
     #[test]

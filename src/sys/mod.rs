@@ -8,6 +8,7 @@
 //! | `bpf` | `bpf`, for device programs |
 //! | `clone` | `clone3`, `_exit` |
 //! | `mount` | `mount_setattr` |
+//! | `mountinfo` | none: how `/proc/PID/mountinfo` writes paths |
 //! | `namespace` | `unshare` |
 //! | `process` | `pidfd_send_signal`, `kill`, `prlimit`, `PR_SET_CHILD_SUBREAPER` |
 //! | `readiness` | none: tokio's registration of a descriptor |
@@ -22,6 +23,7 @@ pub(crate) mod capability;
 pub(crate) mod clone;
 pub(crate) mod memory;
 pub(crate) mod mount;
+pub(crate) mod mountinfo;
 pub(crate) mod namespace;
 pub(crate) mod process;
 pub(crate) mod readiness;

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::error::{Context, Error, Result};
+use crate::sys::mountinfo::unescape;
 
 /// One mount. Two containers made from one request differ in nothing of it but what is left out:
 /// numbers, and for proc, which belongs to a PID namespace, the device.
@@ -52,26 +53,6 @@ fn parse_line(line: &str) -> Option<Mount> {
         fstype: fstype.to_owned(),
         device: if fstype == "proc" { String::new() } else { device.to_owned() },
     })
-}
-
-/// `\040` for a space, and so on.
-fn unescape(text: &str) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        let code = after.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
-        match code.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(byte) if *first == b'\\' => {
-                bytes.push(byte);
-                rest = after.get(3..).unwrap_or_default();
-            }
-            Some(_) | None => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    bytes
 }
 
 impl Mounts {

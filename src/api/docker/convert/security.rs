@@ -7,24 +7,6 @@ use crate::engine::pod::config::{AppArmorProfile, NamespaceMode, Namespaces, Sec
 use crate::engine::standalone::config::Network;
 use crate::error::{Error, Result};
 
-/// As every engine hides them.
-const MASKED: [&str; 12] = [
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/sys/devices/virtual/powercap",
-    "/sys/firmware",
-];
-const READ_ONLY: [&str; 5] =
-    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
-
 pub(crate) fn of(
     request: &CreateRequest,
     host: &HostConfig,
@@ -33,10 +15,10 @@ pub(crate) fn of(
     let privileged = host.privileged == Some(true);
     let options = Options::of(host)?;
     let unconfined = privileged || options.is_seccomp_unconfined;
-    let paths = |own: &Option<Vec<String>>, default: &[&str]| match own {
-        _ if privileged => Vec::new(),
-        Some(own) => own.clone(),
-        None => default.iter().map(|path| (*path).to_owned()).collect(),
+    // The engine adds those that are always hidden.
+    let paths = |own: &Option<Vec<String>>| match own {
+        Some(own) if !privileged => own.clone(),
+        Some(_) | None => Vec::new(),
     };
     Ok(Security {
         add_capabilities: capabilities(host.cap_add.as_deref()),
@@ -54,8 +36,8 @@ pub(crate) fn of(
         groups_policy: GroupsPolicy::Merge,
         readonly_rootfs: host.readonly_rootfs == Some(true),
         no_new_privileges: options.no_new_privileges,
-        masked_paths: paths(&host.masked_paths, &MASKED),
-        readonly_paths: paths(&host.readonly_paths, &READ_ONLY),
+        masked_paths: paths(&host.masked_paths),
+        readonly_paths: paths(&host.readonly_paths),
         seccomp: match unconfined {
             true => SeccompProfile::Unconfined,
             false => SeccompProfile::RuntimeDefault,

@@ -251,8 +251,7 @@ impl Engine {
 
     /// The newest first; without those of standalone containers.
     pub(crate) fn pods(&self) -> Vec<Arc<pod::record::Record>> {
-        let mut pods: Vec<_> = self.shared.pods.all().iter().map(|pod| pod.record()).collect();
-        pods.retain(|pod| pod.config.standalone.is_none());
+        let mut pods: Vec<_> = self.shared.cris_pods().map(|(_, record)| record).collect();
         pods.sort_by_key(|pod| std::cmp::Reverse(pod.created_at));
         pods
     }
@@ -287,9 +286,8 @@ impl Engine {
 
     /// The newest first; without the runs of standalone containers.
     pub(crate) fn containers(&self) -> Vec<Arc<container::record::Record>> {
-        let all = self.shared.containers.all();
-        let mut containers: Vec<_> = all.iter().map(|container| container.record()).collect();
-        containers.retain(|container| container.config.standalone.is_none());
+        let all = self.shared.cris_containers();
+        let mut containers: Vec<_> = all.map(|(_, record)| record).collect();
         containers.sort_by_key(|container| std::cmp::Reverse(container.created_at));
         containers
     }
@@ -369,11 +367,8 @@ impl Engine {
         &self,
         keep: &dyn Fn(&container::record::Record) -> bool,
     ) -> impl Stream<Item = Vec<stats::ContainerStats>> + Send + 'static + use<> {
-        let mut containers = self.shared.containers.all();
-        containers.retain(|container| {
-            let record = container.record();
-            record.config.standalone.is_none() && keep(&record)
-        });
+        let kept = self.shared.cris_containers().filter(|(_, record)| keep(record));
+        let containers: Vec<_> = kept.map(|(container, _)| container).collect();
         stats::containers_in_groups(&self.shared, &containers)
     }
 
@@ -387,11 +382,8 @@ impl Engine {
         &self,
         keep: &dyn Fn(&pod::record::Record) -> bool,
     ) -> impl Stream<Item = Vec<stats::PodStats>> + Send + 'static + use<> {
-        let mut pods = self.shared.pods.all();
-        pods.retain(|pod| {
-            let record = pod.record();
-            record.config.standalone.is_none() && keep(&record)
-        });
+        let kept = self.shared.cris_pods().filter(|(_, record)| keep(record));
+        let pods: Vec<_> = kept.map(|(pod, _)| pod).collect();
         stats::pods_in_groups(&self.shared, &pods)
     }
 
@@ -399,8 +391,7 @@ impl Engine {
     pub(crate) fn all_pod_metrics(
         &self,
     ) -> impl Stream<Item = Vec<stats::metrics::PodMetrics>> + Send + 'static + use<> {
-        let mut pods = self.shared.pods.all();
-        pods.retain(|pod| pod.record().config.standalone.is_none());
+        let pods: Vec<_> = self.shared.cris_pods().map(|(pod, _)| pod).collect();
         stats::metrics::pods_in_groups(&self.shared, &pods)
     }
 
@@ -469,6 +460,21 @@ fn not_cris(id: &str) -> Error {
 }
 
 impl Shared {
+    /// All but those of standalone containers, with what they are now.
+    fn cris_pods(&self) -> impl Iterator<Item = (Arc<Pod>, Arc<pod::record::Record>)> {
+        let all = self.pods.all().into_iter().map(|pod| (pod.clone(), pod.record()));
+        all.filter(|(_, record)| record.config.standalone.is_none())
+    }
+
+    /// As [`Shared::cris_pods`].
+    fn cris_containers(
+        &self,
+    ) -> impl Iterator<Item = (Arc<Container>, Arc<container::record::Record>)> {
+        let all = self.containers.all().into_iter();
+        let all = all.map(|container| (container.clone(), container.record()));
+        all.filter(|(_, record)| record.config.standalone.is_none())
+    }
+
     /// # Errors
     /// `WrongState` for the pod of a standalone container: it is Docker's clients' to change.
     fn check_pods_own(&self, id: &str) -> Result<()> {

@@ -33,7 +33,6 @@ struct Arguments {
     /// Socket for docker and other clients of its API [default: /run/cais/docker.sock]
     #[arg(long, value_name = "PATH", global = true)]
     docker_socket: Option<PathBuf>,
-
     /// error, warn, info, debug or trace [default: info]
     #[arg(long, value_name = "LEVEL", global = true)]
     log_level: Option<String>,

@@ -8,7 +8,7 @@ use super::Engine;
 use super::container::record::Record as ContainerRecord;
 use super::standalone::config::Config;
 use super::standalone::exec::{self, Exec};
-use super::standalone::{self, Removal, Session, Standalone, Started, Volumes};
+use super::standalone::{self, Removal, Session, Standalone, Started};
 use crate::error::Result;
 use crate::id::{ContainerId, PodId};
 use crate::image::digest::Digest;
@@ -80,9 +80,8 @@ impl Engine {
         &self,
         container: &Container,
         removal: Removal,
-        volumes: Volumes,
     ) -> Result<()> {
-        standalone::remove(self.shared.clone(), container.clone(), removal, volumes).await
+        standalone::remove(self.shared.clone(), container.clone(), removal).await
     }
 
     pub(crate) async fn resize_standalone(

@@ -14,7 +14,7 @@ use super::{Door, images};
 use crate::engine::container::record::Record as PodContainer;
 use crate::engine::parse_signal;
 use crate::engine::standalone::config::Network;
-use crate::engine::standalone::{Removal, Standalone, Started, Volumes};
+use crate::engine::standalone::{Removal, Standalone, Started};
 use crate::error::{Error, Kind, Result};
 use crate::id::ContainerId;
 
@@ -157,8 +157,8 @@ pub(super) async fn remove(door: &Door, id: &str, call: &Call) -> Answer {
         return create::unsupported("removing a link");
     }
     let removal = if call.query.switch("force") { Removal::Forced } else { Removal::Polite };
-    let volumes = if call.query.switch("v") { Volumes::Anonymous } else { Volumes::Kept };
-    door.engine.remove_standalone(&container, removal, volumes).await?;
+    // `v` asks for the anonymous volumes to go as well, of which there are none.
+    door.engine.remove_standalone(&container, removal).await?;
     reply::nothing()
 }
 

@@ -42,7 +42,7 @@ use self::record::{Record, State};
 pub(super) use self::recover::load;
 pub(crate) use self::recover::recover;
 pub(crate) use self::registry::Standalones;
-pub(crate) use self::remove::{Removal, Volumes, remove};
+pub(crate) use self::remove::{Removal, remove};
 pub(crate) use self::run::LOG;
 pub(crate) use self::start::{Started, start};
 pub(crate) use self::stop::{kill, parse_signal, pause, rename, restart, stop, unpause};

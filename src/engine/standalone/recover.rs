@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use super::config::RestartPolicy;
 use super::record::State;
-use super::{Standalone, restart, start, supervise};
+use super::{Standalone, remove, restart, start, supervise};
 use crate::engine::Shared;
 use crate::error::Result;
 
@@ -45,14 +45,8 @@ pub(crate) async fn recover(shared: &Arc<Shared>) {
             State::Restarting(end) => restart::schedule(shared, &container, end),
             // It was to go when it ended, and its daemon died in between.
             State::Exited { .. } if record.config.auto_remove => {
-                let removed = super::remove::remove_locked(
-                    shared,
-                    &container,
-                    super::remove::Volumes::Anonymous,
-                );
-                if let Err(error) = removed.await {
-                    tracing::error!(container = %container.id, error = error.chain(), "auto-remove");
-                }
+                let _mutation = container.mutation.lock().await;
+                remove::auto_remove(shared, &container).await;
             }
             State::Exited { .. } if is_due(record.config.restart, record.is_stopped) => {
                 let _mutation = container.mutation.lock().await;

@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::record::State;
+use super::record::{Record, State};
 use super::{Standalone, stop};
 use crate::engine::image::layers_in_use;
 use crate::engine::{Shared, operation};
 use crate::error::{Error, Kind, Result};
+
+const PAUSED: &str = "container is paused and must be unpaused first";
+const RUNNING: &str = "container is running: stop the container before removing or force remove";
 
 /// How a removal treats what runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,36 +19,20 @@ pub(crate) enum Removal {
     Forced,
 }
 
-/// Which volumes go with it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Volumes {
-    Kept,
-    /// Those without a name of somebody's choice.
-    Anonymous,
-}
-
 /// # Errors
 /// `WrongState` in Docker's words for what runs and is not to be ended by force.
 pub(crate) async fn remove(
     shared: Arc<Shared>,
     container: Arc<Standalone>,
     removal: Removal,
-    volumes: Volumes,
 ) -> Result<()> {
     operation::run(async move {
         let record = container.record();
         if let (State::Running(run), Removal::Polite) = (&record.state, removal)
             && !stop::has_ended(&shared, &container)
         {
-            let why = if run.is_paused {
-                "container is paused and must be unpaused first"
-            } else {
-                "container is running: stop the container before removing or force remove"
-            };
-            return Err(Error::wrong_state(format!(
-                "cannot remove container \"/{}\": {why}",
-                record.name
-            )));
+            let why = if run.is_paused { PAUSED } else { RUNNING };
+            return Err(not_now(&record, why));
         }
         match stop(shared.clone(), container.clone(), None, Some(Duration::ZERO)).await {
             // It removed itself when it ended.
@@ -55,28 +42,29 @@ pub(crate) async fn remove(
         }
         container.rests().await;
         let _mutation = container.mutation.lock().await;
-        remove_locked(&shared, &container, volumes).await
+        remove_locked(&shared, &container).await
     })
     .await
 }
 
+fn not_now(record: &Record, why: &str) -> Error {
+    Error::wrong_state(format!("cannot remove container \"/{}\": {why}", record.name))
+}
+
+/// Of a container that was to go when it ended. For callers that hold the container's mutation lock.
+pub(super) async fn auto_remove(shared: &Arc<Shared>, container: &Arc<Standalone>) {
+    if let Err(error) = remove_locked(shared, container).await {
+        tracing::error!(container = %container.id, error = error.chain(), "auto-remove");
+    }
+}
+
 /// For callers that hold the container's mutation lock; nothing runs. Succeeds on what is gone.
-pub(super) async fn remove_locked(
-    shared: &Arc<Shared>,
-    container: &Arc<Standalone>,
-    volumes: Volumes,
-) -> Result<()> {
+pub(super) async fn remove_locked(shared: &Arc<Shared>, container: &Arc<Standalone>) -> Result<()> {
+    let record = container.record();
     if container.is_running() {
         // Somebody started it while we waited for the lock.
-        let name = container.record().name.clone();
-        return Err(Error::wrong_state(format!(
-            "cannot remove container \"/{name}\": container is running: stop the container before \
-             removing or force remove"
-        )));
+        return Err(not_now(&record, RUNNING));
     }
-    // There are none yet.
-    let _ = volumes;
-    let record = container.record();
     shared.layout.discard(&shared.layout.container_root(&container.id))?;
     shared.layout.discard(&shared.layout.standalone(&container.id))?;
     // The record last: while it is there, the next daemon knows what is left to do.

@@ -84,9 +84,6 @@ pub(super) async fn over(shared: &Arc<Shared>, container: &Arc<Standalone>, end:
     if again {
         restart::schedule(shared, container, &end);
     } else if record.config.auto_remove && !container.is_restarting.load(Ordering::SeqCst) {
-        let removed = remove::remove_locked(shared, container, remove::Volumes::Anonymous).await;
-        if let Err(error) = removed {
-            tracing::error!(container = %container.id, error = error.chain(), "auto-remove");
-        }
+        remove::auto_remove(shared, container).await;
     }
 }

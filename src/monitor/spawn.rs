@@ -12,8 +12,10 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{Pid, PidfdFlags};
 
@@ -55,8 +57,7 @@ impl Program {
         io::copy(&mut source, &mut memory)?;
         memory.flush()?;
         rustix::fs::fchmod(&memory, Mode::from_raw_mode(0o511))?;
-        let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
-        rustix::fs::fcntl_add_seals(&memory, seals)?;
+        seal_for_good(&memory)?;
         // A file that somebody holds open for writing cannot be executed.
         let again = format!("/proc/self/fd/{}", memory.as_raw_fd());
         let sealed = rustix::fs::open(again, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
@@ -89,6 +90,24 @@ impl Program {
         Ok(Spawned { pid: raw, pidfd })
     }
 }
+
+/// Forbids every further change of a memory file.
+///
+/// The kernel refuses it as busy while anybody else has hold of one of its pages, as memory compaction has for a
+/// moment (`memfd_wait_for_pins` in Linux' `mm/memfd.c` waits 150 ms itself), so it is asked again, [`PINNED`] at most.
+fn seal_for_good(memory: &File) -> rustix::io::Result<()> {
+    let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
+    let asked = Instant::now();
+    loop {
+        match rustix::fs::fcntl_add_seals(memory, seals) {
+            Err(Errno::BUSY) if asked.elapsed() < PINNED => {}
+            done => return done,
+        }
+    }
+}
+
+/// How long a page of the monitor's program may be in somebody else's hands.
+const PINNED: Duration = Duration::from_secs(10);
 
 /// Makes the socket a monitor listens on; a leftover at `path` is replaced.
 pub(crate) fn listen(path: &Path) -> Result<OwnedFd> {

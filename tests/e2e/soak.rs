@@ -185,6 +185,11 @@ async fn pods_leave_nothing_behind() {
     node.pull(BUSYBOX).await;
     cycles(&node, times(16, 400)).await;
     assert_eq!(monitors_below(&node.state), Vec::<u32>::new());
+    // The interface and the address of a pod go a moment after the call that removed it.
+    until("the first pods to be gone", async || {
+        files_below(&node.state.join("leases")).is_empty() && Traces::of(&node).ports == 0
+    })
+    .await;
     let (traces, daemon) = (Traces::of(&node), Footprint::of(node.daemon()));
 
     let count = times(60, 5000);

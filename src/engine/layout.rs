@@ -11,6 +11,8 @@
 //! ROOT/   containers/<id>/{upper,work}         writable layers
 //!         checkpoints/<container>/             files of a checkpoint or restore under way
 //!         standalone/<id>.json  <id>/…         containers of Docker's clients: record, log
+//!         volumes/<name>/…                     files of volumes, and what they are filled with
+//!         volume-records/<name>.json           which volumes there are
 //!         trash/                               being deleted
 //!         images/                              owned by `image`
 //! ```
@@ -38,9 +40,10 @@ impl Layout {
             layout.checkpoints_under_way(),
             layout.root.join("containers"),
             layout.standalones(),
+            layout.root.join("volumes"),
             layout.root.join("trash"),
         ] {
-            make(&directory)?;
+            make_private(&directory)?;
         }
         Ok(layout)
     }
@@ -105,7 +108,7 @@ impl Layout {
     pub(crate) fn make_container_root(&self, id: &ContainerId) -> Result<(PathBuf, PathBuf)> {
         let root = self.container_root(id);
         let (upper, work) = (root.join("upper"), root.join("work"));
-        make(&work)?;
+        make_private(&work)?;
         // What overlayfs leaves so that a volatile layer is not used after a crash. Nothing crashed:
         // the container is started again in the same boot, or is gone.
         let mark = work.join("work/incompat");
@@ -113,12 +116,26 @@ impl Layout {
             std::fs::remove_dir_all(&mark).with_context(|| format!("remove {}", mark.display()))?;
         }
         // The upper directory is `/` inside: every user of the container must get through.
-        match DirBuilder::new().mode(0o755).create(&upper) {
-            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-                Err(error).with_context(|| format!("make {}", upper.display()))
-            }
-            Ok(()) | Err(_) => Ok((upper, work)),
-        }
+        make_open(&upper)?;
+        Ok((upper, work))
+    }
+
+    pub(crate) fn volume_records(&self) -> PathBuf {
+        self.root.join("volume-records")
+    }
+
+    pub(crate) fn volume(&self, name: &str) -> PathBuf {
+        self.root.join("volumes").join(name)
+    }
+
+    /// The directory that containers see.
+    pub(crate) fn volume_data(&self, name: &str) -> PathBuf {
+        self.volume(name).join("_data")
+    }
+
+    pub(crate) fn make_volume(&self, name: &str) -> Result<()> {
+        make_private(&self.volume(name))?;
+        make_open(&self.volume_data(name))
     }
 
     /// Records of standalone containers, and their directories.
@@ -172,12 +189,22 @@ impl Layout {
     }
 }
 
-fn make(directory: &Path) -> Result<()> {
+pub(crate) fn make_private(directory: &Path) -> Result<()> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(directory)
         .with_context(|| format!("make {}", directory.display()))
+}
+
+/// For a directory that the users of a container get through. Succeeds on one that is there.
+fn make_open(directory: &Path) -> Result<()> {
+    match DirBuilder::new().mode(0o755).create(directory) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(error).with_context(|| format!("make {}", directory.display()))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 fn list(directory: &Path) -> Result<Vec<String>> {

@@ -36,6 +36,8 @@ mod standalone_calls;
 pub(crate) mod stats;
 pub(crate) mod streams;
 mod undo;
+pub(crate) mod volume;
+mod volume_calls;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -97,6 +99,8 @@ pub(crate) struct Shared {
     processes: Directory,
     standalones: standalone::Standalones,
     standalone_records: Table<standalone::record::Record>,
+    volumes: volume::Volumes,
+    volume_records: Table<volume::Record>,
     execs: standalone::exec::Execs,
     /// Groups of containers that have no record yet.
     making: Table<cgroup::Record>,
@@ -149,6 +153,7 @@ impl Engine {
         let network = network::open(&config, &pod_records)?;
         let container_records = Table::open(&layout.containers(), Durability::UntilReboot)?;
         let standalone_records = Table::open(&layout.standalones(), Durability::Synced)?;
+        let volume_records = Table::open(&layout.volume_records(), Durability::Synced)?;
         let processes = Directory::open(&layout.containers(), Durability::UntilReboot)?;
         let events = events::Log::open(&layout.events(), events::ON_ITS_WAY)
             .context("open the event journal")?;
@@ -180,6 +185,8 @@ impl Engine {
             processes,
             standalones: standalone::Standalones::default(),
             standalone_records,
+            volumes: volume::Volumes::default(),
+            volume_records,
             execs: standalone::exec::Execs::default(),
             making,
             checkpoints,
@@ -188,6 +195,7 @@ impl Engine {
             container_flights: Flights::new(),
             config,
         });
+        volume::load(&shared)?;
         standalone::load(&shared)?;
         recover::recover(&shared).await.context("take up what an earlier daemon left")?;
         checkpoint::under_way::recover(&shared).await.context("take back checkpoints")?;

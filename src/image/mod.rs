@@ -12,6 +12,7 @@
 pub(crate) mod config;
 pub(crate) mod digest;
 pub(crate) mod manifest;
+pub(crate) mod pack;
 pub(crate) mod platform;
 pub(crate) mod progress;
 pub(crate) mod pull;
@@ -24,4 +25,4 @@ mod unpack;
 pub(crate) use pull::{CredentialFields, Credentials};
 pub(crate) use snapshot::{Life, Owners, Writable};
 pub(crate) use store::{Held, Image, ImageId, ImageStore, LayerKey, Settings, chain_id};
-pub(crate) use unpack::archive::unpack_archive;
+pub(crate) use unpack::archive::{copy_tree, unpack_archive};

@@ -109,8 +109,21 @@ impl Docker {
         list.remove(0)
     }
 
-    /// Removes every container that docker made; what went wrong.
+    /// Removes every container that docker made, and every volume; what went wrong.
     pub(crate) async fn remove_all(&self) -> Vec<String> {
+        let mut complaints = self.remove_containers().await;
+        let listed = self.get("/volumes").await.json();
+        for volume in listed["Volumes"].as_array().into_iter().flatten() {
+            let path = format!("/volumes/{}", volume["Name"].as_str().unwrap_or_default());
+            let reply = self.request(Method::DELETE, &path, None).await;
+            if !reply.status.is_success() {
+                complaints.push(format!("{path}: {reply:?}"));
+            }
+        }
+        complaints
+    }
+
+    async fn remove_containers(&self) -> Vec<String> {
         let listed = self.get("/containers/json?all=1").await.json();
         let mut complaints = Vec::new();
         for container in listed.as_array().into_iter().flatten() {

@@ -491,9 +491,10 @@ async fn docker_nonsense_is_refused_and_nothing_is_left() {
         (r#"{"Image":"no-such-image"}"#, StatusCode::NOT_FOUND),
         (r#"{"Image":"busybox","Env":["=x"]}"#, StatusCode::BAD_REQUEST),
         (r#"{"Image":"busybox","StopSignal":"SIGNONE"}"#, StatusCode::BAD_REQUEST),
-        (r#"{"Image":"busybox","HostConfig":{"Binds":["/a"]}}"#, StatusCode::BAD_REQUEST),
+        (r#"{"Image":"busybox","HostConfig":{"Binds":["a"]}}"#, StatusCode::BAD_REQUEST),
+        (r#"{"Image":"busybox","HostConfig":{"Binds":["../a:/b"]}}"#, StatusCode::BAD_REQUEST),
         (r#"{"Image":"busybox","HostConfig":{"NetworkMode":"x"}}"#, StatusCode::NOT_FOUND),
-        (r#"{"Image":"busybox","HostConfig":{"VolumesFrom":["x"]}}"#, StatusCode::NOT_IMPLEMENTED),
+        (r#"{"Image":"busybox","HostConfig":{"VolumesFrom":["x"]}}"#, StatusCode::NOT_FOUND),
     ] {
         let reply = docker.post("/containers/create", Some(body)).await;
         assert_eq!(reply.status, status, "{body}: {reply:?}");

@@ -32,6 +32,7 @@ mod docker_containers;
 mod docker_images;
 mod docker_restarts;
 mod docker_system;
+mod docker_volumes;
 mod events;
 mod fake_registry;
 mod faults_retry;

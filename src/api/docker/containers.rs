@@ -7,10 +7,11 @@ use futures_util::{FutureExt, StreamExt};
 use serde_json::Value;
 
 use super::call::Call;
-use super::convert::{container as convert, create};
+use super::convert::{container as convert, create, mounts};
 use super::reply::{self, Answer};
-use super::wire::container::{Created, Processes, Waited};
+use super::wire::container::{CreateRequest, Created, Processes, Waited};
 use super::{Door, images};
+use crate::engine::container::config::Mount;
 use crate::engine::container::record::Record as PodContainer;
 use crate::engine::parse_signal;
 use crate::engine::standalone::config::Network;
@@ -80,13 +81,26 @@ pub(super) async fn create(door: &Door, call: Call) -> Answer {
         return Err(Error::invalid("no image specified"));
     }
     let image = images::find(door, &wanted)?;
-    let mut config = create::config(&request, &image, &body)?;
+    let from = volumes_from(door, &request)?;
+    let mut config = create::config(&request, &image, &body, from)?;
     if let Network::Container(other) = &mut config.network {
         // By its id from now on: a name may be somebody else's tomorrow.
         *other = standalone(door, other)?.record().id.to_string();
     }
     let made = door.engine.create_standalone(&name, &wanted, config).await?;
     reply::created(&Created { id: made.record().id.to_string(), warnings: Vec::new() })
+}
+
+/// The mounts of the containers that `--volumes-from` names.
+fn volumes_from(door: &Door, request: &CreateRequest) -> Result<Vec<Mount>> {
+    let host = request.host_config.as_ref();
+    let mut all = Vec::new();
+    for text in host.and_then(|host| host.volumes_from.as_ref()).into_iter().flatten() {
+        let (name, mode) = text.split_once(':').unwrap_or((text, ""));
+        let record = standalone(door, name)?.record();
+        all.extend(mounts::of_another(&record.config.container.mounts, mode)?);
+    }
+    Ok(all)
 }
 
 pub(super) fn inspect(door: &Door, id: &str) -> Answer {
@@ -156,8 +170,8 @@ pub(super) async fn remove(door: &Door, id: &str, call: &Call) -> Answer {
     if call.query.switch("link") {
         return create::unsupported("removing a link");
     }
-    let removal = if call.query.switch("force") { Removal::Forced } else { Removal::Polite };
-    // `v` asks for the anonymous volumes to go as well, of which there are none.
+    let removal =
+        Removal { is_forced: call.query.switch("force"), with_volumes: call.query.switch("v") };
     door.engine.remove_standalone(&container, removal).await?;
     reply::nothing()
 }

@@ -26,6 +26,7 @@ mod router;
 mod status;
 mod system;
 mod top;
+mod volumes;
 mod wire;
 
 use std::convert::Infallible;

@@ -6,7 +6,7 @@ use percent_encoding::percent_decode_str;
 
 use super::call::Call;
 use super::reply::Answer;
-use super::{Door, attach, containers, execs, images, logs, ps, pull, system};
+use super::{Door, attach, containers, execs, images, logs, ps, pull, system, volumes};
 use crate::error::{Error, Result};
 
 /// The table of routes. Names of images may have slashes in them.
@@ -36,6 +36,7 @@ pub(super) async fn route(door: &Door, request: Request<Incoming>) -> Answer {
         (&Method::DELETE, ["images", name @ ..]) => {
             images::remove(door, &name.join("/"), &call).await
         }
+        (method, ["volumes", rest @ ..]) => volumes::route(door, method, rest, call).await,
         _ => Err(unknown()),
     }
 }
@@ -61,7 +62,7 @@ async fn post(door: &Door, call: Call, path: &[&str]) -> Answer {
     }
 }
 
-fn unknown() -> Error {
+pub(super) fn unknown() -> Error {
     Error::not_found("page not found")
 }
 

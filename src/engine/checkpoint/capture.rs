@@ -12,12 +12,13 @@ use serde_json::json;
 
 use super::criu::Criu;
 use super::deadline::{Deadline, Timed};
-use super::{DESCRIPTORS, DIFF, IMAGES, tree};
+use super::{DESCRIPTORS, DIFF, IMAGES};
 use crate::engine::container::Container;
 use crate::engine::container::record::Record;
 use crate::engine::pod::{Pod, files};
 use crate::engine::{Shared, cdi, clock, spec};
 use crate::error::{Context, Result};
+use crate::image::pack;
 
 /// Writes everything of a frozen container into an empty directory.
 pub(super) async fn capture(
@@ -74,7 +75,7 @@ pub(super) fn write_json(path: &Path, value: &serde_json::Value) -> Result<()> {
 /// Blocks.
 pub(super) fn write_tree(root: &Path, archive: &Path, deadline: Deadline) -> Result<()> {
     let out = Timed { inner: io::BufWriter::new(create(archive)?), deadline };
-    let mut out = tree::write(&tree::open(root)?, out)
+    let mut out = pack::write(&pack::open(root)?, out)
         .with_context(|| format!("write {}", archive.display()))?;
     out.flush().with_context(|| format!("write {}", archive.display()))
 }

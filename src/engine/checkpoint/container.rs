@@ -8,16 +8,17 @@ use std::time::Duration;
 use rustix::fs::{CWD, RenameFlags};
 
 use super::capture::{capture, create, make_directory};
+use super::check_supported;
 use super::criu::Criu;
 use super::deadline::{Deadline, Timed, exceeded};
 use super::freeze::freeze;
 use super::under_way::{UnderWay, remove_tree};
-use super::{check_supported, tree};
 use crate::engine::container::Container;
 use crate::engine::pod::Pod;
 use crate::engine::{Shared, operation};
 use crate::error::{Context, Error, Kind, Result};
 use crate::id::random_hex;
+use crate::image::pack;
 
 /// Writes `location`, which must not exist yet. With a timeout the call ends about then; nothing is
 /// left of the archive, and the container runs on, on every error.
@@ -77,7 +78,7 @@ async fn write(
 
 fn pack(staging: &Path, partial: &Path, deadline: Deadline) -> Result<()> {
     let out = Timed { inner: io::BufWriter::new(create(partial)?), deadline };
-    let mut out = tree::write(&tree::open(staging)?, out)?;
+    let mut out = pack::write(&pack::open(staging)?, out)?;
     out.flush().context("write the archive")?;
     deadline.patience().map(drop)
 }

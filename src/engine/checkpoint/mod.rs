@@ -24,7 +24,7 @@
 //! | `container`, `pod` | the two checkpoint calls |
 //! | `manifest` | reading what a checkpoint says of itself |
 //! | `restore`, `verify` | RestorePod, and the proof that what was restored is confined |
-//! | `tree`, `deadline` | archives of directories; time limits |
+//! | `deadline` | time limits |
 //! | `under_way` | what a killed daemon's successor has to take back |
 
 mod capture;
@@ -36,7 +36,6 @@ mod manifest;
 mod mountinfo;
 pub(super) mod pod;
 pub(super) mod restore;
-mod tree;
 pub(super) mod under_way;
 mod verify;
 

@@ -47,6 +47,16 @@ pub(crate) struct Config {
     pub(crate) standalone: Option<ContainerId>,
 }
 
+impl Config {
+    /// Names of the volumes that are mounted in it.
+    pub(crate) fn volumes(&self) -> impl Iterator<Item = &str> {
+        self.mounts.iter().filter_map(|mount| match &mount.source {
+            MountSource::Volume(volume) => Some(volume.name.as_str()),
+            MountSource::Host(_) | MountSource::Image { .. } | MountSource::Tmpfs => None,
+        })
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RlimitRequest {
     /// `nofile`, `RLIMIT_NOFILE`: as the client writes it.
@@ -85,6 +95,22 @@ pub(crate) enum MountSource {
     },
     /// An empty file system in memory.
     Tmpfs,
+    /// A volume of the engine's. CRI has none.
+    Volume(VolumeRequest),
+}
+
+/// A volume, which is made if it is not there yet.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct VolumeRequest {
+    /// Empty: a new one, of a name that nobody chose.
+    pub(crate) name: String,
+    /// Relative to the volume's root, which it is when empty.
+    pub(crate) sub_path: String,
+    /// An empty volume stays empty, whatever the image has there.
+    pub(crate) is_not_filled: bool,
+    /// For a volume that is made.
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) options: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

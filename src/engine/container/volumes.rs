@@ -1,17 +1,19 @@
-//! Image volumes: the files of other images in a container, read-only.
+//! Volumes: the files of other images in a container, read-only, and those of the engine's volumes.
 //!
-//! An image is mounted whole, detached; a path inside it is checked here and copied out by the
-//! container's own init. Whatever goes wrong begins with the word by which kubelet knows it.
+//! Either is mounted whole, detached; a path inside it is checked here and copied out by the
+//! container's own init. What goes wrong with an image begins with the word by which kubelet
+//! knows it.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags, openat2, statx};
 use serde_bytes::ByteBuf;
 
-use super::config::{Config, MountSource};
+use super::config::{Config, MountSource, VolumeRequest};
 use super::record::ImageVolume;
-use crate::engine::Shared;
 use crate::engine::plan::Volume;
+use crate::engine::{Shared, volume};
 use crate::error::{Context, Error, Kind, Result};
 use crate::executor::plan::TargetKind;
 use crate::image::{Held, Owners};
@@ -19,7 +21,7 @@ use crate::image::{Held, Owners};
 /// The prefix that the interface gives such errors.
 const FAILED: &str = "ImageVolumeMountFailed";
 
-/// The image volumes of one container.
+/// The volumes of one container.
 #[derive(Default)]
 pub(super) struct Volumes {
     pub(super) mounts: Vec<Volume>,
@@ -28,7 +30,7 @@ pub(super) struct Volumes {
     pub(super) held: Vec<Held>,
 }
 
-/// Mounts what the request's image mounts name.
+/// Mounts what the request's mounts name.
 pub(super) fn open(
     shared: &Shared,
     config: &Config,
@@ -36,8 +38,14 @@ pub(super) fn open(
 ) -> Result<Volumes> {
     let mut volumes = Volumes::default();
     for (index, mount) in config.mounts.iter().enumerate() {
-        let MountSource::Image { image, sub_path, user_specified_image: _ } = &mount.source else {
-            continue;
+        let (image, sub_path) = match &mount.source {
+            MountSource::Image { image, sub_path, user_specified_image: _ } => (image, sub_path),
+            MountSource::Volume(request) => {
+                let target = mount.container_path.clone();
+                volumes.mounts.push(of_engine(shared, target, request)?);
+                continue;
+            }
+            MountSource::Host(_) | MountSource::Tmpfs => continue,
         };
         let named = format!("{FAILED}: mounts[{index}]");
         let held = shared.images.hold(image).ok_or_else(|| {
@@ -62,7 +70,16 @@ pub(super) fn open(
     Ok(volumes)
 }
 
-/// Links are the image's: they lead nowhere but inside it.
+fn of_engine(shared: &Shared, target: PathBuf, request: &VolumeRequest) -> Result<Volume> {
+    let VolumeRequest { name, sub_path, .. } = request;
+    let tree = volume::open(shared, name)?;
+    let path = sub_path.trim_matches('/');
+    let kind = kind_of(&tree, path).with_context(|| format!("sub-path of volume {name}"))?;
+    let part = (!path.is_empty()).then(|| ByteBuf::from(path));
+    Ok(Volume { target, tree, part, kind })
+}
+
+/// Links are the tree's: they lead nowhere but inside it.
 fn kind_of(tree: &OwnedFd, path: &str) -> Result<TargetKind> {
     if path.is_empty() {
         return Ok(TargetKind::Directory);
@@ -70,7 +87,7 @@ fn kind_of(tree: &OwnedFd, path: &str) -> Result<TargetKind> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let found = openat2(tree.as_fd(), path, flags, Mode::empty(), resolve)
-        .with_context(|| format!("{path:?} in the image"))
+        .with_context(|| format!("{path:?} in it"))
         .kind(Kind::InvalidArgument)?;
     let found = statx(&found, "", AtFlags::EMPTY_PATH, StatxFlags::TYPE).context("stat")?;
     let found = FileType::from_raw_mode(found.stx_mode.into());

@@ -217,6 +217,7 @@ fn requested_mount(mount: &crate::engine::container::config::Mount) -> Mount {
     let source = match &mount.source {
         MountSource::Host(path) => path.display().to_string(),
         MountSource::Image { image, .. } => image.clone(),
+        MountSource::Volume(volume) => volume.name.clone(),
         MountSource::Tmpfs => "tmpfs".to_owned(),
     };
     let access = if mount.readonly { "ro" } else { "rw" };

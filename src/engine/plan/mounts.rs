@@ -5,7 +5,7 @@ use oci_spec::runtime::{LinuxIdMapping, Mount as SpecMount, Spec};
 use super::bind::{BindRequest, ReadOnly};
 use super::bytes_of;
 use super::volume::VolumeRequest;
-use crate::engine::spec::{IMAGE, POD_SHM};
+use crate::engine::spec::{IMAGE, POD_SHM, VOLUME};
 use crate::error::{Context, Error, Result};
 use crate::executor::plan::{
     Fd, IdMapping, Mount, MountAttributes, MountSource, Propagation, TargetKind, UserNamespace,
@@ -58,7 +58,7 @@ pub(super) fn read(spec: &Spec, hierarchies: &[String]) -> Result<Mounts> {
                 });
                 OPEN_PLACE
             }
-            IMAGE => {
+            IMAGE | VOLUME => {
                 volumes.push(VolumeRequest {
                     place: mounts.len(),
                     target: mount.destination().clone(),

@@ -10,7 +10,7 @@ use crate::error::{Context, Error, Result};
 use crate::executor::plan::{Fd, Mount, MountAttributes, MountSource, TargetKind};
 use crate::sys::mount::{Change, Reach, mount_setattr};
 
-/// An image's files, before it is known which descriptor they are.
+/// An image's files or a volume's, before it is known which descriptor they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct VolumeRequest {
     /// Which of the plan's mounts it becomes.
@@ -19,7 +19,7 @@ pub(super) struct VolumeRequest {
     pub(super) attributes: MountAttributes,
 }
 
-/// An image's files as a detached mount, read-only already.
+/// An image's files or a volume's as a detached mount.
 #[derive(Debug)]
 pub(crate) struct Volume {
     /// Where in the container: this tells one volume from another.
@@ -54,7 +54,11 @@ impl VolumeRequest {
     }
 
     fn set_attributes(&self, tree: &OwnedFd) -> Result<()> {
-        let change = Change { set: restrictions(self.attributes), ..Change::default() };
+        let mut set = restrictions(self.attributes);
+        if self.attributes.read_only {
+            set |= libc::MOUNT_ATTR_RDONLY;
+        }
+        let change = Change { set, ..Change::default() };
         mount_setattr(tree.as_fd(), c"", Reach::This, change).context("flags")
     }
 }

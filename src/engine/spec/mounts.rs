@@ -17,6 +17,9 @@ pub(crate) const POD_SHM: &str = "pod-shm";
 /// The type of a mount whose source is an image.
 pub(crate) const IMAGE: &str = "image";
 
+/// The type of a mount whose source is a volume of the engine's.
+pub(crate) const VOLUME: &str = "volume";
+
 /// What a request may add to a mount.
 const ADDED_OPTIONS: [&str; 3] = ["noexec", "nodev", "nosuid"];
 
@@ -125,6 +128,9 @@ fn request(named: &str, request: &config::Mount) -> Result<Mount> {
         }
         // Its layers are shared. Programs in it may run, but gain nothing by who owns them.
         MountSource::Image { image, .. } => (IMAGE, image.clone(), vec!["ro", "nosuid", "nodev"]),
+        MountSource::Volume(volume) => {
+            (VOLUME, volume.name.clone(), vec![if request.readonly { "ro" } else { "rw" }])
+        }
         MountSource::Tmpfs => return tmpfs(named, &target, &request.options),
     };
     check_target(named, &target, &source)?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::config::Config;
 use super::record::{Record, State};
-use super::{Standalone, names};
+use super::{Standalone, names, volumes};
 use crate::engine::{Shared, clock, operation};
 use crate::error::{Error, Result};
 use crate::id::ContainerId;
@@ -30,6 +30,7 @@ pub(crate) async fn create(
             let held = held.ok_or_else(|| Error::not_found(format!("No such image: {image}")))?;
             config.container.standalone = Some(id.clone());
             config.container.name.clone_from(&name);
+            let volumes = volumes::make(&shared, &held, &mut config.container.mounts).await?;
             let record = Record {
                 id: id.clone(),
                 name: name.clone(),
@@ -43,11 +44,14 @@ pub(crate) async fn create(
                 is_stopped: false,
                 config: Arc::new(config),
             };
-            shared.standalone_records.put(id.as_str(), &record)?;
+            if let Err(error) = shared.standalone_records.put(id.as_str(), &record) {
+                volumes.take_back(&shared).await;
+                return Err(error);
+            }
             let container = Arc::new(Standalone::new(record));
-            // Before the image is let go.
+            // Before the image and the volumes are let go.
             shared.standalones.insert(container.clone());
-            drop(held);
+            drop((held, volumes));
             Ok(container)
         };
         let made = made.await;

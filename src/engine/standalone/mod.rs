@@ -27,6 +27,7 @@ mod run;
 mod start;
 mod stop;
 mod supervise;
+mod volumes;
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::record::{Record, State};
-use super::{Standalone, stop};
+use super::{Standalone, stop, volumes};
 use crate::engine::image::layers_in_use;
 use crate::engine::{Shared, operation};
 use crate::error::{Error, Kind, Result};
@@ -12,11 +12,13 @@ use crate::error::{Error, Kind, Result};
 const PAUSED: &str = "container is paused and must be unpaused first";
 const RUNNING: &str = "container is running: stop the container before removing or force remove";
 
-/// How a removal treats what runs.
+/// How a removal treats what runs, and what the container alone has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Removal {
-    Polite,
-    Forced,
+pub(crate) struct Removal {
+    /// What runs is ended.
+    pub(crate) is_forced: bool,
+    /// Volumes that nobody gave a name go with it, unless another container has them.
+    pub(crate) with_volumes: bool,
 }
 
 /// # Errors
@@ -28,7 +30,7 @@ pub(crate) async fn remove(
 ) -> Result<()> {
     operation::run(async move {
         let record = container.record();
-        if let (State::Running(run), Removal::Polite) = (&record.state, removal)
+        if let (State::Running(run), false) = (&record.state, removal.is_forced)
             && !stop::has_ended(&shared, &container)
         {
             let why = if run.is_paused { PAUSED } else { RUNNING };
@@ -42,7 +44,7 @@ pub(crate) async fn remove(
         }
         container.rests().await;
         let _mutation = container.mutation.lock().await;
-        remove_locked(&shared, &container).await
+        remove_locked(&shared, &container, removal.with_volumes).await
     })
     .await
 }
@@ -53,13 +55,17 @@ fn not_now(record: &Record, why: &str) -> Error {
 
 /// Of a container that was to go when it ended. For callers that hold the container's mutation lock.
 pub(super) async fn auto_remove(shared: &Arc<Shared>, container: &Arc<Standalone>) {
-    if let Err(error) = remove_locked(shared, container).await {
+    if let Err(error) = remove_locked(shared, container, true).await {
         tracing::error!(container = %container.id, error = error.chain(), "auto-remove");
     }
 }
 
 /// For callers that hold the container's mutation lock; nothing runs. Succeeds on what is gone.
-pub(super) async fn remove_locked(shared: &Arc<Shared>, container: &Arc<Standalone>) -> Result<()> {
+pub(super) async fn remove_locked(
+    shared: &Arc<Shared>,
+    container: &Arc<Standalone>,
+    with_volumes: bool,
+) -> Result<()> {
     let record = container.record();
     if container.is_running() {
         // Somebody started it while we waited for the lock.
@@ -67,6 +73,9 @@ pub(super) async fn remove_locked(shared: &Arc<Shared>, container: &Arc<Standalo
     }
     shared.layout.discard(&shared.layout.container_root(&container.id))?;
     shared.layout.discard(&shared.layout.standalone(&container.id))?;
+    if with_volumes {
+        volumes::remove_anonymous(shared, &record).await?;
+    }
     // The record last: while it is there, the next daemon knows what is left to do.
     container.removed(shared)?;
     // It may have been the last to stand on an image that was removed before it.

@@ -24,7 +24,7 @@ pub(crate) async fn start(shared: Arc<Shared>, container: Arc<Standalone>) -> Re
         })?;
         let started = start_locked(&shared, &container).await;
         if started.is_err() && container.record().config.auto_remove {
-            remove::remove_locked(&shared, &container).await?;
+            remove::remove_locked(&shared, &container, true).await?;
         }
         started
     })

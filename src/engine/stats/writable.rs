@@ -127,7 +127,7 @@ pub(crate) async fn total(shared: &Arc<Shared>) -> DiskUsage {
 
 /// Bytes and inodes below `directory`, itself included. Links are not followed; a file that goes
 /// away meanwhile is not counted.
-fn disk_usage(directory: &Path) -> std::io::Result<(u64, u64)> {
+pub(in crate::engine) fn disk_usage(directory: &Path) -> std::io::Result<(u64, u64)> {
     use std::os::unix::fs::MetadataExt;
 
     let of = |metadata: &std::fs::Metadata| metadata.blocks() * 512;

@@ -1,7 +1,9 @@
-//! A tree from an archive file that belongs to no image: a container's writable layer.
+//! Trees from archives that belong to no image: a container's writable layer, a volume's first
+//! files.
 
 use std::fs::File;
-use std::io::{Read, Seek};
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,38 +11,49 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::{Blob, Limits, Piece, unpack};
-use crate::error::{Context, Result};
-use crate::image::digest::{Algorithm, Digest, Hasher};
+use crate::error::{Context, Error, Result};
+use crate::image::pack;
 
 const BUFFER: usize = 256 << 10;
 
 /// Unpacks an archive into a directory as if it were a layer: with the same limits, and not out of
 /// it, whatever the archive says.
 pub(crate) async fn unpack_archive(archive: File, directory: &Path) -> Result<()> {
-    // There is no digest from elsewhere to hold it to: its own says that it was read whole.
-    let hashing = tokio::task::spawn_blocking(move || hash(archive));
-    let (digest, archive) = hashing.await.context("read the archive")??;
-    let (pieces, received) = mpsc::channel(4);
-    let sending = tokio::task::spawn_blocking(move || send(archive, &pieces));
-    let directory = Arc::new(directory.to_owned());
-    let unpacked = unpack(Blob::new(received), &directory, &digest, Limits::default()).await;
-    // Who reads no more has told why.
-    let sent = sending.await.context("read the archive")?;
-    unpacked?;
-    sent
+    let send = move |pieces: &mpsc::Sender<Piece>| send(archive, pieces);
+    unpack_sent(send, directory).await
 }
 
-fn hash(mut archive: File) -> Result<(Digest, File)> {
-    let mut hasher = Hasher::new(Algorithm::Sha256);
-    let mut buffer = vec![0; BUFFER];
-    loop {
-        match archive.read(&mut buffer).context("read the archive")? {
-            0 => break,
-            count => hasher.update(buffer.get(..count).unwrap_or_default()),
+/// Copies `from` and all below it: owners, modes, times, extended attributes, links. The directory
+/// is empty, and becomes like `from` itself.
+pub(crate) async fn copy_tree(from: OwnedFd, directory: &Path) -> Result<()> {
+    let send = move |pieces: &mpsc::Sender<Piece>| {
+        let out = io::BufWriter::with_capacity(BUFFER, Pieces(pieces));
+        let mut out = pack::write(&from, out)?;
+        out.flush().context("write the archive")?;
+        drop(out);
+        let _ = pieces.blocking_send(Piece::End);
+        Ok(())
+    };
+    unpack_sent(send, directory).await
+}
+
+/// `send` runs on a thread of its own, and may block.
+async fn unpack_sent(
+    send: impl FnOnce(&mpsc::Sender<Piece>) -> Result<()> + Send + 'static,
+    directory: &Path,
+) -> Result<()> {
+    let (pieces, received) = mpsc::channel(4);
+    let sending = tokio::task::spawn_blocking(move || send(&pieces));
+    let directory = Arc::new(directory.to_owned());
+    let unpacked = unpack(Blob::new(received), &directory, None, Limits::default()).await;
+    match (sending.await.context("read the archive")?, unpacked) {
+        (Ok(()), unpacked) => unpacked.map(drop),
+        (Err(sent), Ok(_)) => Err(sent),
+        // One of them is the cause, and the other an end that came early.
+        (Err(sent), Err(unpacked)) => {
+            Err(Error::new(unpacked.kind(), format!("{}; {}", unpacked.chain(), sent.chain())))
         }
     }
-    archive.rewind().context("read the archive again")?;
-    Ok((hasher.finish(), archive))
 }
 
 fn send(mut archive: File, pieces: &mpsc::Sender<Piece>) -> Result<()> {
@@ -51,8 +64,24 @@ fn send(mut archive: File, pieces: &mpsc::Sender<Piece>) -> Result<()> {
             0 => Piece::End,
             _ => Piece::Bytes(Bytes::copy_from_slice(buffer.get(..count).unwrap_or_default())),
         };
+        // Who reads no more tells why.
         if pieces.blocking_send(piece).is_err() || count == 0 {
             return Ok(());
         }
+    }
+}
+
+/// What is written goes to whoever receives the pieces.
+struct Pieces<'a>(&'a mpsc::Sender<Piece>);
+
+impl Write for Pieces<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let sent = self.0.blocking_send(Piece::Bytes(Bytes::copy_from_slice(bytes)));
+        sent.map_err(|_| io::ErrorKind::BrokenPipe)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }

@@ -37,7 +37,7 @@ use std::sync::Arc;
 pub(in crate::image) use self::borrow::{Borrowed, fill_borrowed};
 pub(in crate::image) use self::implied::fill_implied;
 pub(in crate::image) use self::stream::{Blob, Piece};
-use super::digest::Digest;
+use super::digest::{Algorithm, Digest};
 use crate::error::{Context, Error, Kind, Result};
 
 /// How much an archive may cost.
@@ -90,18 +90,18 @@ pub(in crate::image) struct Unpacked {
 }
 
 /// Unpacks a blob into a directory, on threads of its own; `diff_id` is the digest the archive
-/// must have. The threads hold the directory as long as they write to it, also when the caller is
+/// must have, if that is known. The threads hold the directory as long as they write to it, also when the caller is
 /// gone.
-pub(in crate::image) async fn unpack<D: AsRef<Path> + Send + Sync + 'static>(
+pub(in crate::image) async fn unpack<'a, D: AsRef<Path> + Send + Sync + 'static>(
     blob: Blob,
     directory: &Arc<D>,
-    diff_id: &Digest,
+    diff_id: impl Into<Option<&'a Digest>>,
     limits: Limits,
 ) -> Result<Unpacked> {
     let (done, result) = tokio::sync::oneshot::channel();
-    let (directory, diff_id) = (Arc::clone(directory), diff_id.clone());
+    let (directory, diff_id) = (Arc::clone(directory), diff_id.into().cloned());
     spawn("cais-unpack", move || {
-        let unpacked = run(blob, (*directory).as_ref(), &diff_id, limits);
+        let unpacked = run(blob, (*directory).as_ref(), diff_id.as_ref(), limits);
         drop(directory);
         // The waiting task may be gone; then nobody wants to know.
         let _ = done.send(unpacked);
@@ -109,13 +109,14 @@ pub(in crate::image) async fn unpack<D: AsRef<Path> + Send + Sync + 'static>(
     result.await.map_err(|_| Error::internal("the unpacking thread ended early"))?
 }
 
-fn run(blob: Blob, files: &Path, diff_id: &Digest, limits: Limits) -> Result<Unpacked> {
+fn run(blob: Blob, files: &Path, diff_id: Option<&Digest>, limits: Limits) -> Result<Unpacked> {
     // Modes are to be what the archive says. The mask belongs to all threads of a process until
     // one of them asks for its own.
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS).context("unshare the umask")?;
     rustix::process::umask(rustix::fs::Mode::empty());
 
-    let (inflate, decoded) = stream::channel(blob, diff_id, limits);
+    let algorithm = diff_id.map_or(Algorithm::Sha256, Digest::algorithm);
+    let (inflate, decoded) = stream::channel(blob, algorithm, limits);
     let inflate = spawn("cais-inflate", move || inflate.run())?;
     let applied = apply::apply(decoded, files, limits);
     let inflated =
@@ -123,7 +124,7 @@ fn run(blob: Blob, files: &Path, diff_id: &Digest, limits: Limits) -> Result<Unp
     // A stream that stops early makes the reader fail too; its cause is the one to tell.
     inflated?;
     let unpacked = applied?;
-    if unpacked.diff_id != *diff_id {
+    if let Some(diff_id) = diff_id.filter(|diff_id| unpacked.diff_id != **diff_id) {
         return Err(Error::invalid(format!(
             "the layer's content has the digest {}, its configuration says {diff_id}",
             unpacked.diff_id

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use super::Limits;
 use crate::error::{Context, Error, Result};
-use crate::image::digest::{Digest, Hasher};
+use crate::image::digest::{Algorithm, Digest, Hasher};
 
 const BUFFER: usize = 256 << 10;
 const BUFFERS: usize = 4;
@@ -153,7 +153,7 @@ pub(super) struct Decoded {
     hasher: Hasher,
 }
 
-pub(super) fn channel(blob: Blob, diff_id: &Digest, limits: Limits) -> (Inflate, Decoded) {
+pub(super) fn channel(blob: Blob, algorithm: Algorithm, limits: Limits) -> (Inflate, Decoded) {
     let (filled, filled_out) = sync_channel(BUFFERS);
     let (empty_in, empty) = sync_channel(BUFFERS);
     for _ in 0..BUFFERS {
@@ -161,7 +161,7 @@ pub(super) fn channel(blob: Blob, diff_id: &Digest, limits: Limits) -> (Inflate,
         let _ = empty_in.try_send(vec![0; BUFFER]);
     }
     let current = Filled { buffer: Vec::new(), length: 0 };
-    let hasher = Hasher::new(diff_id.algorithm());
+    let hasher = Hasher::new(algorithm);
     let decoded = Decoded {
         filled: filled_out,
         empty: empty_in,

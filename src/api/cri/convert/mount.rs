@@ -122,7 +122,7 @@ pub(super) fn mount_to_cri(mount: &Mount, volumes: &[ImageVolume]) -> CriMount {
     } = mount;
     let (host_path, image, image_sub_path) = match source {
         MountSource::Host(path) => (check::text(path), None, String::new()),
-        MountSource::Tmpfs => (String::new(), None, String::new()),
+        MountSource::Tmpfs | MountSource::Volume(_) => (String::new(), None, String::new()),
         MountSource::Image { image, user_specified_image, sub_path } => {
             let volume = volumes.iter().find(|volume| volume.container_path == *container_path);
             let spec = ImageSpec {

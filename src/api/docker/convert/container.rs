@@ -34,7 +34,7 @@ pub(crate) fn summary(engine: &Engine, record: &Record) -> Result<Summary> {
         status: status(&record.state),
         host_config: SummaryHostConfig { network_mode: network_mode(&record.config.network) },
         network_settings: SummaryNetworks { networks: settings.networks },
-        mounts: mounts(config),
+        mounts: mounts(engine, config),
     })
 }
 
@@ -56,7 +56,7 @@ pub(crate) fn pod_summary(engine: &Engine, record: &PodContainer) -> Summary {
         },
         host_config: SummaryHostConfig { network_mode: "pod".to_owned() },
         network_settings: SummaryNetworks { networks: BTreeMap::new() },
-        mounts: mounts(&record.config),
+        mounts: mounts(engine, &record.config),
     }
 }
 
@@ -100,7 +100,7 @@ pub(crate) fn details(engine: &Engine, record: &Record) -> Result<Details> {
         exec_ids: Some(engine.exec_ids(&record.id)).filter(|ids| !ids.is_empty()),
         host_config: host_config(take(&mut shown, "HostConfig"), record),
         graph_driver: GraphDriver::default(),
-        mounts: mounts(config),
+        mounts: mounts(engine, config),
         config: settings,
         network_settings,
     })
@@ -169,7 +169,7 @@ pub(crate) fn pod_details(engine: &Engine, record: &PodContainer) -> Result<Deta
             "RestartPolicy": { "Name": "no", "MaximumRetryCount": 0 },
         }),
         graph_driver: GraphDriver::default(),
-        mounts: mounts(config),
+        mounts: mounts(engine, config),
         config: json!({
             "Hostname": "",
             "User": "",
@@ -311,7 +311,7 @@ fn ports(of: &BTreeMap<String, Option<Vec<super::PortBinding>>>) -> Vec<Port> {
     all
 }
 
-fn mounts(config: &Config) -> Vec<MountPoint> {
+fn mounts(engine: &Engine, config: &Config) -> Vec<MountPoint> {
     let propagation = |mount: MountPropagation| match mount {
         MountPropagation::Private => "rprivate",
         MountPropagation::HostToContainer => "rslave",
@@ -325,9 +325,18 @@ fn mounts(config: &Config) -> Vec<MountPoint> {
                 MountSource::Host(path) => ("bind", path.display().to_string()),
                 MountSource::Image { image, .. } => ("image", image.clone()),
                 MountSource::Tmpfs => ("tmpfs", String::new()),
+                MountSource::Volume(volume) => {
+                    ("volume", engine.volume_directory(&volume.name).display().to_string())
+                }
+            };
+            let name = match &mount.source {
+                MountSource::Volume(volume) => Some(volume.name.clone()),
+                MountSource::Host(_) | MountSource::Image { .. } | MountSource::Tmpfs => None,
             };
             MountPoint {
                 kind,
+                driver: name.is_some().then_some("local"),
+                name,
                 source,
                 destination: mount.container_path.display().to_string(),
                 mode: if mount.readonly { "ro" } else { "" }.to_owned(),

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::{host, mounts, network, security};
 use crate::api::docker::wire::container::{CreateRequest, HostConfig, RestartPolicy, Words};
-use crate::engine::container::config::Config as ContainerConfig;
+use crate::engine::container::config::{Config as ContainerConfig, Mount};
 use crate::engine::standalone::config::{Config, RestartPolicy as EngineRestart};
 use crate::engine::{parse_signal, standalone::config::Network};
 use crate::error::{Context, Error, Kind, Result};
@@ -29,8 +29,13 @@ pub(crate) fn unsupported<T>(what: impl Into<String>) -> Result<T> {
     Err(Error::new(Kind::Unsupported, format!("{} is not supported yet", what.into())))
 }
 
-/// `body` is the request as it came.
-pub(crate) fn config(request: &CreateRequest, image: &Image, body: &Value) -> Result<Config> {
+/// `body` is the request as it came, `from` what the container shares with others.
+pub(crate) fn config(
+    request: &CreateRequest,
+    image: &Image,
+    body: &Value,
+    from: Vec<Mount>,
+) -> Result<Config> {
     let of_host = request.host_config.clone().unwrap_or_default();
     let merged = Merged::of(request, &image.config)?;
     let network = network::mode(&of_host, request.network_disabled == Some(true))?;
@@ -40,10 +45,10 @@ pub(crate) fn config(request: &CreateRequest, image: &Image, body: &Value) -> Re
         return Err(Error::invalid("can't create 'AutoRemove' container with restart policy"));
     }
     host::check_supported(&of_host)?;
-    if request.volumes.as_ref().is_some_and(|volumes| !volumes.is_empty()) {
-        return unsupported("an anonymous volume");
-    }
-    let container = container(request, &of_host, &merged, &network, image)?;
+    let mut container = container(request, &of_host, &merged, &network, image)?;
+    let anonymous: Vec<&String> =
+        request.volumes.iter().flat_map(|all| all.keys()).chain(&image.config.volumes).collect();
+    container.mounts = mounts::all(&of_host, from, &anonymous)?;
     Ok(Config {
         container,
         hostname: request.hostname.clone().unwrap_or_default(),
@@ -87,7 +92,7 @@ fn container(
         args: Vec::new(),
         working_dir: request.working_dir.clone().unwrap_or_default(),
         env: variables(request.env.as_deref().unwrap_or_default())?,
-        mounts: mounts::all(of_host)?,
+        mounts: Vec::new(),
         devices: host::devices(of_host)?,
         cdi_devices: Vec::new(),
         labels: merged.labels.clone(),

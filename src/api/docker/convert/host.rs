@@ -17,9 +17,6 @@ const PERIOD: u64 = 100_000;
 pub(crate) fn check_supported(host: &HostConfig) -> Result<()> {
     let some = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
     let mode = |mode: &Option<String>| mode.clone().unwrap_or_default();
-    if some(&host.volumes_from) {
-        return unsupported("--volumes-from");
-    }
     if some(&host.links) {
         return unsupported("--link");
     }

@@ -5,10 +5,11 @@ pub(super) mod create;
 pub(super) mod credentials;
 mod host;
 pub(super) mod image;
-mod mounts;
+pub(super) mod mounts;
 mod network;
 mod network_settings;
 mod security;
 pub(super) mod time;
+pub(super) mod volume;
 
 use super::wire::container::PortBinding;

@@ -1,13 +1,20 @@
-//! What of the host a container is to see, and file systems of its own.
+//! What of the host a container is to see, its volumes, and file systems of its own.
 
 use std::path::{Path, PathBuf};
 
 use super::create::unsupported;
+use super::volume::check_driver;
 use crate::api::docker::wire::container::{HostConfig, MountRequest};
-use crate::engine::container::config::{Mount, MountPropagation, MountSource};
+use crate::engine::container::config::{Mount, MountPropagation, MountSource, VolumeRequest};
 use crate::error::{Error, Result};
 
-pub(crate) fn all(host: &HostConfig) -> Result<Vec<Mount>> {
+/// `from` is what the container shares with others, `anonymous` where it wants a volume if nothing
+/// else is mounted there: each gives way to what is asked for by name.
+pub(crate) fn all(
+    host: &HostConfig,
+    from: Vec<Mount>,
+    anonymous: &[&String],
+) -> Result<Vec<Mount>> {
     let mut all = Vec::new();
     for text in host.binds.iter().flatten() {
         all.push(bind(text)?);
@@ -21,13 +28,35 @@ pub(crate) fn all(host: &HostConfig) -> Result<Vec<Mount>> {
     let twice = all.iter().enumerate().find(|(index, mount)| {
         all.iter().skip(index + 1).any(|other| other.container_path == mount.container_path)
     });
-    match twice {
-        Some((_, mount)) => {
-            let path = mount.container_path.display();
-            Err(Error::invalid(format!("Duplicate mount point: {path}")))
-        }
-        None => Ok(all),
+    if let Some((_, mount)) = twice {
+        let path = mount.container_path.display();
+        return Err(Error::invalid(format!("Duplicate mount point: {path}")));
     }
+    let anonymous = anonymous.iter().map(|path| {
+        let source = MountSource::Volume(VolumeRequest::default());
+        // Of an image, and not always written with care.
+        plain(source, path.trim_end_matches('/'))
+    });
+    for mount in from.into_iter().map(Ok).chain(anonymous) {
+        let mount = mount?;
+        if all.iter().all(|other| other.container_path != mount.container_path) {
+            all.push(mount);
+        }
+    }
+    Ok(all)
+}
+
+/// What `--volumes-from` shares of another container's mounts; `mode` is `ro`, `rw` or nothing.
+pub(crate) fn of_another(mounts: &[Mount], mode: &str) -> Result<Vec<Mount>> {
+    let readonly = match mode {
+        "" | "rw" | "z" | "Z" => false,
+        "ro" => true,
+        other => return Err(Error::invalid(format!("invalid mode: {other}"))),
+    };
+    let is_shared =
+        |mount: &&Mount| matches!(mount.source, MountSource::Host(_) | MountSource::Volume(_));
+    let shared = mounts.iter().filter(is_shared).cloned();
+    Ok(shared.map(|mount| Mount { readonly: mount.readonly || readonly, ..mount }).collect())
 }
 
 fn plain(source: MountSource, target: &str) -> Result<Mount> {
@@ -49,21 +78,38 @@ fn plain(source: MountSource, target: &str) -> Result<Mount> {
     })
 }
 
-/// `/on/host:/inside[:ro,rslave]`. A directory that is missing is made.
+/// `/on/host:/inside[:ro,rslave]`, `volume:/inside[:ro,nocopy]`, or `/inside` alone for a volume
+/// without a name. A directory of the host that is missing is made.
 fn bind(text: &str) -> Result<Mount> {
     let refuse = || Error::invalid(format!("invalid volume specification: '{text}'"));
-    let mut parts = text.split(':');
-    let (source, target, options) = (
-        parts.next().unwrap_or_default(),
-        parts.next().ok_or_else(refuse)?,
-        parts.next().unwrap_or_default(),
-    );
-    if parts.next().is_some() || source.is_empty() {
-        return Err(refuse());
+    let parts: Vec<&str> = text.split(':').collect();
+    let (source, target, options) = match parts.as_slice() {
+        [target] => {
+            return plain(MountSource::Volume(VolumeRequest::default()), target)
+                .map_err(|_| refuse());
+        }
+        ["", ..] => return Err(refuse()),
+        [source, target] => (*source, *target, ""),
+        [source, target, options] => (*source, *target, *options),
+        _ => return Err(refuse()),
+    };
+    if source.starts_with('/') {
+        return bind_of_host(source, target, options);
     }
-    if !source.starts_with('/') {
-        return unsupported("a named volume");
+    let mut volume = VolumeRequest { name: source.to_owned(), ..VolumeRequest::default() };
+    let mut readonly = false;
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        match option {
+            "ro" => readonly = true,
+            "rw" | "z" | "Z" => {}
+            "nocopy" => volume.is_not_filled = true,
+            other => return Err(Error::invalid(format!("invalid mode: {other}"))),
+        }
     }
+    Ok(Mount { readonly, ..plain(MountSource::Volume(volume), target)? })
+}
+
+fn bind_of_host(source: &str, target: &str, options: &str) -> Result<Mount> {
     let mut mount = plain(MountSource::Host(PathBuf::from(source)), target)?;
     for option in options.split(',').filter(|option| !option.is_empty()) {
         match option {
@@ -73,7 +119,13 @@ fn bind(text: &str) -> Result<Mount> {
             other => mount.propagation = propagation(other)?,
         }
     }
+    mount.recursive_readonly = is_recursive(&mount);
     Ok(mount)
+}
+
+/// What is read-only is so with all that is mounted below, unless more may come by propagation.
+fn is_recursive(mount: &Mount) -> bool {
+    mount.readonly && mount.propagation == MountPropagation::Private
 }
 
 fn propagation(text: &str) -> Result<MountPropagation> {
@@ -103,9 +155,19 @@ fn of_request(request: &MountRequest) -> Result<Mount> {
                     request.source
                 )));
             }
+            if options.non_recursive {
+                return unsupported("bind-recursive=disabled");
+            }
             let mut mount = plain(MountSource::Host(source.to_owned()), &request.target)?;
             mount.readonly = request.read_only;
             mount.propagation = propagation(&options.propagation)?;
+            mount.recursive_readonly = !options.read_only_non_recursive && is_recursive(&mount);
+            if options.read_only_force_recursive && !mount.recursive_readonly {
+                return Err(Error::invalid(
+                    "mount options conflict: bind-recursive=readonly needs a read-only mount with \
+                     private propagation",
+                ));
+            }
             Ok(mount)
         }
         "tmpfs" => {
@@ -122,9 +184,33 @@ fn of_request(request: &MountRequest) -> Result<Mount> {
             }
             tmpfs(&request.target, all.iter().map(String::as_str))
         }
+        "volume" => of_volume(request),
         "" => Err(Error::invalid("invalid mount config: mount type unknown: \"\"")),
         other => unsupported(format!("a mount of the type {other:?}")),
     }
+}
+
+fn of_volume(request: &MountRequest) -> Result<Mount> {
+    let options = request.volume_options.clone().unwrap_or_default();
+    let driver = options.driver_config.unwrap_or_default();
+    check_driver(&driver.name)?;
+    let sub_path = options.subpath;
+    if sub_path.starts_with('/') || sub_path.split('/').any(|part| part == "..") {
+        return Err(Error::invalid(
+            "invalid mount config for type \"volume\": subpath must be a relative path within the \
+             volume",
+        ));
+    }
+    let volume = VolumeRequest {
+        name: request.source.clone(),
+        // A part of it is not what the image has there.
+        is_not_filled: options.no_copy || !sub_path.is_empty(),
+        sub_path,
+        labels: options.labels.unwrap_or_default(),
+        options: driver.options.unwrap_or_default(),
+    };
+    let mount = plain(MountSource::Volume(volume), &request.target)?;
+    Ok(Mount { readonly: request.read_only, ..mount })
 }
 
 fn tmpfs<'a>(target: &str, options: impl Iterator<Item = &'a str>) -> Result<Mount> {
@@ -144,9 +230,22 @@ mod tests {
         assert_eq!(mount.container_path, Path::new("/b"));
         assert!(mount.readonly);
         assert_eq!(mount.propagation, MountPropagation::HostToContainer);
-        for text in ["", "/a", ":/b", "/a:b", "/a:/", "/a:/b:odd", "/a:/b:ro:rw"] {
+        assert!(!mount.recursive_readonly && bind("/a:/b:ro").unwrap().recursive_readonly);
+        for text in ["", "a", ":/b", "/a:b", "/a:/", "/a:/b:odd", "/a:/b:ro:rw", "v:/b:rslave"] {
             assert!(bind(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_source_without_a_slash_is_a_volume() {
+        let volume = |text: &str| match bind(text).unwrap() {
+            Mount { source: MountSource::Volume(volume), readonly, .. } => (volume, readonly),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(volume("data:/b:ro").0.name, "data");
+        assert!(volume("data:/b:ro").1 && !volume("data:/b").1);
+        assert!(volume("data:/b:nocopy").0.is_not_filled && !volume("data:/b").0.is_not_filled);
+        assert_eq!(volume("/b").0, VolumeRequest::default());
     }
 
     #[test]
@@ -155,8 +254,15 @@ mod tests {
             binds: Some(binds.iter().map(|it| (*it).to_owned()).collect()),
             ..HostConfig::default()
         };
-        assert_eq!(all(&binds(&["/a:/x", "/b:/y"])).unwrap().len(), 2);
-        let error = all(&binds(&["/a:/x", "/b:/x"])).unwrap_err();
+        assert_eq!(all(&binds(&["/a:/x", "/b:/y"]), Vec::new(), &[]).unwrap().len(), 2);
+        let error = all(&binds(&["/a:/x", "/b:/x"]), Vec::new(), &[]).unwrap_err();
         assert_eq!(error.chain(), "Duplicate mount point: /x");
+        // An image's volume gives way, and so does what is another container's.
+        let (x, y) = ("/x/".to_owned(), "/y".to_owned());
+        let from = vec![bind("other:/x").unwrap(), bind("other:/z").unwrap()];
+        let mounts = all(&binds(&["/a:/x"]), from, &[&x, &y, &y]).unwrap();
+        let paths: Vec<_> = mounts.iter().map(|mount| mount.container_path.clone()).collect();
+        assert_eq!(paths, ["/x", "/z", "/y"].map(PathBuf::from));
+        assert_eq!(mounts[0].source, MountSource::Host("/a".into()));
     }
 }

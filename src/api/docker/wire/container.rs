@@ -111,14 +111,35 @@ pub(crate) struct MountRequest {
     pub(crate) target: String,
     pub(crate) read_only: bool,
     pub(crate) bind_options: Option<BindOptions>,
+    pub(crate) volume_options: Option<VolumeOptions>,
     pub(crate) tmpfs_options: Option<TmpfsOptions>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
+pub(crate) struct VolumeOptions {
+    pub(crate) no_copy: bool,
+    pub(crate) labels: Option<BTreeMap<String, String>>,
+    pub(crate) driver_config: Option<VolumeDriver>,
+    pub(crate) subpath: String,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct VolumeDriver {
+    pub(crate) name: String,
+    pub(crate) options: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a field of its own on the wire")]
 pub(crate) struct BindOptions {
     pub(crate) propagation: String,
     pub(crate) create_mountpoint: bool,
+    pub(crate) non_recursive: bool,
+    pub(crate) read_only_non_recursive: bool,
+    pub(crate) read_only_force_recursive: bool,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -256,7 +277,12 @@ pub(crate) struct Endpoint {
 pub(crate) struct MountPoint {
     #[serde(rename = "Type")]
     pub(crate) kind: &'static str,
+    /// Of a volume.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) name: Option<String>,
     pub(crate) source: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) driver: Option<&'static str>,
     pub(crate) destination: String,
     pub(crate) mode: String,
     #[serde(rename = "RW")]

@@ -5,3 +5,4 @@ pub(super) mod details;
 pub(super) mod exec;
 pub(super) mod image;
 pub(super) mod system;
+pub(super) mod volume;

@@ -1,12 +1,13 @@
-//! Archives of directories: a writable layer as an image layer, a tmpfs, the files of a checkpoint.
+//! Archives of directories: a writable layer as an image layer, a tmpfs, a volume, the files of a
+//! checkpoint.
 //!
-//! The tree belongs to a container. It is walked by descriptors and never through a link, while
-//! nobody changes it.
+//! The tree belongs to a container. It is walked by descriptors and never through a link. A file
+//! that changes meanwhile has the length that was seen first.
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -24,7 +25,7 @@ const OPAQUE: &str = ".wh..wh..opq";
 
 /// Writes `root` and all below it. What overlayfs means by devices and attributes becomes what
 /// image layers mean by names. Sockets are left out: they exist by whoever listens.
-pub(super) fn write<W: Write>(root: &OwnedFd, out: W) -> Result<W> {
+pub(crate) fn write<W: Write>(root: &OwnedFd, out: W) -> Result<W> {
     let mut writer = Writer { builder: Builder::new(out), links: HashMap::new() };
     let outcome = writer.whole(root);
     let finished = outcome.and_then(|()| writer.builder.into_inner());
@@ -36,7 +37,7 @@ pub(super) fn write<W: Write>(root: &OwnedFd, out: W) -> Result<W> {
 }
 
 /// Opens a directory to be written, not through a link.
-pub(super) fn open(path: &Path) -> Result<OwnedFd> {
+pub(crate) fn open(path: &Path) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty()).with_context(|| format!("open {}", path.display()))
 }
@@ -99,10 +100,7 @@ impl<W: Write> Writer<W> {
             }
             FileType::RegularFile => {
                 let opened = open(OFlags::NONBLOCK)?;
-                self.attributes(opened.as_fd())?;
-                let mut header = header(&stat, EntryType::Regular);
-                header.set_size(stat.st_size.unsigned_abs());
-                self.builder.append_data(&mut header, path, File::from(opened))
+                self.file(opened, path)
             }
             FileType::Symlink => {
                 let target = rustix::fs::readlinkat(parent, name, Vec::new())?;
@@ -120,6 +118,20 @@ impl<W: Write> Writer<W> {
             }
             FileType::Socket | FileType::Unknown => Ok(()),
         }
+    }
+
+    fn file(&mut self, opened: OwnedFd, path: &Path) -> io::Result<()> {
+        let stat = rustix::fs::fstat(&opened)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(io::Error::other(format!("{} was replaced meanwhile", path.display())));
+        }
+        self.attributes(opened.as_fd())?;
+        let mut header = header(&stat, EntryType::Regular);
+        let size = stat.st_size.unsigned_abs();
+        header.set_size(size);
+        // What is missing by now is zeros.
+        let data = File::from(opened).chain(io::repeat(0)).take(size);
+        self.builder.append_data(&mut header, path, data)
     }
 
     fn device(&mut self, stat: &Stat, kind: EntryType, path: &Path) -> io::Result<()> {
@@ -197,7 +209,6 @@ fn attribute(file: BorrowedFd<'_>, name: &CStr) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Read;
 
     #[test]
     fn a_tree_is_written_with_links_long_names_and_without_sockets() {

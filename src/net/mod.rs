@@ -30,7 +30,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -42,6 +42,7 @@ use tokio_util::task::TaskTracker;
 
 use self::bridge::{Bridge, BridgeConfig};
 use self::cni::{Cni, CniConfig};
+use self::netlink::Socket;
 pub(crate) use self::pod::{
     Attachment, PodIdentity, PodNetworkRequest, PodSocket, PortMapping, Protocol, Provider,
 };
@@ -160,6 +161,21 @@ impl Network {
     /// A port of the host that nobody has.
     pub(crate) fn free_port(&self, protocol: Protocol) -> Result<u16> {
         self.shared.builtin()?.ports.free_port(protocol)
+    }
+
+    /// What went through pods of the built-in network, by the host's end of each: [`Attachment::host_interface`].
+    /// One that is gone is left out.
+    pub(crate) async fn usage(
+        &self,
+        ends: Vec<String>,
+    ) -> Result<HashMap<String, stats::Counters>> {
+        self.blocking(move |_| {
+            // A socket of its own: the bridge's is taken while an interface is made or deleted.
+            let mut host =
+                Socket::open(netlink::Protocol::Route).context("open a netlink socket")?;
+            stats::peers(&mut host, &ends)
+        })
+        .await
     }
 
     /// Asks whether the pod's network is still as it was made; for a pod of an earlier daemon.

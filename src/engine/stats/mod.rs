@@ -5,6 +5,7 @@
 
 mod cpu_rate;
 pub(crate) mod metrics;
+mod network;
 mod processes;
 mod writable;
 
@@ -22,10 +23,8 @@ use super::container::{self, Container};
 use super::pod::{self, Pod};
 use super::{Shared, clock};
 use crate::cgroup;
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::id::PodId;
-use crate::monitor::protocol::SocketKind;
-use crate::net::PodSocket;
 use crate::net::stats::InterfaceStats;
 
 #[derive(Debug, Clone)]
@@ -134,7 +133,7 @@ pub(crate) async fn of_pods(shared: &Arc<Shared>, pods: Vec<Arc<Pod>>) -> Vec<Po
         (at, stats, rate)
     })
     .await;
-    let networks = join_all(pods.iter().map(|pod| network(pod))).await;
+    let networks = network::of_pods(shared, &pods).await;
     let figures = groups.into_iter().zip(networks);
     pods.into_iter()
         .zip(figures)
@@ -177,24 +176,6 @@ fn by_pod(all: Vec<ContainerStats>) -> HashMap<PodId, Vec<ContainerStats>> {
         sorted.entry(stats.container.pod.clone()).or_default().push(stats);
     }
     sorted
-}
-
-/// Nothing with the host's network, and nothing of a pod that is being stopped.
-async fn network(pod: &Pod) -> Vec<InterfaceStats> {
-    let of_pod = async || -> Result<Vec<InterfaceStats>> {
-        let (Ok(monitor), true) = (pod.monitor(), pod.record().attachment.is_some()) else {
-            return Ok(Vec::new());
-        };
-        let socket = pod::run::open_socket(&monitor, SocketKind::Route).await?;
-        crate::net::stats::interfaces(&PodSocket::new(socket)?).context("read the network's usage")
-    };
-    match of_pod().await {
-        Ok(stats) => stats,
-        Err(error) => {
-            tracing::debug!(pod = %pod.id, error = error.chain(), "no network figures");
-            Vec::new()
-        }
-    }
 }
 
 /// Reads about each of `items`, in their order, on threads that may block.

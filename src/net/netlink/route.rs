@@ -67,6 +67,22 @@ pub(crate) struct Counters {
     pub(crate) tx_dropped: u64,
 }
 
+impl Counters {
+    /// What the other end of a pair of interfaces has counted.
+    pub(crate) fn of_the_peer(self) -> Self {
+        Self {
+            rx_bytes: self.tx_bytes,
+            rx_packets: self.tx_packets,
+            rx_errors: self.tx_errors,
+            rx_dropped: self.tx_dropped,
+            tx_bytes: self.rx_bytes,
+            tx_packets: self.rx_packets,
+            tx_errors: self.rx_errors,
+            tx_dropped: self.rx_dropped,
+        }
+    }
+}
+
 /// A destination the host has a route to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Route {

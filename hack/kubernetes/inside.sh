@@ -8,9 +8,11 @@ PATH=$programs:$PATH
 socket=/run/cais/cri.sock
 caisd=$build_dir/caisd
 passed=0 failed=0
+# Seconds that anything waited for may take: many times what it does take, for a machine that is slow or busy.
+patience=240
 
-cri() { crictl --config /dev/null --runtime-endpoint "unix://$socket" --timeout 30s "$@"; }
-api() { curl -fsSk "https://127.0.0.1:10250$1"; }
+cri() { crictl --config /dev/null --runtime-endpoint "unix://$socket" --timeout 120s "$@"; }
+api() { curl -fsSk --max-time "$patience" "https://127.0.0.1:10250$1"; }
 
 # start NAME PROGRAM [ARGUMENT...]: runs the program in the background, with its log in $logs.
 start() {
@@ -26,7 +28,7 @@ finish() {
   local pid
   pid=$(cat "/run/$1.pid")
   kill "-${2:-TERM}" "$pid"
-  wait_for 20 "the end of $1" process_ended "$pid"
+  wait_for $patience "the end of $1" process_ended "$pid"
 }
 
 process_ended() { ! kill -0 "$1" 2>/dev/null; }
@@ -34,20 +36,20 @@ process_ended() { ! kill -0 "$1" 2>/dev/null; }
 # The registry of hack/registry once more: the one outside cannot be reached from here, but its files can.
 start_registry() {
   start registry "$target/registry/deb/usr/bin/docker-registry" serve "$target/registry/config.yml"
-  wait_for 20 "the registry" curl -fsS "http://$registry_address/v2/"
+  wait_for $patience "the registry" curl -fsS "http://$registry_address/v2/"
 }
 
 start_caisd() {
   mkdir -p /etc/cais
   [ -e /etc/cais/config.toml ] || printf '[registry]\nconfig_path = "%s"\n' "$certs_dir" >/etc/cais/config.toml
   start caisd "$caisd"
-  wait_for 20 "caisd (see $logs/caisd.log)" cri info
+  wait_for $patience "caisd (see $logs/caisd.log)" cri info
 }
 
 # start_kubelet FILE [FLAG...]: with that configuration.
 start_kubelet() {
   start kubelet "$programs/kubelet" --config "$1" --hostname-override node1 --node-ip 192.0.2.10 "${@:2}"
-  wait_for 60 "kubelet (see $logs/kubelet.log)" api /healthz
+  wait_for $patience "kubelet (see $logs/kubelet.log)" api /healthz
 }
 
 # check NAME COMMAND...: runs the command in a shell of its own that ends at the first error; its output is shown

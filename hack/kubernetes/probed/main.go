@@ -1,9 +1,11 @@
 // probed answers every kind of probe that a kubelet can make over the network: HTTP on port 8080 (/healthz), TCP on
-// 8081, gRPC health on 8082. POST /fail makes HTTP and gRPC answer that it is not well, from then on.
+// 8081, gRPC health on 8082. POST /fail makes HTTP and gRPC answer that it is not well, from then on. Port 9000 sends
+// back what it gets.
 package main
 
 import (
 	"fmt"
+	"io"
 	"log"
 	"net"
 	"net/http"
@@ -29,28 +31,34 @@ func main() {
 		failing.Store(true)
 		state.SetServingStatus("", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
 	})
-	go func() { log.Fatal(http.ListenAndServe(":8080", nil)) }()
-	go func() { log.Fatal(acceptAll(":8081")) }()
+	web, grpcListener, echo := listen(":8080"), listen(":8082"), listen(":9000")
+	go func() { log.Fatal(http.Serve(web, nil)) }()
+	go func() { log.Fatal(acceptAll(echo, func(peer net.Conn) { io.Copy(peer, peer) })) }()
+	// The last to listen: who reaches this port reaches all.
+	go func() { log.Fatal(acceptAll(listen(":8081"), func(net.Conn) {})) }()
 
-	listener, err := net.Listen("tcp", ":8082")
+	server := grpc.NewServer()
+	grpc_health_v1.RegisterHealthServer(server, state)
+	log.Fatal(server.Serve(grpcListener))
+}
+
+func listen(address string) net.Listener {
+	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		log.Fatal(err)
 	}
-	server := grpc.NewServer()
-	grpc_health_v1.RegisterHealthServer(server, state)
-	log.Fatal(server.Serve(listener))
+	return listener
 }
 
-func acceptAll(address string) error {
-	listener, err := net.Listen("tcp", address)
-	if err != nil {
-		return err
-	}
+func acceptAll(listener net.Listener, serve func(net.Conn)) error {
 	for {
 		connection, err := listener.Accept()
 		if err != nil {
 			return err
 		}
-		connection.Close()
+		go func() {
+			defer connection.Close()
+			serve(connection)
+		}()
 	}
 }

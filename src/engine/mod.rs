@@ -20,6 +20,8 @@ mod checkpoint;
 mod clock;
 pub(crate) mod container;
 pub(crate) mod events;
+pub(crate) mod files;
+mod files_calls;
 pub(crate) mod image;
 mod layout;
 mod network;

@@ -26,3 +26,4 @@ pub(crate) use pull::{CredentialFields, Credentials};
 pub(crate) use snapshot::{Life, Owners, Writable};
 pub(crate) use store::{Held, Image, ImageId, ImageStore, LayerKey, Settings, chain_id};
 pub(crate) use unpack::archive::{copy_tree, unpack_archive};
+pub(crate) use unpack::extract::{Overwrite, extract};

@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, major, minor};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, StatxFlags, major, minor};
 use tar::{Builder, EntryType, Header};
 
 use crate::error::{Context, Error, Kind, Result};
@@ -22,12 +22,49 @@ const OVERLAY: &[u8] = b"trusted.overlay.";
 /// In an archive a name that is gone, and a directory that hides the one below it (OCI image spec).
 const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &str = ".wh..wh..opq";
+/// statfs(2): proc, sysfs, cgroup, cgroup2, devpts, mqueue.
+const KERNELS: [u32; 6] = [0x9fa0, 0x6265_6572, 0x0027_e0eb, 0x6367_7270, 0x1cd1, 0x1980_0202];
 
 /// Writes `root` and all below it. What overlayfs means by devices and attributes becomes what
 /// image layers mean by names. Sockets are left out: they exist by whoever listens.
 pub(crate) fn write<W: Write>(root: &OwnedFd, out: W) -> Result<W> {
-    let mut writer = Writer { builder: Builder::new(out), links: HashMap::new() };
-    let outcome = writer.whole(root);
+    write_as(root, Path::new(""), Extent::Everything, out)
+}
+
+/// How far down a walk goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    Everything,
+    /// What is mounted below is an empty directory.
+    OneMount,
+    /// Not into the kernel's own file systems: `/proc`, `/sys` and their like.
+    Files,
+}
+
+/// As [`write`], with `name` in the place of the root's; an empty one is the archive's root.
+pub(crate) fn write_as<W: Write>(root: &OwnedFd, name: &Path, extent: Extent, out: W) -> Result<W> {
+    finish(out, root, extent, |writer| writer.whole(root, name))
+}
+
+/// The one member `name` of a directory, which is none itself, under another name.
+pub(crate) fn write_one<W: Write>(
+    parent: &OwnedFd,
+    name: &CStr,
+    shown: &Path,
+    out: W,
+) -> Result<W> {
+    finish(out, parent, Extent::Everything, |writer| writer.member(parent.as_fd(), name, shown))
+}
+
+fn finish<W: Write>(
+    out: W,
+    root: &OwnedFd,
+    extent: Extent,
+    write: impl FnOnce(&mut Writer<W>) -> io::Result<()>,
+) -> Result<W> {
+    let mount = mount_of(root.as_fd()).context("write the archive")?;
+    let mut writer = Writer { builder: Builder::new(out), links: HashMap::new(), mount, extent };
+    let outcome = write(&mut writer);
     let finished = outcome.and_then(|()| writer.builder.into_inner());
     finished.map_err(|error| {
         let timed_out = error.kind() == io::ErrorKind::TimedOut;
@@ -46,15 +83,30 @@ struct Writer<W: Write> {
     builder: Builder<W>,
     /// Files with several names, by device and inode, under the first name.
     links: HashMap<(u64, u64), PathBuf>,
+    /// That of the root.
+    mount: u64,
+    extent: Extent,
 }
 
 impl<W: Write> Writer<W> {
-    fn whole(&mut self, root: &OwnedFd) -> io::Result<()> {
+    fn whole(&mut self, root: &OwnedFd, name: &Path) -> io::Result<()> {
         let stat = rustix::fs::fstat(root)?;
         self.attributes(root.as_fd())?;
         let mut header = header(&stat, EntryType::Directory);
-        self.builder.append_data(&mut header, "./", io::empty())?;
-        self.directory(root.as_fd(), Path::new(""))
+        let shown = if name.as_os_str().is_empty() { Path::new("./") } else { name };
+        self.builder.append_data(&mut header, shown, io::empty())?;
+        self.directory(root.as_fd(), name)
+    }
+
+    fn is_barred(&self, directory: BorrowedFd<'_>) -> io::Result<bool> {
+        Ok(match self.extent {
+            Extent::Everything => false,
+            Extent::OneMount => mount_of(directory)? != self.mount,
+            Extent::Files => {
+                let kind = rustix::fs::fstatfs(directory)?.f_type;
+                u32::try_from(kind).is_ok_and(|kind| KERNELS.contains(&kind))
+            }
+        })
     }
 
     fn directory(&mut self, directory: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
@@ -93,6 +145,9 @@ impl<W: Write> Writer<W> {
                 self.attributes(opened.as_fd())?;
                 let mut header = header(&stat, EntryType::Directory);
                 self.builder.append_data(&mut header, path, io::empty())?;
+                if self.is_barred(opened.as_fd())? {
+                    return Ok(());
+                }
                 if is_opaque(opened.as_fd())? {
                     self.marker(&path.join(OPAQUE))?;
                 }
@@ -179,6 +234,10 @@ fn header(stat: &Stat, kind: EntryType) -> Header {
     header.set_mtime(u64::try_from(stat.st_mtime).unwrap_or_default());
     header.set_size(0);
     header
+}
+
+fn mount_of(file: BorrowedFd<'_>) -> io::Result<u64> {
+    Ok(rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?.stx_mnt_id)
 }
 
 fn is_opaque(directory: BorrowedFd<'_>) -> io::Result<bool> {

@@ -29,6 +29,7 @@ mod cri_users;
 mod damaged_state;
 mod docker;
 mod docker_containers;
+mod docker_files;
 mod docker_images;
 mod docker_restarts;
 mod docker_system;

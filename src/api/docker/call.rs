@@ -56,6 +56,11 @@ impl Call {
         if bytes.is_empty() { Ok(T::default()) } else { parse(&bytes) }
     }
 
+    /// The body in pieces, for what is too large to be held.
+    pub(super) fn into_body(self) -> Incoming {
+        self.body
+    }
+
     async fn bytes(self) -> Result<Bytes> {
         let collected = Limited::new(self.body, LARGEST_JSON).collect().await;
         let collected = collected.map_err(|error| {

@@ -10,6 +10,7 @@
 //! that no client is refused for its age. Shapes of requests and replies are in `wire`, what they
 //! mean to the engine in `convert`.
 
+mod archive;
 mod attach;
 mod call;
 mod containers;

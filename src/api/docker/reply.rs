@@ -62,6 +62,19 @@ pub(super) fn stream(
     response
 }
 
+/// As [`stream`], of pieces that may come to a bad end: the connection is then broken off, so that
+/// no client takes them for the whole.
+pub(super) fn fallible_stream(
+    media_type: &'static str,
+    mut pieces: tokio::sync::mpsc::Receiver<Result<Bytes>>,
+) -> Response<Body> {
+    let pieces = futures_util::stream::poll_fn(move |context| pieces.poll_recv(context));
+    let frames = pieces.map(|piece| piece.map(Frame::data));
+    let mut response = Response::new(BodyExt::boxed_unsync(StreamBody::new(frames)));
+    set_type(&mut response, media_type);
+    response
+}
+
 pub(super) fn set_type(response: &mut Response<Body>, media_type: &'static str) {
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
 }

@@ -6,7 +6,7 @@ use percent_encoding::percent_decode_str;
 
 use super::call::Call;
 use super::reply::Answer;
-use super::{Door, attach, containers, execs, images, logs, ps, pull, system, volumes};
+use super::{Door, archive, attach, containers, execs, images, logs, ps, pull, system, volumes};
 use crate::error::{Error, Result};
 
 /// The table of routes. Names of images may have slashes in them.
@@ -24,6 +24,11 @@ pub(super) async fn route(door: &Door, request: Request<Incoming>) -> Answer {
         (&Method::GET, ["containers", id, "json"]) => containers::inspect(door, id),
         (&Method::GET, ["containers", id, "logs"]) => logs::logs(door, id, &call).await,
         (&Method::GET, ["containers", id, "top"]) => containers::top(door, id, &call).await,
+        (method @ (&Method::GET | &Method::HEAD | &Method::PUT), ["containers", id, "archive"]) => {
+            archive::route(door, method, id, call).await
+        }
+        (&Method::GET, ["containers", id, "changes"]) => archive::changes(door, id).await,
+        (&Method::GET, ["containers", id, "export"]) => archive::export(door, id),
         (&Method::DELETE, ["containers", id]) => containers::remove(door, id, &call).await,
         (&Method::GET, ["exec", id, "json"]) => execs::inspect(door, id),
         (&Method::GET, ["images", "json"]) => images::list(door, &call),

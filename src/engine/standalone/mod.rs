@@ -142,6 +142,16 @@ impl Standalone {
         Ok(())
     }
 
+    /// Keeps it from being started or removed while it does not run. One that runs is not kept from
+    /// anything.
+    pub(super) async fn lock_if_at_rest(&self) -> Option<tokio::sync::MutexGuard<'_, ()>> {
+        if self.is_running() {
+            return None;
+        }
+        let held = self.mutation.lock().await;
+        (!self.is_running()).then_some(held)
+    }
+
     fn is_running(&self) -> bool {
         matches!(self.record().state, State::Running(_))
     }

@@ -250,6 +250,16 @@ impl ImageStore {
         snapshot::mount(&layers, &empty, writable, owners).with_context(context)
     }
 
+    /// Layers with a container's changes on top, read-only and detached: what the container has, as
+    /// it is now. `upper` may be mounted for writing meanwhile.
+    pub(crate) fn mount_view(&self, layers: &[LayerKey], upper: Option<&Path>) -> Result<OwnedFd> {
+        let directories = &self.shared.layers;
+        let mut layers: Vec<_> = layers.iter().map(|key| directories.files_of(key)).collect();
+        layers.extend(upper.map(Path::to_owned));
+        let empty = self.shared.root.join("empty");
+        snapshot::mount(&layers, &empty, None, None).context("mount a container's files")
+    }
+
     /// True when [`Self::mount`] can give the files to other owners.
     pub(crate) fn can_map_owners(&self) -> bool {
         // Any two directories of the file system that the layers are on.

@@ -12,7 +12,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, XattrFlags, makedev};
 use rustix::io::Errno;
 
-use super::attributes::{gid, set_xattrs, space, timestamps, uid, write_all};
+use super::attributes::{gid, set_mode, set_xattrs, space, timestamps, uid, write_all};
 use super::borrow::Loans;
 use super::sparse::Segment;
 use super::stream::Decoded;
@@ -20,14 +20,19 @@ use super::tar::{Archive, Entry, Kind, Time, shown};
 use super::tree::{
     self, Tree, is_whiteout, make_opaque, open_directory, replace_whiteout, stat_at,
 };
-use super::whiteout::{self, Place, Target};
+use super::whiteout::{self, Names, Place, Target};
 use super::{Limits, Unpacked};
 use crate::error::{Context, Error, Kind as ErrorKind, Result};
 
 const BLOCK: u64 = 4096;
 
 /// Reads the whole archive and makes its files under `root`.
-pub(super) fn apply(stream: Decoded, root: &Path, limits: Limits) -> Result<Unpacked> {
+pub(super) fn apply(
+    stream: Decoded,
+    root: &Path,
+    limits: Limits,
+    names: Names,
+) -> Result<Unpacked> {
     let mut archive = Archive::new(stream);
     let mut layer = Layer {
         tree: Tree::open(root)?,
@@ -49,7 +54,7 @@ pub(super) fn apply(stream: Decoded, root: &Path, limits: Limits) -> Result<Unpa
                 format!("the layer has more than {} members", limits.entries),
             ));
         }
-        let target = whiteout::target(&entry.path)?;
+        let target = whiteout::target(&entry.path, names)?;
         layer
             .add(&entry, target, &mut archive)
             .map_err(space)
@@ -163,9 +168,7 @@ impl Layer {
             let name = place.name;
             rustix::fs::chownat(parent, name, uid(entry), gid(entry), AtFlags::SYMLINK_NOFOLLOW)
                 .context("chown")?;
-            // It is a directory that nobody else can reach, so there is no link to follow.
-            rustix::fs::chmodat(parent, name, Mode::from_raw_mode(entry.mode), AtFlags::empty())
-                .context("chmod")?;
+            set_mode(parent, name, entry.mode)?;
         }
         if !entry.xattrs.is_empty() {
             set_xattrs(&open_directory(parent, place.name)?, entry)?;
@@ -332,8 +335,7 @@ impl Layer {
                 .context("chown")?;
         }
         if entry.mode & 0o7000 != 0 && !is_link {
-            let mode = Mode::from_raw_mode(entry.mode);
-            rustix::fs::chmodat(parent, place.name, mode, AtFlags::empty()).context("chmod")?;
+            set_mode(parent, place.name, entry.mode)?;
         }
         rustix::fs::utimensat(parent, place.name, &timestamps(entry.mtime), flags)
             .context("set times")

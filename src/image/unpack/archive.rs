@@ -56,7 +56,7 @@ async fn unpack_sent(
     }
 }
 
-fn send(mut archive: File, pieces: &mpsc::Sender<Piece>) -> Result<()> {
+pub(super) fn send(mut archive: File, pieces: &mpsc::Sender<Piece>) -> Result<()> {
     let mut buffer = vec![0; BUFFER];
     loop {
         let count = archive.read(&mut buffer).context("read the archive")?;

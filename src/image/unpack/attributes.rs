@@ -1,8 +1,8 @@
 //! What a new file gets: its bytes, owner, times and extended attributes.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use rustix::fs::{Gid, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use super::tar::{Entry, Time, shown};
@@ -19,6 +19,19 @@ pub(super) fn gid(entry: &Entry) -> Option<Gid> {
 pub(super) fn timestamps(time: Time) -> Timestamps {
     let time = Timespec { tv_sec: time.seconds, tv_nsec: time.nanoseconds.into() };
     Timestamps { last_access: time, last_modification: time }
+}
+
+/// Never of what a link leads to, also when somebody puts one there meanwhile.
+pub(super) fn set_mode(parent: &OwnedFd, name: &[u8], mode: u32) -> Result<()> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let found = rustix::fs::openat(parent, name, flags, Mode::empty()).context("chmod")?;
+    let kind = rustix::fs::fstat(&found).context("chmod")?.st_mode;
+    if FileType::from_raw_mode(kind) == FileType::Symlink {
+        return Err(Error::invalid(format!("{} was replaced meanwhile", shown(name))));
+    }
+    // Such a descriptor has no fchmod(2).
+    let path = format!("/proc/self/fd/{}", found.as_raw_fd());
+    rustix::fs::chmod(path, Mode::from_raw_mode(mode)).context("chmod")
 }
 
 pub(super) fn set_xattrs(file: impl AsFd, entry: &Entry) -> Result<()> {

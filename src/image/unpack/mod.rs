@@ -6,6 +6,7 @@
 //!   whiteout  a member's path ▶ where it points, or what it hides
 //!   apply     members ▶ files, relative to the layer's root descriptor
 //!   archive   the same from a file that is no image's
+//!   extract   members into a container's files, where others have made some
 //!   attributes  owner, times, extended attributes of a new file
 //!   tree      the directories of that root, opened once
 //!   borrow    hard links to files that only a layer below has
@@ -20,6 +21,7 @@ mod apply;
 pub(in crate::image) mod archive;
 mod attributes;
 mod borrow;
+pub(in crate::image) mod extract;
 mod header;
 mod implied;
 mod pax;
@@ -37,6 +39,7 @@ use std::sync::Arc;
 pub(in crate::image) use self::borrow::{Borrowed, fill_borrowed};
 pub(in crate::image) use self::implied::fill_implied;
 pub(in crate::image) use self::stream::{Blob, Piece};
+use self::whiteout::Names;
 use super::digest::{Algorithm, Digest};
 use crate::error::{Context, Error, Kind, Result};
 
@@ -110,20 +113,10 @@ pub(in crate::image) async fn unpack<'a, D: AsRef<Path> + Send + Sync + 'static>
 }
 
 fn run(blob: Blob, files: &Path, diff_id: Option<&Digest>, limits: Limits) -> Result<Unpacked> {
-    // Modes are to be what the archive says. The mask belongs to all threads of a process until
-    // one of them asks for its own.
-    nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS).context("unshare the umask")?;
-    rustix::process::umask(rustix::fs::Mode::empty());
-
     let algorithm = diff_id.map_or(Algorithm::Sha256, Digest::algorithm);
-    let (inflate, decoded) = stream::channel(blob, algorithm, limits);
-    let inflate = spawn("cais-inflate", move || inflate.run())?;
-    let applied = apply::apply(decoded, files, limits);
-    let inflated =
-        inflate.join().unwrap_or_else(|_| Err(Error::internal("the inflating thread panicked")));
-    // A stream that stops early makes the reader fail too; its cause is the one to tell.
-    inflated?;
-    let unpacked = applied?;
+    let unpacked = decode(blob, algorithm, limits, |decoded| {
+        apply::apply(decoded, files, limits, Names::OfLayer)
+    })?;
     if let Some(diff_id) = diff_id.filter(|diff_id| unpacked.diff_id != **diff_id) {
         return Err(Error::invalid(format!(
             "the layer's content has the digest {}, its configuration says {diff_id}",
@@ -131,6 +124,29 @@ fn run(blob: Blob, files: &Path, diff_id: Option<&Digest>, limits: Limits) -> Re
         )));
     }
     Ok(unpacked)
+}
+
+/// Reads a blob on a thread of its own for `work`, which makes files with any mode it likes: for a
+/// thread that ends after it.
+fn decode<T>(
+    blob: Blob,
+    algorithm: Algorithm,
+    limits: Limits,
+    work: impl FnOnce(stream::Decoded) -> Result<T>,
+) -> Result<T> {
+    // Modes are to be what the archive says. The mask belongs to all threads of a process until
+    // one of them asks for its own.
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS).context("unshare the umask")?;
+    rustix::process::umask(rustix::fs::Mode::empty());
+
+    let (inflate, decoded) = stream::channel(blob, algorithm, limits);
+    let inflate = spawn("cais-inflate", move || inflate.run())?;
+    let worked = work(decoded);
+    let inflated =
+        inflate.join().unwrap_or_else(|_| Err(Error::internal("the inflating thread panicked")));
+    // A stream that stops early makes the reader fail too; its cause is the one to tell.
+    inflated?;
+    worked
 }
 
 fn spawn<T: Send + 'static>(

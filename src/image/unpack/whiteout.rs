@@ -43,9 +43,20 @@ pub(super) fn join(parent: &[u8], name: &[u8]) -> Vec<u8> {
     if parent.is_empty() { name.to_vec() } else { [parent, name].join(&b'/') }
 }
 
+/// Whether names may speak about layers below.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::image) enum Names {
+    OfLayer,
+    /// They are names, whatever they begin with.
+    Plain,
+}
+
 /// Reads a member's path.
-pub(super) fn target(path: &[u8]) -> Result<Target<'_>> {
+pub(super) fn target(path: &[u8], names: Names) -> Result<Target<'_>> {
     let Some(place) = place(path)? else { return Ok(Target::Root) };
+    if names == Names::Plain {
+        return Ok(Target::Member(place));
+    }
     let refuse = |why: &str| Err(Error::invalid(format!("member {}: {why}", shown(path))));
     if place.name.starts_with(AUFS) && place.name != OPAQUE
         || place.parent.split(|byte| *byte == b'/').any(|part| part.starts_with(AUFS))
@@ -114,18 +125,28 @@ mod tests {
             assert_eq!((place.parent.as_slice(), place.name), (&b"etc"[..], &b"hosts"[..]));
         }
         for path in [&b"."[..], b"./", b"././/"] {
-            assert_eq!(target(path).unwrap(), Target::Root);
+            assert_eq!(target(path, Names::OfLayer).unwrap(), Target::Root);
         }
     }
 
     #[test]
     fn whiteouts_are_told_from_files() {
         let at = |parent: &[u8], name: &'static [u8]| Place { parent: parent.to_vec(), name };
-        assert_eq!(target(b"etc/.wh.hosts").unwrap(), Target::Whiteout(at(b"etc", b"hosts")));
-        assert_eq!(target(b".wh.etc").unwrap(), Target::Whiteout(at(b"", b"etc")));
-        assert_eq!(target(b"etc/.wh..wh..opq").unwrap(), Target::Opaque(b"etc".to_vec()));
-        assert_eq!(target(b".wh..wh.plnk/1.2").unwrap(), Target::Ignored);
-        assert_eq!(target(b".whatever").unwrap(), Target::Member(at(b"", b".whatever")));
+        assert_eq!(
+            target(b"etc/.wh.hosts", Names::OfLayer).unwrap(),
+            Target::Whiteout(at(b"etc", b"hosts"))
+        );
+        assert_eq!(target(b".wh.etc", Names::OfLayer).unwrap(), Target::Whiteout(at(b"", b"etc")));
+        assert_eq!(
+            target(b"etc/.wh..wh..opq", Names::OfLayer).unwrap(),
+            Target::Opaque(b"etc".to_vec())
+        );
+        assert_eq!(target(b".wh..wh.plnk/1.2", Names::OfLayer).unwrap(), Target::Ignored);
+        assert_eq!(
+            target(b".whatever", Names::OfLayer).unwrap(),
+            Target::Member(at(b"", b".whatever"))
+        );
+        assert_eq!(target(b".wh.x", Names::Plain).unwrap(), Target::Member(at(b"", b".wh.x")));
     }
 
     #[test]
@@ -149,7 +170,7 @@ mod tests {
             &longer,
             &deep,
         ] {
-            let error = target(path).unwrap_err().chain();
+            let error = target(path, Names::OfLayer).unwrap_err().chain();
             assert!(error.starts_with("member "), "{error}");
         }
     }

@@ -1,5 +1,6 @@
 //! The shapes of the API's requests and replies, with their names on the wire. Nothing else.
 
+pub(super) mod archive;
 pub(super) mod container;
 pub(super) mod details;
 pub(super) mod exec;

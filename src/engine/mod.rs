@@ -29,6 +29,8 @@ mod nri;
 mod operation;
 pub(crate) mod plan;
 pub(crate) mod pod;
+mod prune;
+mod prune_calls;
 mod recover;
 mod registry;
 mod rendering;

@@ -8,9 +8,8 @@ use super::call::Call;
 use super::convert::image as convert;
 use super::query::{Filters, check_names, has_labels, wanted};
 use super::reply::{self, Answer};
-use super::wire::image::{Document, Removed};
+use super::wire::image::Document;
 use super::{Door, convert::time};
-use crate::engine::image::Removal;
 use crate::error::{Context, Error, Result};
 use crate::image::Image;
 use crate::image::reference::Reference;
@@ -146,11 +145,8 @@ pub(super) async fn tag(door: &Door, name: &str, call: &Call) -> Answer {
 
 pub(super) async fn remove(door: &Door, name: &str, call: &Call) -> Answer {
     let image = find(door, name)?;
-    let Removal { untagged, deleted } =
-        door.engine.remove_image_name(&image, name, call.query.switch("force")).await?;
-    let untagged = untagged.iter().map(|name| Removed::Untagged(convert::familiar(name)));
-    let deleted = deleted.into_iter().map(Removed::Deleted);
-    reply::json(&untagged.chain(deleted).collect::<Vec<_>>())
+    let removal = door.engine.remove_image_name(&image, name, call.query.switch("force")).await?;
+    reply::json(&convert::removed(removal).collect::<Vec<_>>())
 }
 
 #[cfg(test)]

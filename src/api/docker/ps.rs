@@ -150,7 +150,11 @@ impl<'a> Narrowed<'a> {
             && any("is-task", &|is_task| matches!(is_task, "false" | "0"))
             && any("network", &|name| summary.network_settings.networks.contains_key(name))
             && any("volume", &|place| {
-                summary.mounts.iter().any(|it| it.source == place || it.destination == place)
+                summary.mounts.iter().any(|it| {
+                    it.source == place
+                        || it.destination == place
+                        || it.name.as_deref() == Some(place)
+                })
             })
             && any("publish", &|value| ports(value, &|it| it.public_port))
             && any("expose", &|value| ports(value, &|it| Some(it.private_port)))

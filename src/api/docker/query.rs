@@ -25,6 +25,12 @@ impl Query {
         found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
     }
 
+    /// All values of the key.
+    pub(super) fn texts(&self, key: &str) -> Vec<&str> {
+        let found = self.0.iter().filter(|(known, _)| known == key);
+        found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty()).collect()
+    }
+
     /// As Docker reads a switch: everything but these words is true, `True` of Python too.
     pub(super) fn switch(&self, key: &str) -> bool {
         let value = self.text(key).unwrap_or_default().trim().to_ascii_lowercase();

@@ -6,7 +6,9 @@ use percent_encoding::percent_decode_str;
 
 use super::call::Call;
 use super::reply::Answer;
-use super::{Door, archive, attach, containers, execs, images, logs, ps, pull, system, volumes};
+use super::{
+    Door, archive, attach, containers, execs, images, logs, prune, ps, pull, system, volumes,
+};
 use crate::error::{Error, Result};
 
 /// The table of routes. Names of images may have slashes in them.
@@ -19,6 +21,9 @@ pub(super) async fn route(door: &Door, request: Request<Incoming>) -> Answer {
         (&Method::GET | &Method::HEAD, ["_ping"]) => Ok(system::ping(&method)),
         (&Method::GET, ["version"]) => system::version(),
         (&Method::GET, ["info"]) => system::info(door),
+        (&Method::GET, ["system", "df"]) => prune::usage(door, &call).await,
+        (&Method::POST, ["build", "prune"]) => prune::builds(),
+        (&Method::POST, ["images", "prune"]) => prune::images(door, &call).await,
         (&Method::POST, ["containers", ..] | ["exec", ..]) => post(door, call, &path).await,
         (&Method::GET, ["containers", "json"]) => ps::list(door, &call),
         (&Method::GET, ["containers", id, "json"]) => containers::inspect(door, id),
@@ -50,6 +55,7 @@ pub(super) async fn route(door: &Door, request: Request<Incoming>) -> Answer {
 async fn post(door: &Door, call: Call, path: &[&str]) -> Answer {
     match path {
         ["containers", "create"] => containers::create(door, call).await,
+        ["containers", "prune"] => prune::containers(door, &call).await,
         ["containers", id, "start"] => containers::start(door, id).await,
         ["containers", id, "stop"] => containers::stop(door, id, &call).await,
         ["containers", id, "restart"] => containers::restart(door, id, &call).await,

@@ -25,8 +25,8 @@ pub(super) use self::create::ensure;
 pub(crate) use self::create::{Request, create};
 pub(super) use self::fill::fill;
 pub(super) use self::mount::{directory, open};
-pub(super) use self::remove::remove_unclaimed;
 pub(crate) use self::remove::{prune, remove, users};
+pub(super) use self::remove::{remove_unclaimed, size};
 use super::Shared;
 use crate::error::{Context, Error, Result};
 

@@ -4,8 +4,9 @@ use serde_json::{Value, json};
 
 use super::time;
 use crate::api::docker::wire::image::{
-    Details, Document, GraphDriver, HistoryItem, Metadata, RootFs, Step, Summary,
+    Details, Document, GraphDriver, HistoryItem, Metadata, Removed, RootFs, Step, Summary,
 };
+use crate::engine::image::Removal;
 use crate::image::Image;
 use crate::image::digest::Digest;
 use crate::image::reference::Reference;
@@ -35,6 +36,13 @@ pub(crate) fn summary(image: &Image) -> Summary {
         labels: image.config.labels.clone(),
         containers: -1,
     }
+}
+
+/// What went, in the order of its going.
+pub(crate) fn removed(removal: Removal) -> impl Iterator<Item = Removed> {
+    let Removal { untagged, deleted } = removal;
+    let untagged = untagged.into_iter().map(|name| Removed::Untagged(familiar(&name)));
+    untagged.chain(deleted.into_iter().map(Removed::Deleted))
 }
 
 pub(crate) fn details(image: &Image, document: Document, layers: &[(Digest, u64)]) -> Details {

@@ -57,9 +57,45 @@ pub(crate) fn moment(text: &str) -> Option<i64> {
     seconds.checked_mul(1_000_000_000)?.checked_add(nanos)
 }
 
+/// As [`moment`], or how long ago that was: `24h`, `1h30m`.
+pub(crate) fn until(text: &str) -> Option<i64> {
+    if let Some(at) = moment(text) {
+        return Some(at);
+    }
+    let (mut ago, mut rest) = (0_i64, text);
+    while !rest.is_empty() {
+        let digits = rest.find(|it: char| !it.is_ascii_digit()).filter(|count| *count > 0)?;
+        let (number, unit_and_rest) = rest.split_at_checked(digits)?;
+        let units = [
+            ("ms", 1_000_000),
+            ("s", 1_000_000_000),
+            ("m", 60_000_000_000),
+            ("h", 3_600_000_000_000),
+        ];
+        let (name, nanos) = units.iter().find(|(name, _)| unit_and_rest.starts_with(name))?;
+        ago = ago.checked_add(number.parse::<i64>().ok()?.checked_mul(*nanos)?)?;
+        rest = unit_and_rest.strip_prefix(name)?;
+    }
+    let now = i64::try_from(Timestamp::now().as_nanosecond()).ok()?;
+    (!text.is_empty()).then(|| now.saturating_sub(ago))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn until_is_a_moment_or_how_long_ago() {
+        let now = Timestamp::now().as_second();
+        let ago = |text: &str| now - seconds(until(text).unwrap());
+        for (text, expected) in [("24h", 86_400), ("1h30m", 5_400), ("90s", 90), ("1500ms", 1)] {
+            assert!((expected..=expected + 60).contains(&ago(text)), "{text}");
+        }
+        assert_eq!(until("1600000000"), Some(1_600_000_000_000_000_000));
+        for text in ["", "h", "1", "10x", "-1h", "1h2", "99999999999999999h"] {
+            assert!(text == "1" || until(text).is_none(), "{text}");
+        }
+    }
 
     #[test]
     fn a_time_has_nine_digits() {

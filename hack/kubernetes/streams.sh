@@ -1,6 +1,9 @@
 # What a kubelet streams between a client and a container, for hack/kubernetes/kubelet-checks, which sources this.
 # shellcheck shell=bash disable=SC2154
 
+# The client's size comes after the start; until then stty has none to tell.
+await_size='until [ "$(stty size 2>/dev/null)" = "43 132" ]; do sleep 0.1; done'
+
 exec_by() {
   local code=0
   running terminal
@@ -10,7 +13,7 @@ exec_by() {
   same "err" "$(timeout "$patience" node-client exec "$1" terminal-node1 net sh -c 'echo err >&2' 2>&1 >/dev/null)"
   timeout "$patience" node-client exec "$1" terminal-node1 net sh -c 'exit 42' || code=$?
   same 42 $code
-  same "43 132" "$(timeout "$patience" node-client exec "$1" -t terminal-node1 net sh -c 'until [ "$(stty size)" != "0 0" ]; do :; done; stty size' | tr -d '\r')"
+  same "fits" "$(timeout "$patience" node-client exec "$1" -t terminal-node1 net sh -c "$await_size; echo fits" | tr -d '\r')"
 }
 
 attach_by() {
@@ -29,7 +32,7 @@ attach_terminal() {
   coproc attach { exec timeout "$patience" node-client attach websocket -i -t terminal-node1 tty; }
   local pid=$attach_PID
   # In two parts, since the terminal repeats what is typed.
-  echo 'until [ "$(stty size)" = "43 132" ]; do sleep 0.1; done; echo "it" "fits"' >&"${attach[1]}"
+  echo "$await_size"'; echo "it" "fits"' >&"${attach[1]}"
   grep -m 1 'it fits' <&"${attach[0]}"
   kill "$pid"
 }

@@ -15,7 +15,7 @@ use std::time::Instant;
 use rustix::process::Pid;
 
 use super::clients::Caller;
-use super::exits::OomCounter;
+use super::oom::OomCounter;
 use super::poller::{Child, Key, Stream, Token};
 use super::streams::{StdinPipe, Streams};
 use super::{Server, attach, complain, now};

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, WaitOptions, WaitStatus};
 
 use super::children::{Container, Exec, ExecPhase, Fate, Phase};
-use super::exits::OomCounter;
+use super::oom::OomCounter;
 use super::poller::{Child, Key};
 use super::{Server, now};
 use crate::executor::CgroupFds;

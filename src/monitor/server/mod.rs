@@ -22,6 +22,7 @@ mod ends;
 mod exits;
 mod kill;
 mod log;
+mod oom;
 mod pod;
 mod poller;
 mod requests;

@@ -10,8 +10,8 @@ use super::Server;
 use super::attach::set_nonblocking;
 use super::children::{Container, Exec, ExecPhase, Handshake, Phase};
 use super::clients::Caller;
-use super::exits::OomCounter;
 use super::log::LogFile;
+use super::oom::OomCounter;
 use super::pod::wrong_state;
 use super::poller::{Child, Key, READ, Source, Stream};
 use super::requests::unknown;
@@ -101,6 +101,9 @@ impl Server {
         }
         let handshake =
             Handshake::new(&mut self.poller, child.handshake, Child::Container(key), PATIENCE)?;
+        let oom = oom.map(|counter| {
+            OomCounter::new(&mut self.poller, key, counter, oom_event, cgroup.unified.as_ref())
+        });
         Ok(Container {
             id,
             pid: child.pid,
@@ -108,7 +111,7 @@ impl Server {
             own_pid_namespace: plan.pid == ContainerPid::Own,
             cgroup,
             cgroup_path: None,
-            oom: oom.map(|counter| OomCounter::new(&mut self.poller, key, counter, oom_event)),
+            oom,
             terminal,
             stdin: plan.stdio.stdin,
             phase: Phase::Creating { handshake, caller },

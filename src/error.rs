@@ -25,6 +25,8 @@ pub(crate) enum Kind {
     Unavailable,
     /// Credentials are missing or refused.
     Denied,
+    /// Nobody may do this to that object, whatever its state.
+    Forbidden,
     Timeout,
     Cancelled,
     Unsupported,

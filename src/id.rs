@@ -80,6 +80,11 @@ identifier!(
     "container"
 );
 identifier!(
+    /// A network that a client of the Docker door made.
+    NetworkId,
+    "network"
+);
+identifier!(
     /// One command executed in a container.
     ExecId,
     "exec"

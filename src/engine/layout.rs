@@ -13,6 +13,7 @@
 //!         standalone/<id>.json  <id>/…         containers of Docker's clients: record, log
 //!         volumes/<name>/…                     files of volumes, and what they are filled with
 //!         volume-records/<name>.json           which volumes there are
+//!         networks/<id>.json                   networks of Docker's clients
 //!         trash/                               being deleted
 //!         images/                              owned by `image`
 //! ```
@@ -66,6 +67,11 @@ impl Layout {
 
     pub(crate) fn containers(&self) -> PathBuf {
         self.state.join("containers")
+    }
+
+    /// Records of the networks that Docker's clients made.
+    pub(crate) fn networks(&self) -> PathBuf {
+        self.root.join("networks")
     }
 
     pub(crate) fn events(&self) -> PathBuf {

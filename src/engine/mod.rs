@@ -25,6 +25,8 @@ mod files_calls;
 pub(crate) mod image;
 mod layout;
 mod network;
+mod network_calls;
+pub(crate) mod networks;
 mod nri;
 mod operation;
 pub(crate) mod plan;
@@ -106,6 +108,8 @@ pub(crate) struct Shared {
     volumes: volume::Volumes,
     volume_records: Table<volume::Record>,
     execs: standalone::exec::Execs,
+    networks: networks::Networks,
+    network_records: Table<networks::Record>,
     /// Groups of containers that have no record yet.
     making: Table<cgroup::Record>,
     /// What a killed daemon's successor has to thaw and take back.
@@ -158,6 +162,7 @@ impl Engine {
         let container_records = Table::open(&layout.containers(), Durability::UntilReboot)?;
         let standalone_records = Table::open(&layout.standalones(), Durability::Synced)?;
         let volume_records = Table::open(&layout.volume_records(), Durability::Synced)?;
+        let network_records = Table::open(&layout.networks(), Durability::Synced)?;
         let processes = Directory::open(&layout.containers(), Durability::UntilReboot)?;
         let events = events::Log::open(&layout.events(), events::ON_ITS_WAY)
             .context("open the event journal")?;
@@ -192,6 +197,8 @@ impl Engine {
             volumes: volume::Volumes::default(),
             volume_records,
             execs: standalone::exec::Execs::default(),
+            networks: networks::Networks::default(),
+            network_records,
             making,
             checkpoints,
             nri: Arc::new(Nri::new(&config.nri)),
@@ -201,6 +208,8 @@ impl Engine {
         });
         volume::load(&shared)?;
         standalone::load(&shared)?;
+        networks::load(&shared)?;
+        networks::open_all(&shared).await?;
         recover::recover(&shared).await.context("take up what an earlier daemon left")?;
         checkpoint::under_way::recover(&shared).await.context("take back checkpoints")?;
         shared.streams.retire_other_version().await?;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::networks::membership::NetworkRef;
 use super::pod::phase::Phase;
 use super::pod::record::Record;
 use crate::config::Config;
@@ -28,7 +29,7 @@ pub(super) fn open(config: &Config, records: &Table<Record>) -> Result<Network> 
 }
 
 fn survivor(record: &Record) -> Option<Published> {
-    let attachment = record.attachment.as_ref()?;
+    let attachment = record.attachment_of(record.way_out.as_ref().unwrap_or(&NetworkRef::Node))?;
     // A stopped pod may still have its attachment to give back, but nobody answers there.
     if record.phase != Phase::Ready {
         return None;

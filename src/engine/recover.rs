@@ -56,7 +56,7 @@ pub(crate) async fn recover(shared: &Arc<Shared>) -> Result<()> {
     sweep(shared).await?;
     // A stopped pod gave its network back; what a killed daemon was still deleting of it is nobody's.
     let mut living = shared.pods.all();
-    living.retain(|pod| pod.record().attachment.is_some());
+    living.retain(|pod| pod.record().attachments().next().is_some());
     let living = living.iter().map(|pod| pod.id.clone()).collect();
     if let Err(error) = shared.network.collect(living).await {
         // The operator may be about to install the plugin that is missing.

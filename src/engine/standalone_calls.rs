@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use super::Engine;
 use super::container::record::Record as ContainerRecord;
+use super::networks::membership::{Membership, NetworkRef};
 use super::standalone::config::Config;
 use super::standalone::exec::{self, Exec};
 use super::standalone::{self, Removal, Session, Standalone, Started};
 use crate::error::Result;
 use crate::id::{ContainerId, PodId};
-use crate::image::digest::Digest;
 use crate::net::Attachment;
 
 type Container = Arc<Standalone>;
@@ -33,8 +33,9 @@ impl Engine {
         name: &str,
         image: &str,
         config: Config,
+        networks: Vec<Membership>,
     ) -> Result<Container> {
-        standalone::create(self.shared.clone(), name, image, config).await
+        standalone::create(self.shared.clone(), name, image, config, networks).await
     }
 
     pub(crate) async fn start_standalone(&self, container: &Container) -> Result<Started> {
@@ -148,19 +149,14 @@ impl Engine {
         self.shared.layout.pod(pod)
     }
 
-    pub(crate) fn attachment(&self, pod: &PodId) -> Option<Attachment> {
-        self.shared.pods.find(pod.as_str()).ok()?.record().attachment.clone()
+    /// What a pod has in a network.
+    pub(crate) fn attachment(&self, pod: &PodId, network: &NetworkRef) -> Option<Attachment> {
+        self.shared.pods.find(pod.as_str()).ok()?.record().attachment_of(network).cloned()
     }
 
     /// The path of a pod's network namespace.
     pub(crate) fn network_namespace(&self, pod: &PodId) -> Option<String> {
         let pid = self.shared.pods.find(pod.as_str()).ok()?.record().monitor_pid?;
         Some(format!("/proc/{pid}/ns/net"))
-    }
-
-    /// Networks that are always there keep their ids for ever.
-    pub(crate) fn network_id(&self, name: &str) -> String {
-        let whole = format!("{} {name}", self.shared.config.root.display());
-        Digest::of(whole.as_bytes()).hex().to_owned()
     }
 }

@@ -20,12 +20,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use ipnet::{IpNet, Ipv4Net};
 use rustix::io::Errno;
 
-use super::leases::{self, Leases};
+use super::leases::{self, Leases, Pool};
 use super::netlink::route::{HardwareAddress, Ipv6, Link, VethPair};
 use super::netlink::{Batch, Protocol, Refused, Socket};
 use super::pod::PodSocket;
 use crate::error::{Context, Error, Result};
-use crate::id::PodId;
+use crate::id::{NetworkId, PodId};
 
 pub(crate) const POD_INTERFACE: &str = "eth0";
 /// The loopback interface is the first of every network namespace.
@@ -47,13 +47,50 @@ const SUBNET_PREFIX: u8 = 16;
 #[derive(Debug, Clone)]
 pub(crate) struct BridgeConfig {
     pub(crate) name: String,
-    /// Wanted, and taken unless a route of the host is in the way: then it is the first free one
-    /// of a built-in list.
-    pub(crate) subnet: Ipv4Net,
+    pub(crate) addresses: Addresses,
     /// `None`: that of the interface behind the default route.
     pub(crate) mtu: Option<u32>,
     /// Where leases are kept.
     pub(crate) leases: PathBuf,
+    /// Tells the interfaces of a pod apart that is on several bridges; `None` for the node's own.
+    pub(crate) network: Option<NetworkId>,
+}
+
+/// Which addresses a bridge gives.
+#[derive(Debug, Clone)]
+pub(crate) enum Addresses {
+    /// Those of this subnet, unless a route of the host is in the way: then those of the first
+    /// free one of a built-in list.
+    Preferred(Ipv4Net),
+    /// These and no others.
+    Fixed(Pool),
+}
+
+impl Addresses {
+    fn wanted(&self) -> Pool {
+        match self {
+            Self::Preferred(subnet) => Pool::of(subnet.trunc()),
+            Self::Fixed(pool) => pool.clone(),
+        }
+    }
+}
+
+/// How a pod is to be on a bridge.
+#[derive(Debug, Clone)]
+pub(crate) struct Port {
+    /// Inside the pod.
+    pub(crate) interface: String,
+    /// `None`: any.
+    pub(crate) address: Option<Ipv4Addr>,
+    /// Whether its way out is here.
+    pub(crate) has_route: bool,
+}
+
+impl Port {
+    /// That of a pod which is on no other bridge.
+    pub(crate) fn only() -> Self {
+        Self { interface: POD_INTERFACE.to_owned(), address: None, has_route: true }
+    }
 }
 
 /// What a pod got.
@@ -71,7 +108,8 @@ pub(crate) struct Bridge {
     name: String,
     index: u32,
     mtu: u32,
-    subnet: Ipv4Net,
+    pool: Pool,
+    network: Option<NetworkId>,
     ipv6: Ipv6,
     leases: Leases,
     /// The kernel has one lock for all interfaces, so a second socket would gain nothing.
@@ -84,11 +122,11 @@ impl Bridge {
     pub(crate) fn open(config: &BridgeConfig) -> Result<Self> {
         let mut host = Socket::open(Protocol::Route)?;
         let describe = || format!("set up bridge {}", config.name);
-        let (link, subnet) = match host.link(&config.name).with_context(describe)? {
+        let (link, pool) = match host.link(&config.name).with_context(describe)? {
             Some(link) => adopt(&mut host, config, link).with_context(describe)?,
             None => create(&mut host, config).with_context(describe)?,
         };
-        let leases = Leases::open(&config.leases, subnet)?;
+        let leases = Leases::open(&config.leases, &pool)?;
         let ipv6 = set_sysctls(&config.name).with_context(describe)?;
         let mut batch = Batch::new();
         batch.set_up_without_ipv6(link.index, ipv6);
@@ -97,7 +135,8 @@ impl Bridge {
             name: config.name.clone(),
             index: link.index,
             mtu: link.mtu,
-            subnet,
+            pool,
+            network: config.network.clone(),
             ipv6,
             leases,
             host: Mutex::new(host),
@@ -109,11 +148,11 @@ impl Bridge {
     }
 
     pub(crate) fn subnet(&self) -> Ipv4Net {
-        self.subnet
+        self.pool.subnet
     }
 
     pub(crate) fn gateway(&self) -> Ipv4Addr {
-        Leases::gateway(self.subnet)
+        self.pool.gateway
     }
 
     pub(crate) fn leases(&self) -> &Leases {
@@ -127,18 +166,19 @@ impl Bridge {
         pod: &PodId,
         netns: BorrowedFd<'_>,
         inside: &PodSocket,
+        port: &Port,
     ) -> Result<BridgeAttachment> {
-        let address = self.leases.take(pod)?;
+        let address = self.leases.take(pod, port.address)?;
         let attachment = BridgeAttachment {
-            host_interface: host_interface(pod),
-            address: Ipv4Net::new(address, self.subnet.prefix_len()).context("pod address")?,
+            host_interface: self.host_interface(pod),
+            address: Ipv4Net::new(address, self.subnet().prefix_len()).context("pod address")?,
             gateway: self.gateway(),
             hardware_address: HardwareAddress::of(address),
             mtu: self.mtu,
         };
         let attached = self
-            .connect(&attachment, netns)
-            .and_then(|()| self.configure(&mut inside.lock(), &attachment))
+            .connect(&attachment, netns, port)
+            .and_then(|()| self.configure(&mut inside.lock(), &attachment, port))
             .and_then(|()| self.wake_up(&attachment));
         match attached {
             Ok(()) => Ok(attachment),
@@ -154,7 +194,7 @@ impl Bridge {
     /// Takes the interface and the address back; what is gone already is fine.
     pub(crate) fn detach(&self, pod: &PodId) -> Result<()> {
         // First the interface: until it is gone the address is in use.
-        self.host().delete_link(&host_interface(pod)).context("detach the pod's interface")?;
+        self.host().delete_link(&self.host_interface(pod)).context("detach the pod's interface")?;
         self.leases.release(pod)
     }
 
@@ -174,12 +214,17 @@ impl Bridge {
         }
     }
 
-    fn connect(&self, attachment: &BridgeAttachment, netns: BorrowedFd<'_>) -> Result<()> {
-        match self.make_pair(attachment, netns) {
+    fn connect(
+        &self,
+        attachment: &BridgeAttachment,
+        netns: BorrowedFd<'_>,
+        port: &Port,
+    ) -> Result<()> {
+        match self.make_pair(attachment, netns, port) {
             // Left by a daemon that died half way through this pod.
             Err(refused) if refused.errno == Errno::EXIST => {
                 self.host().delete_link(&attachment.host_interface)?;
-                Ok(self.make_pair(attachment, netns)?)
+                Ok(self.make_pair(attachment, netns, port)?)
             }
             other => Ok(other?),
         }
@@ -189,13 +234,14 @@ impl Bridge {
         &self,
         attachment: &BridgeAttachment,
         netns: BorrowedFd<'_>,
+        port: &Port,
     ) -> Result<(), Refused> {
         let mut batch = Batch::new();
         batch.add_veth(&VethPair {
             name: &attachment.host_interface,
             bridge: self.index,
             mtu: attachment.mtu,
-            peer_name: POD_INTERFACE,
+            peer_name: &port.interface,
             peer_address: attachment.hardware_address,
             peer_netns: netns,
         });
@@ -203,14 +249,21 @@ impl Bridge {
         self.host().run(batch)
     }
 
-    fn configure(&self, inside: &mut Socket, attachment: &BridgeAttachment) -> Result<()> {
-        let link = inside.link(POD_INTERFACE).context("configure the pod's interface")?;
+    fn configure(
+        &self,
+        inside: &mut Socket,
+        attachment: &BridgeAttachment,
+        port: &Port,
+    ) -> Result<()> {
+        let link = inside.link(&port.interface).context("configure the pod's interface")?;
         let index = link.context("the pod's interface did not appear in its namespace")?.index;
         let mut batch = Batch::new();
         batch.set_up(LOOPBACK_INDEX);
         batch.set_up_without_ipv6(index, self.ipv6);
         batch.add_address(index, IpNet::V4(attachment.address));
-        batch.add_default_route(index, IpAddr::V4(attachment.gateway));
+        if port.has_route {
+            batch.add_default_route(index, IpAddr::V4(attachment.gateway));
+        }
         inside.run(batch).context("configure the pod's interface")
     }
 
@@ -226,6 +279,14 @@ impl Bridge {
         Ok(self.host().run(batch)?)
     }
 
+    /// 15 bytes are allowed; 11 digits of the ids do not meet by chance.
+    fn host_interface(&self, pod: &PodId) -> String {
+        let digits = |id: &str| u64::from_str_radix(id.get(..11).unwrap_or_default(), 16);
+        let network = self.network.as_ref().map_or("0", NetworkId::as_str);
+        let mixed = digits(pod.as_str()).unwrap_or(0) ^ digits(network).unwrap_or(0);
+        format!("veth{mixed:011x}")
+    }
+
     fn host(&self) -> MutexGuard<'_, Socket> {
         self.host.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -238,49 +299,69 @@ pub(crate) fn raise_loopback(inside: &PodSocket) -> Result<()> {
     inside.lock().run(batch).context("raise the pod's loopback")
 }
 
-/// 15 bytes are allowed; 11 digits of the id do not meet by chance.
-fn host_interface(pod: &PodId) -> String {
-    format!("veth{}", pod.as_str().get(..11).unwrap_or_default())
+/// Gives the pod's way out to this interface of its.
+pub(crate) fn set_default_route(
+    inside: &PodSocket,
+    interface: &str,
+    gateway: IpAddr,
+) -> Result<()> {
+    let mut inside = inside.lock();
+    let link = inside.link(interface)?;
+    let link = link.with_context(|| format!("the pod has no interface {interface}"))?;
+    let mut batch = Batch::new();
+    batch.set_default_route(link.index, gateway);
+    inside.run(batch).context("set the pod's default route")
 }
 
-fn create(host: &mut Socket, config: &BridgeConfig) -> Result<(Link, Ipv4Net)> {
-    let taken: Vec<Ipv4Net> = host.routes()?.iter().map(|route| route.destination).collect();
-    let subnet = choose_subnet(config.subnet.trunc(), &taken)
-        .context("every subnet we know meets a route of the host")?;
-    if subnet != config.subnet.trunc() {
-        tracing::warn!(wanted = %config.subnet, taken = %subnet, "the host routes the subnet");
+/// What the host has a route to.
+pub(crate) fn routed() -> Result<Vec<Ipv4Net>> {
+    let routes = Socket::open(Protocol::Route)?.routes()?;
+    Ok(routes.iter().map(|route| route.destination).collect())
+}
+
+fn create(host: &mut Socket, config: &BridgeConfig) -> Result<(Link, Pool)> {
+    let mut pool = config.addresses.wanted();
+    if let Addresses::Preferred(_) = config.addresses {
+        let taken: Vec<Ipv4Net> = host.routes()?.iter().map(|route| route.destination).collect();
+        let subnet = choose_subnet(pool.subnet, &taken)
+            .context("every subnet we know meets a route of the host")?;
+        if subnet != pool.subnet {
+            tracing::warn!(wanted = %pool.subnet, taken = %subnet, "the host routes the subnet");
+            pool = Pool::of(subnet);
+        }
     }
     let mtu = match config.mtu {
         Some(mtu) => mtu,
         None => uplink_mtu(host)?,
     };
-    let gateway = Leases::gateway(subnet);
     let mut batch = Batch::new();
-    batch.add_bridge(&config.name, HardwareAddress::of(gateway), mtu);
+    batch.add_bridge(&config.name, HardwareAddress::of(pool.gateway), mtu);
     host.run(batch)?;
     let link = host.link(&config.name)?.context("the new bridge is not there")?;
-    let address = Ipv4Net::new(gateway, subnet.prefix_len()).context("bridge address")?;
+    let prefix = pool.subnet.prefix_len();
+    let address = Ipv4Net::new(pool.gateway, prefix).context("bridge address")?;
     let mut batch = Batch::new();
     batch.add_address(link.index, IpNet::V4(address));
     host.run(batch)?;
-    Ok((link, subnet))
+    Ok((link, pool))
 }
 
 /// An existing bridge keeps its subnet while pods may live in it.
-fn adopt(host: &mut Socket, config: &BridgeConfig, link: Link) -> Result<(Link, Ipv4Net)> {
+fn adopt(host: &mut Socket, config: &BridgeConfig, link: Link) -> Result<(Link, Pool)> {
     if !link.is_bridge {
         let message = format!("an interface named {} exists and is no bridge", config.name);
         return Err(Error::wrong_state(message));
     }
+    let wanted = config.addresses.wanted();
     let found = host.addresses()?.into_iter().find_map(|(index, address)| match address {
         IpNet::V4(net) if index == link.index => Some(net.trunc()),
         IpNet::V4(_) | IpNet::V6(_) => None,
     });
     match found {
-        Some(found) if found == config.subnet.trunc() => Ok((link, found)),
+        Some(found) if found == wanted.subnet => Ok((link, wanted)),
         Some(found) if has_leases(&config.leases) => {
-            tracing::warn!(wanted = %config.subnet, kept = %found, "pods live in the old subnet");
-            Ok((link, found))
+            tracing::warn!(wanted = %wanted.subnet, kept = %found, "pods live in the old subnet");
+            Ok((link, Pool::of(found)))
         }
         // Nobody lives there; or a daemon died between making the bridge and its address.
         Some(_) | None => {
@@ -376,9 +457,10 @@ mod tests {
         fn open(&self, subnet: &str) -> Result<Bridge> {
             let config = BridgeConfig {
                 name: "ct-br0".to_owned(),
-                subnet: subnet.parse().unwrap(),
+                addresses: Addresses::Preferred(subnet.parse().unwrap()),
                 mtu: None,
                 leases: self.state.path().join("leases"),
+                network: None,
             };
             self.netns.run(move || Bridge::open(&config))
         }
@@ -386,7 +468,7 @@ mod tests {
 
     fn attach(bridge: &Bridge, pod: &PodId, netns: &Netns) -> Result<BridgeAttachment> {
         let fd = netns.fd();
-        bridge.attach(pod, fd.as_fd(), &netns.netlink())
+        bridge.attach(pod, fd.as_fd(), &netns.netlink(), &Port::only())
     }
 
     #[test]
@@ -471,7 +553,8 @@ mod tests {
         let host = Host::new();
         let bridge = host.open("10.77.0.0/24").unwrap();
         let (pod, id) = (Netns::for_pod(), PodId::generate().unwrap());
-        host.netns.ip(&format!("link add {} type veth peer name spare", host_interface(&id)));
+        host.netns
+            .ip(&format!("link add {} type veth peer name spare", bridge.host_interface(&id)));
 
         attach(&bridge, &id, &pod).unwrap();
     }
@@ -545,7 +628,7 @@ mod tests {
                 let (pod, id) = (Netns::for_pod(), PodId::generate().unwrap());
                 let (fd, netlink) = (pod.fd(), pod.netlink());
                 let start = Instant::now();
-                bridge.attach(&id, fd.as_fd(), &netlink).unwrap();
+                bridge.attach(&id, fd.as_fd(), &netlink, &Port::only()).unwrap();
                 let attached = start.elapsed();
                 let start = Instant::now();
                 bridge.detach(&id).unwrap();

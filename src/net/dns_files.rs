@@ -83,6 +83,18 @@ pub(crate) fn hosts(hostname: &str, addresses: &[IpAddr], aliases: &[HostAlias])
     Ok(text)
 }
 
+/// A hosts file whose lines for the pod's own name are these; all others stay.
+pub(crate) fn with_addresses(text: &str, hostname: &str, addresses: &[IpAddr]) -> String {
+    let is_own = |line: &&str| {
+        let mut fields = line.split_whitespace();
+        let address = fields.next().map(str::parse::<IpAddr>);
+        matches!(address, Some(Ok(address)) if !address.is_loopback()) && fields.eq([hostname])
+    };
+    let kept = text.lines().filter(|line| !is_own(line)).map(|line| format!("{line}\n"));
+    let own = addresses.iter().map(|address| format!("{address}\t{hostname}\n"));
+    kept.chain(own).collect()
+}
+
 /// Lines to add to a hosts file.
 pub(crate) fn alias_lines(aliases: &[HostAlias]) -> Result<String> {
     let mut text = String::new();
@@ -169,6 +181,13 @@ mod tests {
             copy_of_host(host),
             "# made by hand\nnameserver 192.0.2.1\nsearch example.org\noptions edns0 trust-ad\n"
         );
+    }
+
+    #[test]
+    fn new_addresses_take_the_place_of_the_pods_old_ones() {
+        let text = "127.0.0.1\tlocalhost\n10.0.0.2\tweb\n10.0.0.3\tweb db\n# 10.0.0.4 web\n";
+        let new = with_addresses(text, "web", &[IpAddr::from([10, 1, 0, 2])]);
+        assert_eq!(new, "127.0.0.1\tlocalhost\n10.0.0.3\tweb db\n# 10.0.0.4 web\n10.1.0.2\tweb\n");
     }
 
     #[test]

@@ -25,6 +25,25 @@ use crate::id::PodId;
 /// Ending of what is kept for somebody to look at.
 pub(super) const DAMAGED: &str = "damaged";
 
+/// The addresses there are to give.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Pool {
+    pub(crate) subnet: Ipv4Net,
+    /// The bridge's own.
+    pub(crate) gateway: Ipv4Addr,
+    /// What is given to those who want none in particular; `None`: all of the subnet.
+    pub(crate) range: Option<Ipv4Net>,
+    /// Given to nobody.
+    pub(crate) reserved: Vec<Ipv4Addr>,
+}
+
+impl Pool {
+    /// All of the subnet; its first address is the gateway's.
+    pub(crate) fn of(subnet: Ipv4Net) -> Self {
+        Self { subnet, gateway: Leases::gateway(subnet), range: None, reserved: Vec::new() }
+    }
+}
+
 /// The addresses of one subnet.
 #[derive(Debug)]
 pub(crate) struct Leases {
@@ -36,6 +55,8 @@ pub(crate) struct Leases {
 struct Table {
     subnet: Ipv4Net,
     taken: Vec<u64>,
+    /// What only those get who ask for it; empty without a range.
+    outside: Vec<u64>,
     holders: BTreeMap<PodId, Ipv4Addr>,
     /// Where the search for the next address begins, as a distance from the network address.
     next: u32,
@@ -45,9 +66,10 @@ impl Leases {
     /// Opens the directory, making it if needed, and reads the leases in it. One that is damaged is
     /// set aside, one that cannot belong to anybody (outside the subnet, of a pod that has another)
     /// is dropped.
-    pub(crate) fn open(directory: &Path, subnet: Ipv4Net) -> Result<Self> {
-        if subnet.prefix_len() > 29 || subnet.prefix_len() < 8 {
-            let message = format!("subnet {subnet} must be between /8 and /29");
+    pub(crate) fn open(directory: &Path, pool: &Pool) -> Result<Self> {
+        let subnet = pool.subnet;
+        if subnet.prefix_len() > 30 || subnet.prefix_len() < 8 {
+            let message = format!("subnet {subnet} must be between /8 and /30");
             return Err(Error::invalid(message));
         }
         let describe = || format!("open the lease directory {}", directory.display());
@@ -57,7 +79,7 @@ impl Leases {
             .create(directory)
             .with_context(describe)?;
 
-        let mut table = Table::empty(subnet);
+        let mut table = Table::empty(pool);
         let mut newest: Option<(SystemTime, Ipv4Addr)> = None;
         for entry in std::fs::read_dir(directory).with_context(describe)? {
             let entry = entry.with_context(describe)?;
@@ -93,11 +115,22 @@ impl Leases {
         subnet.hosts().next().unwrap_or(subnet.network())
     }
 
-    /// Gives the pod an address, or the one it holds already.
-    pub(crate) fn take(&self, pod: &PodId) -> Result<Ipv4Addr> {
+    /// Gives the pod the address that it wants, any without a wish, or the one it holds already.
+    ///
+    /// # Errors
+    /// `AlreadyExists` for a wish that another pod has, `Exhausted` when none is free.
+    pub(crate) fn take(&self, pod: &PodId, wanted: Option<Ipv4Addr>) -> Result<Ipv4Addr> {
         let mut table = self.lock();
         if let Some(address) = table.holders.get(pod) {
             return Ok(*address);
+        }
+        if let Some(wanted) = wanted {
+            if !table.is_free(wanted) {
+                return Err(Error::new(Kind::AlreadyExists, "Address already in use"));
+            }
+            self.write(wanted, pod).with_context(|| format!("write the lease of {wanted}"))?;
+            table.insert(wanted, pod.clone());
+            return Ok(wanted);
         }
         loop {
             let Some(address) = table.free() else {
@@ -167,13 +200,26 @@ impl Leases {
 }
 
 impl Table {
-    fn empty(subnet: Ipv4Net) -> Self {
+    fn empty(pool: &Pool) -> Self {
+        let subnet = pool.subnet;
         let words = usize::try_from(size(subnet).div_ceil(64)).unwrap_or(0);
-        let mut table = Self { subnet, taken: vec![0; words], holders: BTreeMap::new(), next: 0 };
-        for reserved in [subnet.network(), Leases::gateway(subnet), subnet.broadcast()] {
+        let mut table = Self {
+            subnet,
+            taken: vec![0; words],
+            outside: pool.range.map_or_else(Vec::new, |range| outside(subnet, range, words)),
+            holders: BTreeMap::new(),
+            next: 0,
+        };
+        let reserved = pool.reserved.iter().copied();
+        for reserved in reserved.chain([subnet.network(), pool.gateway, subnet.broadcast()]) {
             table.mark(reserved);
         }
         table
+    }
+
+    /// Whether the address is one of the subnet's that nobody has.
+    fn is_free(&mut self, address: Ipv4Addr) -> bool {
+        self.bit(address).is_some_and(|(word, bit)| *word & bit == 0)
     }
 
     /// The first free address at or after `next`, wrapping once.
@@ -184,7 +230,8 @@ impl Table {
         // The first word is looked at twice: from `start` on, and in the end below it.
         for step in 0..=words {
             let word = (start as usize / 64 + step) % words;
-            let mut free = !self.taken.get(word)?;
+            let outside = self.outside.get(word).copied().unwrap_or_default();
+            let mut free = !(self.taken.get(word)? | outside);
             if step == 0 {
                 free &= u64::MAX << (start % 64);
             }
@@ -239,6 +286,17 @@ impl Table {
     }
 }
 
+/// A bit for each address of the subnet that is not in the range.
+fn outside(subnet: Ipv4Net, range: Ipv4Net, words: usize) -> Vec<u64> {
+    let first = u32::from(subnet.network());
+    let is_outside = |offset: u32| !range.contains(&Ipv4Addr::from(first.saturating_add(offset)));
+    let word = |word: u32| {
+        let bits = (0..64_u32).filter(|bit| is_outside(word * 64 + bit));
+        bits.fold(0_u64, |all, bit| all | (1 << bit))
+    };
+    (0..u32::try_from(words).unwrap_or(0)).map(word).collect()
+}
+
 /// Number of addresses; a subnet is never wider than /8.
 fn size(subnet: Ipv4Net) -> u32 {
     1 << (32 - u32::from(subnet.prefix_len()))
@@ -269,7 +327,7 @@ mod tests {
     use super::*;
 
     fn open(directory: &Path) -> Leases {
-        Leases::open(directory, "10.9.0.0/29".parse().unwrap()).unwrap()
+        Leases::open(directory, &Pool::of("10.9.0.0/29".parse().unwrap())).unwrap()
     }
 
     fn pod() -> PodId {
@@ -281,13 +339,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let leases = open(directory.path());
         let first = pod();
-        assert_eq!(leases.take(&first).unwrap(), Ipv4Addr::new(10, 9, 0, 2));
+        assert_eq!(leases.take(&first, None).unwrap(), Ipv4Addr::new(10, 9, 0, 2));
         leases.release(&first).unwrap();
 
-        let given: Vec<u8> = (0..5).map(|_| leases.take(&pod()).unwrap().octets()[3]).collect();
+        let given: Vec<u8> =
+            (0..5).map(|_| leases.take(&pod(), None).unwrap().octets()[3]).collect();
 
         assert_eq!(given, [3, 4, 5, 6, 2]);
-        assert_eq!(leases.take(&pod()).unwrap_err().kind(), Kind::Exhausted);
+        assert_eq!(leases.take(&pod(), None).unwrap_err().kind(), Kind::Exhausted);
     }
 
     #[test]
@@ -295,15 +354,15 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (one, two) = (pod(), pod());
         let leases = open(directory.path());
-        leases.take(&one).unwrap();
-        let address = leases.take(&two).unwrap();
+        leases.take(&one, None).unwrap();
+        let address = leases.take(&two, None).unwrap();
         leases.release(&one).unwrap();
 
         let leases = open(directory.path());
 
         assert_eq!(leases.all(), [(two.clone(), address)]);
-        assert_eq!(leases.take(&two).unwrap(), address, "a retry gets the same address");
-        assert_eq!(leases.take(&pod()).unwrap(), Ipv4Addr::new(10, 9, 0, 4));
+        assert_eq!(leases.take(&two, None).unwrap(), address, "a retry gets the same address");
+        assert_eq!(leases.take(&pod(), None).unwrap(), Ipv4Addr::new(10, 9, 0, 4));
     }
 
     #[test]
@@ -332,7 +391,7 @@ mod tests {
         let living = pod();
         leases.restore(&living, Ipv4Addr::new(10, 9, 0, 2)).unwrap();
         leases.restore(&living, Ipv4Addr::new(10, 9, 0, 2)).unwrap();
-        assert_eq!(leases.take(&pod()).unwrap(), Ipv4Addr::new(10, 9, 0, 3));
+        assert_eq!(leases.take(&pod(), None).unwrap(), Ipv4Addr::new(10, 9, 0, 3));
         drop(leases);
 
         let again = open(directory.path());
@@ -346,7 +405,29 @@ mod tests {
         let leases = open(directory.path());
         File::create(directory.path().join("10.9.0.2")).unwrap();
 
-        assert_eq!(leases.take(&pod()).unwrap(), Ipv4Addr::new(10, 9, 0, 3));
+        assert_eq!(leases.take(&pod(), None).unwrap(), Ipv4Addr::new(10, 9, 0, 3));
+    }
+
+    #[test]
+    fn a_wish_is_granted_once_and_a_range_is_for_those_without_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let pool = Pool {
+            gateway: "10.9.0.254".parse().unwrap(),
+            range: Some("10.9.0.128/30".parse().unwrap()),
+            reserved: vec!["10.9.0.129".parse().unwrap()],
+            ..Pool::of("10.9.0.0/24".parse().unwrap())
+        };
+        let leases = Leases::open(directory.path(), &pool).unwrap();
+        let wish = |text: &str| leases.take(&pod(), Some(text.parse().unwrap()));
+
+        assert_eq!(wish("10.9.0.1").unwrap(), Ipv4Addr::new(10, 9, 0, 1));
+        for taken in ["10.9.0.1", "10.9.0.254", "10.9.0.129", "10.9.0.255", "10.10.0.1"] {
+            assert_eq!(wish(taken).unwrap_err().chain(), "Address already in use", "{taken}");
+        }
+        let given: Vec<u8> =
+            (0..3).map(|_| leases.take(&pod(), None).unwrap().octets()[3]).collect();
+        assert_eq!(given, [128, 130, 131]);
+        assert_eq!(leases.take(&pod(), None).unwrap_err().kind(), Kind::Exhausted);
     }
 
     #[test]
@@ -354,7 +435,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let leases = open(directory.path());
         let holder = pod();
-        leases.take(&holder).unwrap();
+        leases.take(&holder, None).unwrap();
         leases.release(&holder).unwrap();
         leases.release(&holder).unwrap();
         assert_eq!(leases.of(&holder), None);
@@ -363,10 +444,11 @@ mod tests {
     #[test]
     fn a_wide_subnet_gives_every_address_once() {
         let directory = tempfile::tempdir().unwrap();
-        let leases = Leases::open(directory.path(), "10.9.0.0/24".parse().unwrap()).unwrap();
+        let leases =
+            Leases::open(directory.path(), &Pool::of("10.9.0.0/24".parse().unwrap())).unwrap();
         let given: std::collections::BTreeSet<_> =
-            (0..253).map(|_| leases.take(&pod()).unwrap()).collect();
+            (0..253).map(|_| leases.take(&pod(), None).unwrap()).collect();
         assert_eq!(given.len(), 253);
-        assert_eq!(leases.take(&pod()).unwrap_err().kind(), Kind::Exhausted);
+        assert_eq!(leases.take(&pod(), None).unwrap_err().kind(), Kind::Exhausted);
     }
 }

@@ -19,6 +19,7 @@ pub(crate) mod dns_files;
 mod host_ports;
 pub(crate) mod leases;
 pub(crate) mod netlink;
+pub(crate) mod networks;
 pub(crate) mod nft;
 mod pod;
 pub(crate) mod ports;
@@ -40,9 +41,11 @@ use ipnet::{IpNet, Ipv4Net};
 use serde_json::{Map, Value, json};
 use tokio_util::task::TaskTracker;
 
-use self::bridge::{Bridge, BridgeConfig};
+use self::bridge::{Addresses, Bridge, BridgeAttachment, BridgeConfig, Port};
 use self::cni::{Cni, CniConfig};
 use self::netlink::Socket;
+use self::networks::Networks;
+use self::nft::{Net, Reach};
 pub(crate) use self::pod::{
     Attachment, PodIdentity, PodNetworkRequest, PodSocket, PortMapping, Protocol, Provider,
 };
@@ -81,6 +84,8 @@ struct Shared {
     builtin: Mutex<Slot>,
     bridge: BridgeConfig,
     table: String,
+    /// Leases of the networks that clients made.
+    leases_of_networks: PathBuf,
     /// Interfaces that are being deleted behind the back of a finished detach.
     removals: TaskTracker,
     /// Held by the one task that pays the DELs owed.
@@ -99,6 +104,7 @@ enum Slot {
 struct Builtin {
     bridge: Bridge,
     ports: Ports,
+    networks: Networks,
 }
 
 impl Network {
@@ -124,8 +130,15 @@ impl Network {
             mode: config.mode,
             cni,
             builtin: Mutex::new(Slot::Unused(survivors)),
-            bridge: BridgeConfig { name: config.bridge, subnet: config.subnet, mtu: None, leases },
+            bridge: BridgeConfig {
+                name: config.bridge,
+                addresses: Addresses::Preferred(config.subnet),
+                mtu: None,
+                leases,
+                network: None,
+            },
             table: config.table,
+            leases_of_networks: config.state.join("networks"),
             removals: TaskTracker::new(),
             paying: Arc::default(),
         };
@@ -212,13 +225,10 @@ impl Network {
         let id = pod.clone();
         let in_use = Arc::clone(&builtin);
         self.blocking(move |_| in_use.ports.unpublish(&id)).await?;
-        if builtin.bridge.leases().of(pod).is_none() {
-            return Ok(());
-        }
         let id = pod.clone();
         self.shared.removals.spawn_blocking(move || {
             // The lease stays after a failure, and `collect` finds it.
-            if let Err(error) = builtin.bridge.detach(&id) {
+            if let Err(error) = builtin.leave_all(&id) {
                 tracing::warn!(pod = %id, error = error.chain(), "delete the pod's interface");
             }
         });
@@ -253,10 +263,10 @@ impl Network {
         self.pay_later();
         self.blocking(move |shared| {
             let Some(builtin) = shared.opened() else { return Ok(()) };
-            for (pod, _) in builtin.bridge.leases().all() {
+            for pod in builtin.holders() {
                 if !living.contains(&pod) {
                     builtin.ports.unpublish(&pod)?;
-                    builtin.bridge.detach(&pod)?;
+                    builtin.leave_all(&pod)?;
                 }
             }
             Ok(())
@@ -293,6 +303,7 @@ impl Network {
         self.blocking(|shared| {
             let Some(builtin) = shared.opened() else { return Ok(()) };
             builtin.ports.remove()?;
+            builtin.networks.remove_bridges()?;
             builtin.bridge.remove()
         })
         .await
@@ -328,8 +339,14 @@ impl Shared {
         for Published { pod, address, .. } in survivors {
             bridge.leases().restore(pod, *address)?;
         }
-        let ports = Ports::open(&self.table, bridge.name(), bridge.subnet(), survivors)?;
-        let builtin = Arc::new(Builtin { bridge, ports });
+        let net = Net {
+            bridge: bridge.name().to_owned(),
+            subnet: bridge.subnet(),
+            reach: Reach::Masqueraded,
+        };
+        let ports = Ports::open(&self.table, vec![net], survivors)?;
+        let networks = Networks::new(self.leases_of_networks.clone());
+        let builtin = Arc::new(Builtin { bridge, ports, networks });
         watch_rules(&builtin)?;
         *slot = Slot::Open(Arc::clone(&builtin));
         Ok(builtin)
@@ -350,7 +367,7 @@ impl Shared {
         let pod = &request.identity.pod;
         let netns = std::fs::File::open(&request.netns)
             .with_context(|| format!("open {}", request.netns.display()))?;
-        let made = builtin.bridge.attach(pod, netns.as_fd(), &request.socket)?;
+        let made = builtin.bridge.attach(pod, netns.as_fd(), &request.socket, &Port::only())?;
         let published = Published {
             pod: pod.clone(),
             address: made.address.addr(),
@@ -362,18 +379,40 @@ impl Shared {
             }
             return Err(error);
         }
-        Ok(Attachment {
+        Ok(made.into_attachment(bridge::POD_INTERFACE))
+    }
+}
+
+impl BridgeAttachment {
+    fn into_attachment(self, interface: &str) -> Attachment {
+        Attachment {
             provider: Provider::Builtin,
-            interface: bridge::POD_INTERFACE.to_owned(),
-            host_interface: Some(made.host_interface),
-            addresses: vec![IpNet::V4(made.address)],
-            gateways: vec![IpAddr::V4(made.gateway)],
-            hardware_address: Some(made.hardware_address.to_string()),
-            mtu: Some(made.mtu),
+            interface: interface.to_owned(),
+            host_interface: Some(self.host_interface),
+            addresses: vec![IpNet::V4(self.address)],
+            gateways: vec![IpAddr::V4(self.gateway)],
+            hardware_address: Some(self.hardware_address.to_string()),
+            mtu: Some(self.mtu),
             name_servers: Vec::new(),
             name_searches: Vec::new(),
             name_options: Vec::new(),
-        })
+        }
+    }
+}
+
+impl Builtin {
+    /// Every pod that has an address of any bridge.
+    fn holders(&self) -> BTreeSet<PodId> {
+        let own = self.bridge.leases().all().into_iter().map(|(pod, _)| pod);
+        own.chain(self.networks.holders()).collect()
+    }
+
+    /// Takes the pod from every bridge; what is gone already is fine.
+    fn leave_all(&self, pod: &PodId) -> Result<()> {
+        if self.bridge.leases().of(pod).is_some() {
+            self.bridge.detach(pod)?;
+        }
+        self.networks.leave_all(pod)
     }
 }
 

@@ -7,10 +7,9 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use ipnet::Ipv4Net;
 use rustix::io::Errno;
 
-use super::nft::{Element, Ruleset};
+use super::nft::{Element, Net, Ruleset};
 use super::{PortMapping, Protocol, host_ports};
 use crate::error::{Context, Error, Kind, Result};
 use crate::id::PodId;
@@ -55,12 +54,7 @@ impl Ports {
     /// Installs the rules in the calling thread's network namespace, with what the surviving pods
     /// publish. Of two that hold the same port the first keeps it; the other is only logged, for
     /// a daemon must start.
-    pub(crate) fn open(
-        table: &str,
-        bridge: &str,
-        subnet: Ipv4Net,
-        published: &[Published],
-    ) -> Result<Self> {
+    pub(crate) fn open(table: &str, nets: Vec<Net>, published: &[Published]) -> Result<Self> {
         let mut held = Held::default();
         for published in published {
             match held.claim(published) {
@@ -71,7 +65,7 @@ impl Ports {
             }
         }
         let elements: Vec<Element> = held.pods.values().flatten().copied().collect();
-        let ruleset = Ruleset::install(table, bridge, subnet, &elements)?;
+        let ruleset = Ruleset::install(table, nets, &elements)?;
         Ok(Self {
             table: Mutex::new(Table { ruleset, held, is_removed: false, next_free: FIRST_FREE }),
         })
@@ -130,8 +124,23 @@ impl Ports {
             return Ok(());
         }
         tracing::warn!("the nftables rules were flushed by somebody else; writing them again");
-        let elements: Vec<Element> = table.held.pods.values().flatten().copied().collect();
-        table.ruleset.replace(&elements)
+        table.replace()
+    }
+
+    /// Lets this bridge's rules in; those of an earlier one of its name go.
+    pub(crate) fn add_net(&self, net: Net) -> Result<()> {
+        let mut table = self.lock();
+        let nets = table.ruleset.nets_mut();
+        nets.retain(|it| it.bridge != net.bridge);
+        nets.push(net);
+        table.replace()
+    }
+
+    /// Takes a bridge's rules out; one without any is fine.
+    pub(crate) fn remove_net(&self, bridge: &str) -> Result<()> {
+        let mut table = self.lock();
+        table.ruleset.nets_mut().retain(|it| it.bridge != bridge);
+        if table.is_removed { Ok(()) } else { table.replace() }
     }
 
     /// Removes every rule of ours.
@@ -147,6 +156,11 @@ impl Ports {
 }
 
 impl Table {
+    fn replace(&mut self) -> Result<()> {
+        let elements: Vec<Element> = self.held.pods.values().flatten().copied().collect();
+        self.ruleset.replace(&elements)
+    }
+
     fn forget_flows(&mut self, elements: &[Element]) {
         if let Err(refused) = self.ruleset.forget_flows(elements) {
             // The ports are right for new flows all the same.

@@ -6,7 +6,8 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::bridge::{Bridge, BridgeConfig};
+use super::bridge::{Addresses, Bridge, BridgeConfig, Port};
+use super::nft::{Net, Reach};
 use super::ports::{Ports, Published};
 use super::testing::Netns;
 use super::{PortMapping, Protocol};
@@ -39,9 +40,10 @@ impl World {
         let state = tempfile::tempdir().unwrap();
         let config = BridgeConfig {
             name: "ct-br0".to_owned(),
-            subnet: "10.77.0.0/24".parse().unwrap(),
+            addresses: Addresses::Preferred("10.77.0.0/24".parse().unwrap()),
             mtu: None,
             leases: state.path().join("leases"),
+            network: None,
         };
         let bridge = Arc::new(host.run(move || Bridge::open(&config)).unwrap());
         let ports = open(&host, Vec::new());
@@ -51,7 +53,8 @@ impl World {
     fn pod(&self) -> Pod {
         let (netns, id) = (Netns::for_pod(), PodId::generate().unwrap());
         let fd = netns.fd();
-        let attached = self.bridge.attach(&id, fd.as_fd(), &netns.netlink()).unwrap();
+        let attached =
+            self.bridge.attach(&id, fd.as_fd(), &netns.netlink(), &Port::only()).unwrap();
         Pod { id, netns, address: attached.address.addr() }
     }
 
@@ -81,7 +84,9 @@ impl Pod {
 
 fn open(host: &Netns, published: Vec<Published>) -> Ports {
     host.run(move || {
-        Ports::open(TABLE, "ct-br0", "10.77.0.0/24".parse().unwrap(), &published).unwrap()
+        let subnet = "10.77.0.0/24".parse().unwrap();
+        let net = Net { bridge: "ct-br0".to_owned(), subnet, reach: Reach::Masqueraded };
+        Ports::open(TABLE, vec![net], &published).unwrap()
     })
 }
 

@@ -193,6 +193,7 @@ async fn serve(
                     | Kind::Exhausted
                     | Kind::Unavailable
                     | Kind::Denied
+                    | Kind::Forbidden
                     | Kind::Timeout
                     | Kind::Cancelled
                     | Kind::Internal => code::UNKNOWN,

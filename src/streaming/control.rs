@@ -54,6 +54,7 @@ impl Reply {
             | Kind::Busy
             | Kind::Unavailable
             | Kind::Denied
+            | Kind::Forbidden
             | Kind::Timeout
             | Kind::Cancelled
             | Kind::Unsupported

@@ -109,7 +109,7 @@ impl Docker {
         list.remove(0)
     }
 
-    /// Removes every container that docker made, and every volume; what went wrong.
+    /// Removes every container that docker made, every volume and every network; what went wrong.
     pub(crate) async fn remove_all(&self) -> Vec<String> {
         let mut complaints = self.remove_containers().await;
         let listed = self.get("/volumes").await.json();
@@ -135,6 +135,14 @@ impl Docker {
             let path = format!("/containers/{id}?force=1&v=1");
             let reply = self.request(Method::DELETE, &path, None).await;
             if !reply.status.is_success() && reply.status != StatusCode::NOT_FOUND {
+                complaints.push(format!("{path}: {reply:?}"));
+            }
+        }
+        let listed = self.get("/networks?filters={%22type%22:[%22custom%22]}").await.json();
+        for network in listed.as_array().into_iter().flatten() {
+            let path = format!("/networks/{}", network["Id"].as_str().unwrap_or_default());
+            let reply = self.request(Method::DELETE, &path, None).await;
+            if !reply.status.is_success() {
                 complaints.push(format!("{path}: {reply:?}"));
             }
         }

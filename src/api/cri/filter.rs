@@ -117,6 +117,8 @@ pub(super) mod tests {
             created_at: 1,
             phase: Phase::Ready,
             attachment: None,
+            joined: BTreeMap::new(),
+            way_out: None,
             monitor_pid: None,
             cgroup: cgroup::Record::of_parent("cgroup_parent", "/x").unwrap(),
             limits: None,

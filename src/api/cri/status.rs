@@ -28,6 +28,7 @@ fn code(kind: Kind) -> Code {
         Kind::Unavailable => Code::Unavailable,
         // It is the registry that refuses the client's credentials.
         Kind::Denied => Code::Unauthenticated,
+        Kind::Forbidden => Code::PermissionDenied,
         Kind::Timeout => Code::DeadlineExceeded,
         Kind::Cancelled => Code::Cancelled,
         Kind::Unsupported => Code::Unimplemented,

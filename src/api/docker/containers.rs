@@ -7,7 +7,7 @@ use futures_util::{FutureExt, StreamExt};
 use serde_json::Value;
 
 use super::call::Call;
-use super::convert::{container as convert, create, mounts};
+use super::convert::{container as convert, create, mounts, network};
 use super::reply::{self, Answer};
 use super::wire::container::{CreateRequest, Created, Processes, Waited};
 use super::{Door, images};
@@ -87,7 +87,8 @@ pub(super) async fn create(door: &Door, call: Call) -> Answer {
         // By its id from now on: a name may be somebody else's tomorrow.
         *other = standalone(door, other)?.record().id.to_string();
     }
-    let made = door.engine.create_standalone(&name, &wanted, config).await?;
+    let networks = network::memberships(&door.engine, &config.network, &request)?;
+    let made = door.engine.create_standalone(&name, &wanted, config, networks).await?;
     reply::created(&Created { id: made.record().id.to_string(), warnings: Vec::new() })
 }
 

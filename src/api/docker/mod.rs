@@ -19,6 +19,7 @@ mod execs;
 mod hijack;
 mod images;
 mod logs;
+mod networks;
 mod prune;
 mod ps;
 mod pull;

@@ -7,7 +7,8 @@ use percent_encoding::percent_decode_str;
 use super::call::Call;
 use super::reply::Answer;
 use super::{
-    Door, archive, attach, containers, execs, images, logs, prune, ps, pull, system, volumes,
+    Door, archive, attach, containers, execs, images, logs, networks, prune, ps, pull, system,
+    volumes,
 };
 use crate::error::{Error, Result};
 
@@ -47,6 +48,20 @@ pub(super) async fn route(door: &Door, request: Request<Incoming>) -> Answer {
             images::remove(door, &name.join("/"), &call).await
         }
         (method, ["volumes", rest @ ..]) => volumes::route(door, method, rest, call).await,
+        (_, ["networks", rest @ ..]) => network(door, call, &method, rest).await,
+        _ => Err(unknown()),
+    }
+}
+
+async fn network(door: &Door, call: Call, method: &Method, path: &[&str]) -> Answer {
+    match (method, path) {
+        (&Method::GET, [] | [""]) => networks::list(door, &call),
+        (&Method::POST, ["create"]) => networks::create(door, call).await,
+        (&Method::POST, ["prune"]) => networks::prune(door, &call).await,
+        (&Method::POST, [name, "connect"]) => networks::connect(door, name, call).await,
+        (&Method::POST, [name, "disconnect"]) => networks::disconnect(door, name, call).await,
+        (&Method::GET, [name]) => networks::inspect(door, name),
+        (&Method::DELETE, [name]) => networks::remove(door, name).await,
         _ => Err(unknown()),
     }
 }

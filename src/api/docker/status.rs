@@ -26,6 +26,7 @@ fn code(kind: Kind) -> StatusCode {
         Kind::AlreadyExists | Kind::WrongState | Kind::Busy => StatusCode::CONFLICT,
         // It is the registry that refuses the client's credentials.
         Kind::Denied => StatusCode::UNAUTHORIZED,
+        Kind::Forbidden => StatusCode::FORBIDDEN,
         Kind::Unsupported => StatusCode::NOT_IMPLEMENTED,
         Kind::Exhausted | Kind::Unavailable | Kind::Timeout | Kind::Cancelled | Kind::Internal => {
             StatusCode::INTERNAL_SERVER_ERROR

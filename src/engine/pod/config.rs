@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Resources;
+use crate::engine::networks::membership::Membership;
 use crate::executor::plan::UserNamespace;
 use crate::id::PodId;
 pub(crate) use crate::net::dns_files::Dns;
@@ -66,6 +67,8 @@ pub(crate) enum OwnNetwork {
     Attached,
     /// To nothing: its loopback is all there is.
     Isolated,
+    /// To these, in this order.
+    Networks(Vec<Membership>),
     /// It is that of this pod.
     Joined(PodId),
 }

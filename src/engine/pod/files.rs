@@ -7,11 +7,12 @@
 //! The last three are bound into every container of the pod.
 
 use std::fs::{DirBuilder, File};
+use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
-use super::config::OwnNetwork;
+use super::config::NamespaceMode;
 use super::record::Record;
 use crate::engine::spec::PodFiles;
 use crate::error::{Context, Result};
@@ -72,16 +73,15 @@ pub(super) fn write(
         .flat_map(|own| &own.hosts)
         .map(|(address, name)| HostAlias { address: *address, names: vec![name.clone()] })
         .collect();
-    let hosts = match &record.attachment {
-        Some(attachment) => {
-            let addresses: Vec<_> = attachment.addresses.iter().map(|it| it.addr()).collect();
+    let is_hosts = config.namespaces.network == NamespaceMode::Node;
+    let hosts = match is_hosts {
+        false => {
+            let addresses = record.attachments().flat_map(|attachment| &attachment.addresses);
+            let addresses: Vec<_> = addresses.map(|it| it.addr()).collect();
             dns_files::hosts(hostname, &addresses, &aliases)?
         }
-        None if *config.own_network() == OwnNetwork::Isolated => {
-            dns_files::hosts(hostname, &[], &aliases)?
-        }
         // With the host's network its own names hold.
-        None => host_file("/etc/hosts") + &dns_files::alias_lines(&aliases)?,
+        true => host_file("/etc/hosts") + &dns_files::alias_lines(&aliases)?,
     };
     // Root of the pod may change them, as in any container.
     let owner = config.root_on_host();
@@ -97,9 +97,24 @@ pub(super) fn write(
             })?
         }
         (None, Some(_)) => dns_files::copy_of_host(&host_file("/etc/resolv.conf")),
+        (None, None) if !is_hosts => dns_files::copy_of_host(&host_file("/etc/resolv.conf")),
         (None, None) => host_file("/etc/resolv.conf"),
     };
     directory.publish("resolv.conf", resolv_conf.as_bytes(), owner)
+}
+
+/// Brings the pod's own lines in its hosts file up to its addresses. In place: containers have this
+/// very file, and may have written into it.
+pub(in crate::engine) fn rewrite_hosts(directory: &Path, record: &Record) -> Result<()> {
+    let path = directory.join("hosts");
+    let describe = || format!("rewrite {}", path.display());
+    let hostname = &record.config.hostname;
+    let addresses = record.attachments().flat_map(|attachment| &attachment.addresses);
+    let addresses: Vec<_> = addresses.map(|it| it.addr()).collect();
+    let old = std::fs::read_to_string(&path).with_context(describe)?;
+    let new = dns_files::with_addresses(&old, hostname, &addresses);
+    let mut file = File::options().write(true).truncate(true).open(&path).with_context(describe)?;
+    file.write_all(new.as_bytes()).with_context(describe)
 }
 
 /// The files that are bound into every container of the pod.

@@ -1,5 +1,6 @@
 //! Pods: what CRI calls a pod sandbox.
 
+pub(in crate::engine) mod attach;
 pub(crate) mod config;
 pub(super) mod files;
 pub(crate) mod phase;
@@ -86,7 +87,18 @@ impl Pod {
     }
 
     pub(super) fn detached(&self, shared: &Shared) -> Result<()> {
-        self.update(shared, |record| record.attachment = None)
+        self.update(shared, |record| {
+            (record.attachment, record.way_out) = (None, None);
+            record.joined.clear();
+        })
+    }
+
+    pub(super) fn networks_changed(
+        &self,
+        shared: &Shared,
+        change: impl FnOnce(&mut Record),
+    ) -> Result<()> {
+        self.update(shared, change)
     }
 
     fn update(&self, shared: &Shared, change: impl FnOnce(&mut Record)) -> Result<()> {

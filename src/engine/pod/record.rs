@@ -1,6 +1,7 @@
 //! What the next daemon must know of a pod, and what readers see of it: published whole, never
 //! locked. Lives under the state directory, dies with the boot.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -9,8 +10,9 @@ use serde::{Deserialize, Serialize};
 use super::config::Config;
 use super::phase::Phase;
 use crate::cgroup::{self, Resources};
+use crate::engine::networks::membership::NetworkRef;
 use crate::engine::rendering::Rendering;
-use crate::id::PodId;
+use crate::id::{NetworkId, PodId};
 use crate::net::Attachment;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -33,6 +35,12 @@ pub(crate) struct Record {
     pub(crate) monitor_pid: Option<i32>,
     #[serde(default)]
     pub(crate) attachment: Option<Attachment>,
+    /// Networks of Docker's clients that it is in.
+    #[serde(default)]
+    pub(crate) joined: BTreeMap<NetworkId, Attachment>,
+    /// Where its default route and its published ports are.
+    #[serde(default)]
+    pub(crate) way_out: Option<NetworkRef>,
     #[serde(skip)]
     pub(crate) rendering: Rendering,
 }
@@ -50,6 +58,18 @@ impl Record {
             overhead: self.config.overhead.clone(),
             resources: self.config.resources.clone(),
         })
+    }
+
+    /// All that it is attached to.
+    pub(crate) fn attachments(&self) -> impl Iterator<Item = &Attachment> {
+        self.attachment.iter().chain(self.joined.values())
+    }
+
+    pub(crate) fn attachment_of(&self, network: &NetworkRef) -> Option<&Attachment> {
+        match network {
+            NetworkRef::Node => self.attachment.as_ref(),
+            NetworkRef::Custom(id) => self.joined.get(id),
+        }
     }
 
     /// The primary address first; none with the host's network, or once stopped.

@@ -7,14 +7,15 @@
 //! Each acquisition is followed by its undo. The record comes first, so that whatever a killed
 //! daemon leaves behind has a name the next one finds.
 
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::config::{Config, NamespaceMode, OwnNetwork};
+use super::config::{Config, OwnNetwork};
 use super::phase::Phase;
 use super::record::Record;
-use super::{Pod, files, watch};
+use super::{Pod, attach, files, watch};
 use crate::engine::clock::now;
 use crate::engine::events::Change;
 use crate::engine::undo::Undo;
@@ -25,7 +26,6 @@ use crate::id::PodId;
 use crate::monitor::client::{Client, Reports};
 use crate::monitor::protocol::{Reply, Request, SocketKind};
 use crate::monitor::spawn::{exited, listen};
-use crate::net::{Attachment, PodIdentity, PodNetworkRequest, PodSocket};
 
 /// Makes the pod, or finds the one that an earlier call with the same key made.
 pub(crate) async fn run(shared: Arc<Shared>, config: Config) -> Result<PodId> {
@@ -65,6 +65,8 @@ async fn make_or_find(shared: Arc<Shared>, key: PodKey, config: Arc<Config>) -> 
         stopped_at: 0,
         monitor_pid: None,
         attachment: None,
+        joined: BTreeMap::new(),
+        way_out: None,
         rendering: Rendering::default(),
     };
     make(&shared, record).await
@@ -141,10 +143,13 @@ async fn assemble(shared: &Arc<Shared>, mut record: Record, undo: &mut Undo) -> 
     shared.pod_records.put(record.id.as_str(), &record)?;
     set_up(shared, &monitor, &record.config, &directory).await?;
 
-    record.attachment = attach(shared, &record, &monitor, pid, undo).await?;
+    let attached = attach::attach(shared, &record, &monitor, pid, undo).await?;
+    record.attachment = attached.attachment;
+    record.joined = attached.joined;
+    record.way_out = attached.way_out;
     let joined = match record.config.own_network() {
         OwnNetwork::Joined(other) => Some(shared.layout.pod(other)),
-        OwnNetwork::Attached | OwnNetwork::Isolated => None,
+        OwnNetwork::Attached | OwnNetwork::Networks(_) | OwnNetwork::Isolated => None,
     };
     let hostname = spec::hostname(&record.config, &shared.host);
     files::write(&directory, &record, &hostname, joined.as_deref())?;
@@ -215,49 +220,6 @@ fn open_netns(shared: &Shared, pod: &PodId) -> Result<OwnedFd> {
     let path = netns(pid.context("the pod whose network is to be joined does not run")?);
     let file = std::fs::File::open(&path).with_context(|| format!("open {}", path.display()))?;
     Ok(file.into())
-}
-
-async fn attach(
-    shared: &Arc<Shared>,
-    record: &Record,
-    monitor: &Client,
-    pid: i32,
-    undo: &mut Undo,
-) -> Result<Option<Attachment>> {
-    if record.config.namespaces.network == NamespaceMode::Node {
-        return Ok(None);
-    }
-    let config = &record.config;
-    match config.own_network() {
-        OwnNetwork::Attached => {}
-        OwnNetwork::Joined(_) => return Ok(None),
-        OwnNetwork::Isolated => {
-            let socket = PodSocket::new(open_socket(monitor, SocketKind::Route).await?)?;
-            shared.network.isolate(socket).await?;
-            return Ok(None);
-        }
-    }
-    let netns = netns(pid);
-    let request = PodNetworkRequest {
-        identity: PodIdentity {
-            pod: record.id.clone(),
-            name: config.name.clone(),
-            namespace: config.namespace.clone(),
-            uid: config.uid.clone(),
-        },
-        netns: netns.clone(),
-        socket: PodSocket::new(open_socket(monitor, SocketKind::Route).await?)?,
-        ports: config.ports.clone(),
-        dns: config.dns.clone(),
-        annotations: config.annotations.clone(),
-        cgroup_parent: config.cgroup_parent.clone(),
-    };
-    undo.push("detach the network", {
-        let (shared, id) = (shared.clone(), record.id.clone());
-        async move { shared.network.detach(&id, Some(&netns)).await }
-    });
-    let attachment = shared.network.attach(request).await.context("attach the network")?;
-    Ok(Some(attachment))
 }
 
 /// The pod's network namespace: the one its monitor lives in.

@@ -39,14 +39,14 @@ pub(super) async fn stop_containers(shared: &Arc<Shared>, pod: &Pod) -> Result<(
 /// For callers that hold the pod's mutation lock.
 pub(crate) async fn stop_locked(shared: &Arc<Shared>, pod: &Arc<Pod>) -> Result<()> {
     let record = pod.record();
-    if record.phase == Phase::Stopped && record.attachment.is_none() {
+    if record.phase == Phase::Stopped && record.attachments().next().is_none() {
         nri::pod_stopped(shared, pod).await;
         return Ok(());
     }
     stop_containers(shared, pod).await?;
     nri::pod_stopped(shared, pod).await;
     // The network before the monitor: plugins look into the namespace that dies with it.
-    if record.attachment.is_some() {
+    if record.attachments().next().is_some() {
         let netns = pod.monitor().is_ok().then_some(record.monitor_pid).flatten().map(netns);
         shared.network.detach(&pod.id, netns.as_deref()).await.context("detach the network")?;
     }

@@ -24,7 +24,7 @@ pub(crate) fn pod_plan(config: &Config, host: &Host) -> Result<PodPlan> {
     let (network, uts) = match config.own_network() {
         // Its own name, though the addresses are another pod's.
         OwnNetwork::Joined(_) => (Namespace::Join(JOINED), Namespace::New),
-        OwnNetwork::Attached | OwnNetwork::Isolated => {
+        OwnNetwork::Attached | OwnNetwork::Networks(_) | OwnNetwork::Isolated => {
             // A pod of the host's network is known to it by the host's name.
             (own(&config.namespaces.network), own(&config.namespaces.network))
         }

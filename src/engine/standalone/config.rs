@@ -42,6 +42,8 @@ pub(crate) struct Config {
 pub(crate) enum Network {
     /// The pod network of the node.
     Bridge,
+    /// One that a client made, as this client calls it.
+    Custom(String),
     /// The host's.
     Host,
     /// Its own loopback and nothing else.

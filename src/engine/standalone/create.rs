@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::config::Config;
 use super::record::{Record, State};
 use super::{Standalone, names, volumes};
+use crate::engine::networks::membership::Membership;
 use crate::engine::{Shared, clock, operation};
 use crate::error::{Error, Result};
 use crate::id::ContainerId;
@@ -19,6 +20,7 @@ pub(crate) async fn create(
     name: &str,
     image_name: &str,
     mut config: Config,
+    networks: Vec<Membership>,
 ) -> Result<Arc<Standalone>> {
     let id = ContainerId::generate()?;
     let name = claim(&shared, name, &id)?;
@@ -39,6 +41,7 @@ pub(crate) async fn create(
                 layers: held.image.layers.clone(),
                 created_at: clock::now(),
                 state: State::Created { failure: None },
+                networks,
                 runs: 0,
                 restarts: 0,
                 is_stopped: false,

@@ -48,6 +48,7 @@ pub(crate) use self::run::LOG;
 pub(crate) use self::start::{Started, start};
 pub(crate) use self::stop::{kill, parse_signal, pause, rename, restart, stop, unpause};
 use super::Shared;
+use super::networks::membership::Membership;
 use crate::error::{Error, Result};
 use crate::id::ContainerId;
 use crate::monitor::client::failure_of;
@@ -57,7 +58,7 @@ use crate::monitor::protocol::{Failure, FailureKind};
 pub(crate) struct Standalone {
     pub(super) id: ContainerId,
     /// Held while it is started, taken down or removed. Stopping does not take it.
-    mutation: tokio::sync::Mutex<()>,
+    pub(super) mutation: tokio::sync::Mutex<()>,
     record: ArcSwap<Record>,
     /// Changes come from calls and from ends; one at a time goes to disk.
     change: Mutex<()>,
@@ -130,6 +131,14 @@ impl Standalone {
             *ends = Ends { count: ends.count + u64::from(has_ended), is_running, code, ..*ends };
         });
         Ok(())
+    }
+
+    pub(super) fn networks_changed(
+        &self,
+        shared: &Shared,
+        networks: Vec<Membership>,
+    ) -> Result<()> {
+        self.update(shared, |record| record.networks = networks)
     }
 
     /// Nothing of it is left but its record.

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config::Config;
 use crate::engine::container::phase::End;
+use crate::engine::networks::membership::Membership;
 use crate::engine::pod::config::PortMapping;
 use crate::id::{ContainerId, PodId};
 use crate::image::LayerKey;
@@ -32,12 +33,19 @@ pub(crate) struct Record {
     /// Nanoseconds since the epoch.
     pub(crate) created_at: i64,
     pub(crate) state: State,
+    /// That it is in while it runs; without meaning where it has no network of its own.
+    #[serde(default = "node_only")]
+    pub(crate) networks: Vec<Membership>,
     /// How often it was started.
     pub(crate) runs: u32,
     /// How often the restart policy did that since somebody asked for it.
     pub(crate) restarts: u32,
     /// Somebody ended it: the restart policy rests.
     pub(crate) is_stopped: bool,
+}
+
+fn node_only() -> Vec<Membership> {
+    vec![Membership::node()]
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

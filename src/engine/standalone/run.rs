@@ -6,6 +6,7 @@ use super::Standalone;
 use super::config::{Network, PortRequest};
 use super::record::{Record, Run};
 use crate::engine::container::phase::Phase;
+use crate::engine::networks::membership::Membership;
 use crate::engine::pod::config::{Config as PodConfig, OwnNetwork, PortMapping, Standalone as Own};
 use crate::engine::{Shared, clock, container as engine_container, pod};
 use crate::error::{Error, Kind, Result};
@@ -102,7 +103,14 @@ fn network(shared: &Shared, record: &Record) -> Result<(OwnNetwork, String)> {
         name => name.to_owned(),
     };
     match &config.network {
-        Network::Bridge | Network::Host => Ok((OwnNetwork::Attached, own_name())),
+        Network::Host => Ok((OwnNetwork::Attached, own_name())),
+        // The common case is that of every pod.
+        Network::Bridge | Network::Custom(_) if record.networks == [Membership::node()] => {
+            Ok((OwnNetwork::Attached, own_name()))
+        }
+        Network::Bridge | Network::Custom(_) => {
+            Ok((OwnNetwork::Networks(record.networks.clone()), own_name()))
+        }
         Network::None => Ok((OwnNetwork::Isolated, own_name())),
         Network::Container(other) => {
             let found = shared.standalones.find(other)?;

@@ -25,6 +25,9 @@ pub(super) async fn of_pods(shared: &Arc<Shared>, pods: &[Arc<Pod>]) -> Vec<Vec<
     let figures = pods.iter().zip(&attachments).map(|(pod, attachment)| {
         let usage = &usage;
         async move {
+            if !pod.record().joined.is_empty() {
+                return ask(pod).await;
+            }
             let Some(attachment) = attachment else { return Vec::new() };
             let Some(end) = host_end(attachment) else { return ask(pod).await };
             let counters = usage.get(end).copied();

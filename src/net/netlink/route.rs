@@ -19,7 +19,7 @@ use netlink_packet_route::route::{
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rustix::io::Errno;
 
-use super::{ACK, Attributes, Batch, CREATE, EXCL, Refused, Socket};
+use super::{ACK, Attributes, Batch, CREATE, EXCL, REPLACE, Refused, Socket};
 
 /// Six bytes, shown as the kernel shows them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -202,6 +202,15 @@ impl Batch {
     }
 
     pub(crate) fn add_default_route(&mut self, index: u32, gateway: IpAddr) {
+        self.default_route(index, gateway, CREATE | EXCL);
+    }
+
+    /// In the place of any other that there is.
+    pub(crate) fn set_default_route(&mut self, index: u32, gateway: IpAddr) {
+        self.default_route(index, gateway, CREATE | REPLACE);
+    }
+
+    fn default_route(&mut self, index: u32, gateway: IpAddr, flags: u16) {
         let mut message = RouteMessage::default();
         message.header.address_family = family(gateway);
         message.header.table = RouteHeader::RT_TABLE_MAIN;
@@ -211,7 +220,7 @@ impl Batch {
         message.attributes.push(RouteAttribute::Gateway(RouteAddress::from(gateway)));
         message.attributes.push(RouteAttribute::Oif(index));
         let message = RouteNetlinkMessage::NewRoute(message);
-        self.route(format!("add default route by {gateway}"), &message, CREATE | EXCL);
+        self.route(format!("add default route by {gateway}"), &message, flags);
     }
 
     pub(crate) fn get_link(&mut self, name: &str) {

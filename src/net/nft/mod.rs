@@ -1,12 +1,14 @@
-//! The packet filter of the built-in network: one table, made once, with two maps of published
-//! ports. Publishing a port is adding a map element; no rule changes with the pods.
+//! The packet filter of the built-in networks: one table, made once, with two maps of published
+//! ports. Publishing a port is adding a map element; no rule changes with the pods, and the table is
+//! replaced when a bridge comes or goes.
 //!
 //! ```text
 //!   prerouting, output ── for an address of this host ──▶ publish:
 //!       address . protocol . port ─ on_address ─▶ pod address . pod port    rewrite the destination
 //!                 protocol . port ─ on_any     ─▶ pod address . pod port    rewrite the destination
 //!   postrouting: pods to the outside, and what would not find its way back, get the host's address
-//!   forward:     into the bridge only replies, published ports and other pods
+//!   forward:     into a bridge only replies, published ports and other pods of the same bridge;
+//!                with an internal one, nothing but the last
 //!   guard:       127.0.0.0/8 is never accepted from outside
 //! ```
 //!
@@ -21,6 +23,7 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 
 use self::wire::{
     Attrs, Conntrack, DESTINATION, DESTINATION_PORT, DESTINATION_REWRITTEN, ESTABLISHED_OR_RELATED,
@@ -49,29 +52,45 @@ pub(crate) struct Element {
     pub(crate) pod_port: u16,
 }
 
-/// The table of one bridge.
+/// A bridge, and how far those on it get.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Net {
+    pub(crate) bridge: String,
+    pub(crate) subnet: Ipv4Net,
+    pub(crate) reach: Reach,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Reach {
+    /// To the outside with the host's address.
+    Masqueraded,
+    /// To the outside with their own.
+    Routed,
+    /// To each other and to the host itself.
+    Internal,
+}
+
+/// The table of all bridges of one daemon.
 #[derive(Debug)]
 pub(crate) struct Ruleset {
     table: String,
-    bridge: String,
-    subnet: Ipv4Net,
+    nets: Vec<Net>,
     socket: Socket,
 }
 
 impl Ruleset {
     /// Replaces the table in the calling thread's network namespace by a fresh one with these
     /// elements.
-    pub(crate) fn install(
-        table: &str,
-        bridge: &str,
-        subnet: Ipv4Net,
-        elements: &[Element],
-    ) -> Result<Self> {
+    pub(crate) fn install(table: &str, nets: Vec<Net>, elements: &[Element]) -> Result<Self> {
         let socket = Socket::open(netlink::Protocol::Netfilter)?;
-        let mut ruleset =
-            Self { table: table.to_owned(), bridge: bridge.to_owned(), subnet, socket };
+        let mut ruleset = Self { table: table.to_owned(), nets, socket };
         ruleset.replace(elements)?;
         Ok(ruleset)
+    }
+
+    /// The bridges that the rules are about.
+    pub(crate) fn nets_mut(&mut self) -> &mut Vec<Net> {
+        &mut self.nets
     }
 
     /// As [`Ruleset::install`], for a table that somebody flushed.
@@ -223,14 +242,12 @@ impl Ruleset {
 
     fn rules(&self) -> Vec<(&'static str, Rule)> {
         let loopback = Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8);
-        let bridge = self.bridge.as_str();
         let new = Rule::new;
         let for_host = |rule: Rule| rule.for_this_host().verdict(&Verdict::Jump("publish"));
         let rewritten = |rule: Rule| rule.conntrack_has(Conntrack::Status, DESTINATION_REWRITTEN);
-        let into_bridge = || new().interface(Meta::OutgoingName, Is::Equal, bridge);
         let from_outside = || new().interface(Meta::IncomingName, Is::Different, "lo");
         let [first, second, third, _] = PARTS;
-        vec![
+        let mut rules = vec![
             (
                 "guard",
                 from_outside().address(DESTINATION, Is::Equal, loopback).verdict(&Verdict::Drop),
@@ -255,43 +272,50 @@ impl Ruleset {
             ),
             ("prerouting", for_host(new())),
             ("output", for_host(new())),
-            (
-                "postrouting",
-                new()
-                    .address(SOURCE, Is::Equal, self.subnet)
-                    .interface(Meta::OutgoingName, Is::Different, bridge)
-                    .masquerade(),
-            ),
-            // A pod cannot answer 127.0.0.1, and would answer its neighbour directly, which
-            // asked somebody else.
-            (
-                "postrouting",
-                rewritten(into_bridge()).address(SOURCE, Is::Equal, loopback).masquerade(),
-            ),
-            (
-                "postrouting",
-                rewritten(into_bridge()).address(SOURCE, Is::Equal, self.subnet).masquerade(),
-            ),
-            (
-                "forward",
-                new()
-                    .interface(Meta::OutgoingName, Is::Different, bridge)
-                    .verdict(&Verdict::Accept),
-            ),
-            (
-                "forward",
-                new().interface(Meta::IncomingName, Is::Equal, bridge).verdict(&Verdict::Accept),
-            ),
+            // A pod cannot answer 127.0.0.1.
+            ("postrouting", rewritten(new()).address(SOURCE, Is::Equal, loopback).masquerade()),
             (
                 "forward",
                 new()
                     .conntrack_has(Conntrack::State, ESTABLISHED_OR_RELATED)
                     .verdict(&Verdict::Accept),
             ),
-            ("forward", rewritten(new()).verdict(&Verdict::Accept)),
-            // The ports that a pod did not publish are not for those who route through this host.
-            ("forward", new().verdict(&Verdict::Drop)),
-        ]
+        ];
+        rules.extend(self.nets.iter().flat_map(Net::kept_in));
+        rules.push(("forward", rewritten(new()).verdict(&Verdict::Accept)));
+        // The ports that a pod did not publish are not for those who route through this host, nor
+        // for the pods of another bridge.
+        rules.extend(self.nets.iter().map(|net| {
+            let into = new().interface(Meta::OutgoingName, Is::Equal, &net.bridge);
+            ("forward", into.verdict(&Verdict::Drop))
+        }));
+        rules
+    }
+}
+
+impl Net {
+    /// What holds before published ports are looked at.
+    fn kept_in(&self) -> Vec<(&'static str, Rule)> {
+        let from = |is| Rule::new().interface(Meta::IncomingName, is, &self.bridge);
+        let to = |rule: Rule, is| rule.interface(Meta::OutgoingName, is, &self.bridge);
+        let of_pods = |rule: Rule| rule.address(SOURCE, Is::Equal, self.subnet);
+        let rewritten = |rule: Rule| rule.conntrack_has(Conntrack::Status, DESTINATION_REWRITTEN);
+        let mut rules = vec![
+            // A pod would answer its neighbour directly, which asked somebody else.
+            ("postrouting", of_pods(rewritten(to(Rule::new(), Is::Equal))).masquerade()),
+            ("forward", to(from(Is::Equal), Is::Equal).verdict(&Verdict::Accept)),
+        ];
+        match self.reach {
+            Reach::Masqueraded => {
+                rules.push(("postrouting", of_pods(to(Rule::new(), Is::Different)).masquerade()));
+            }
+            Reach::Routed => {}
+            Reach::Internal => rules.extend([
+                ("forward", from(Is::Equal).verdict(&Verdict::Drop)),
+                ("forward", to(Rule::new(), Is::Equal).verdict(&Verdict::Drop)),
+            ]),
+        }
+        rules
     }
 }
 

@@ -52,9 +52,9 @@ fn look(node: &Node) -> Vec<String> {
     let tables = String::from_utf8_lossy(&tables.stdout).into_owned();
     let named = |table: &&str| table.split(' ').next_back() == Some(&node.bridge);
     found.extend(tables.lines().filter(named).map(|table| format!("nft {table}")));
-    let directories = ["pods", "containers", "making", "leases", "cni", "checkpoints"]
+    let directories = ["pods", "containers", "making", "leases", "networks", "cni", "checkpoints"]
         .map(|name| node.state.join(name));
-    let kept = ["containers", "checkpoints", "standalone", "volumes", "volume-records"];
+    let kept = ["containers", "checkpoints", "standalone", "volumes", "volume-records", "networks"];
     let kept = kept.map(|name| node.home.join("root").join(name));
     for directory in directories.into_iter().chain(kept) {
         let entries = fs::read_dir(&directory).into_iter().flatten().flatten();

@@ -19,6 +19,8 @@ pub(crate) fn pod(snapshot: &Pod) -> Result<HashMap<String, String>> {
         stopped_at: _,
         monitor_pid,
         attachment: _,
+        joined: _,
+        way_out: _,
         rendering: _,
     } = snapshot;
     let addresses: Vec<_> = snapshot.addresses().collect();

@@ -512,6 +512,8 @@ mod tests {
             cgroup: cgroup::Record::of_parent("cgroup_parent", "/x").unwrap(),
             monitor_pid: Some(1),
             rendering: Rendering::default(),
+            joined: BTreeMap::new(),
+            way_out: None,
             attachment: Some(Attachment {
                 addresses: vec!["10.88.0.2/16".parse().unwrap(), "fd00::2/64".parse().unwrap()],
                 provider: Provider::Builtin,

@@ -287,6 +287,7 @@ fn command_line(config: &Config) -> String {
 fn network_mode(network: &Network) -> String {
     match network {
         Network::Bridge => "bridge".to_owned(),
+        Network::Custom(name) => name.clone(),
         Network::Host => "host".to_owned(),
         Network::None => "none".to_owned(),
         Network::Container(id) => format!("container:{id}"),

@@ -108,7 +108,7 @@ pub(crate) fn devices(host: &HostConfig) -> Result<Vec<Device>> {
 /// With a network of its own a container may listen on any port and ping as any user.
 pub(crate) fn sysctls(host: &HostConfig, network: &Network) -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
-    if matches!(network, Network::Bridge | Network::None) {
+    if matches!(network, Network::Bridge | Network::Custom(_) | Network::None) {
         all.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
         all.insert("net.ipv4.ping_group_range".to_owned(), "0 2147483647".to_owned());
     }

@@ -3,7 +3,11 @@
 use std::net::IpAddr;
 
 use super::create::unsupported;
-use crate::api::docker::wire::container::HostConfig;
+use crate::api::docker::wire::container::{CreateRequest, HostConfig};
+use crate::api::docker::wire::network::EndpointSettings;
+use crate::engine::Engine;
+use crate::engine::networks::Found;
+use crate::engine::networks::membership::{Membership, Wanted};
 use crate::engine::pod::config::{Dns, Protocol};
 use crate::engine::standalone::config::{Network, PortRequest};
 use crate::error::{Error, Result};
@@ -16,9 +20,62 @@ pub(crate) fn mode(host: &HostConfig, is_disabled: bool) -> Result<Network> {
         "none" => Ok(Network::None),
         other => match other.strip_prefix("container:") {
             Some(container) => Ok(Network::Container(container.to_owned())),
-            None => Err(Error::not_found(format!("network {other} not found"))),
+            None => Ok(Network::Custom(other.to_owned())),
         },
     }
+}
+
+/// The networks of a new container: that of its mode, and those that the request names beside it.
+pub(crate) fn memberships(
+    engine: &Engine,
+    mode: &Network,
+    request: &CreateRequest,
+) -> Result<Vec<Membership>> {
+    let named = match mode {
+        Network::Bridge => Found::Node.name(),
+        Network::Custom(name) => name,
+        Network::Host | Network::None | Network::Container(_) => return Ok(Vec::new()),
+    };
+    let asked = request.networking_config.as_ref().and_then(|it| it.endpoints_config.clone());
+    let mut asked = asked.unwrap_or_default();
+    let own = asked.remove(named).or_else(|| asked.remove("default")).flatten();
+    let first = (named.to_owned(), own);
+    let mut all: Vec<Membership> = Vec::new();
+    for (name, settings) in std::iter::once(first).chain(asked) {
+        let found = engine.find_network(&name)?;
+        let membership = Membership::of(&found, wanted(settings)?)?;
+        // By its id and by its name it is the same.
+        if !all.iter().any(|it| it.network == membership.network) {
+            all.push(membership);
+        }
+    }
+    Ok(all)
+}
+
+/// What a client asks for in a network.
+pub(crate) fn wanted(settings: Option<EndpointSettings>) -> Result<Wanted> {
+    let Some(settings) = settings else { return Ok(Wanted::default()) };
+    if settings.links.as_ref().is_some_and(|links| !links.is_empty()) {
+        return unsupported("--link");
+    }
+    if settings.mac_address.as_ref().is_some_and(|address| !address.is_empty()) {
+        return unsupported("--mac-address");
+    }
+    let address = settings.ipam_config.unwrap_or_default();
+    if !address.ipv6_address.is_empty() {
+        return unsupported("--ip6");
+    }
+    let refuse = |text: &str| {
+        Error::invalid(format!("invalid endpoint settings:\ninvalid IPv4 address: {text}"))
+    };
+    Ok(Wanted {
+        address: match address.ipv4_address.as_str() {
+            "" => None,
+            text => Some(text.parse().map_err(|_| refuse(text))?),
+        },
+        aliases: settings.aliases.unwrap_or_default(),
+        priority: settings.gw_priority.unwrap_or_default(),
+    })
 }
 
 pub(crate) fn ports(
@@ -58,7 +115,7 @@ pub(crate) fn ports(
         }
     }
     match network {
-        Network::Bridge => Ok(all),
+        Network::Bridge | Network::Custom(_) => Ok(all),
         // Their ports are those of somebody else, or nobody's.
         Network::Host | Network::None => Ok(Vec::new()),
         Network::Container(_) if all.is_empty() => Ok(all),

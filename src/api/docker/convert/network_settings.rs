@@ -7,7 +7,9 @@ use serde_json::Value;
 
 use crate::api::docker::wire::container::{Endpoint, PortBinding};
 use crate::api::docker::wire::details::NetworkSettings;
+use crate::api::docker::wire::network::IpamConfig;
 use crate::engine::Engine;
+use crate::engine::networks::membership::{Membership, NetworkRef};
 use crate::engine::pod::config::PortMapping;
 use crate::engine::standalone::config::Network;
 use crate::engine::standalone::record::Record;
@@ -19,13 +21,6 @@ pub(crate) fn of(engine: &Engine, record: &Record) -> Result<NetworkSettings> {
         networks: BTreeMap::new(),
         ..NetworkSettings::default()
     };
-    let name = match record.config.network {
-        Network::Bridge => "bridge",
-        Network::Host => "host",
-        Network::None => "none",
-        Network::Container(_) => return Ok(settings),
-    };
-    let mut endpoint = Endpoint { network_id: engine.network_id(name), ..Endpoint::default() };
     if let Some(run) = record.run() {
         settings.sandbox_id = run.pod.to_string();
         settings.sandbox_key = engine.network_namespace(&run.pod).unwrap_or_default();
@@ -33,25 +28,74 @@ pub(crate) fn of(engine: &Engine, record: &Record) -> Result<NetworkSettings> {
             let key = format!("{}/{}", port.container_port, port.protocol.as_str());
             settings.ports.entry(key).or_default().get_or_insert_default().push(binding(port));
         }
-        if let Some(attachment) = engine.attachment(&run.pod) {
-            endpoint.endpoint_id = run.pod.to_string();
-            endpoint.mac_address = attachment.hardware_address.clone().unwrap_or_default();
-            let first = attachment.addresses.first();
-            endpoint.ip_address = first.map(|it| it.addr().to_string()).unwrap_or_default();
-            endpoint.ip_prefix_len = first.map(|it| it.prefix_len()).unwrap_or_default();
-            let gateway = attachment.gateways.first();
-            endpoint.gateway = gateway.map(IpAddr::to_string).unwrap_or_default();
-        }
     }
-    if name == "bridge" {
+    match record.config.network {
+        Network::Bridge | Network::Custom(_) => {
+            let all = record.networks.iter();
+            settings.networks =
+                all.map(|it| (it.name.clone(), endpoint(engine, record, it))).collect();
+        }
+        Network::Host => alone(engine, &mut settings, "host"),
+        Network::None => alone(engine, &mut settings, "none"),
+        Network::Container(_) => {}
+    }
+    if let Some(endpoint) = settings.networks.get("bridge") {
         settings.endpoint_id.clone_from(&endpoint.endpoint_id);
         settings.gateway.clone_from(&endpoint.gateway);
         settings.ip_address.clone_from(&endpoint.ip_address);
         settings.ip_prefix_len = endpoint.ip_prefix_len;
         settings.mac_address.clone_from(&endpoint.mac_address);
     }
-    settings.networks.insert(name.to_owned(), endpoint);
     Ok(settings)
+}
+
+/// A network that gives no address.
+fn alone(engine: &Engine, settings: &mut NetworkSettings, name: &str) {
+    let endpoint = Endpoint { network_id: engine.network_id(name), ..Endpoint::default() };
+    settings.networks.insert(name.to_owned(), endpoint);
+}
+
+fn endpoint(engine: &Engine, record: &Record, membership: &Membership) -> Endpoint {
+    let mut endpoint = Endpoint {
+        network_id: match &membership.network {
+            NetworkRef::Node => engine.network_id(&membership.name),
+            NetworkRef::Custom(id) => id.to_string(),
+        },
+        gw_priority: membership.priority,
+        ..Endpoint::default()
+    };
+    if let NetworkRef::Custom(_) = membership.network {
+        endpoint.aliases = Some(membership.aliases.clone()).filter(|it| !it.is_empty());
+        endpoint.dns_names = Some(dns_names(record, membership));
+        endpoint.ipam_config = membership.address.map(|address| IpamConfig {
+            ipv4_address: address.to_string(),
+            ..IpamConfig::default()
+        });
+    }
+    let Some(run) = record.run() else { return endpoint };
+    if let Some(attachment) = engine.attachment(&run.pod, &membership.network) {
+        endpoint.endpoint_id = Engine::endpoint_id(&run.pod, &membership.network);
+        endpoint.mac_address = attachment.hardware_address.clone().unwrap_or_default();
+        let first = attachment.addresses.first();
+        endpoint.ip_address = first.map(|it| it.addr().to_string()).unwrap_or_default();
+        endpoint.ip_prefix_len = first.map(|it| it.prefix_len()).unwrap_or_default();
+        let gateway = attachment.gateways.first();
+        endpoint.gateway = gateway.map(IpAddr::to_string).unwrap_or_default();
+    }
+    endpoint
+}
+
+/// By which others in the network are to know it.
+fn dns_names(record: &Record, membership: &Membership) -> Vec<String> {
+    let mut names = vec![record.name.clone()];
+    let short = record.id.as_str().get(..12).unwrap_or_default();
+    let more = membership.aliases.iter().map(String::as_str).chain([short]);
+    for name in more.chain([record.config.hostname.as_str()]) {
+        if !name.is_empty() && !names.iter().any(|known| known == name) {
+            names.push(name.to_owned());
+        }
+    }
+    names
 }
 
 fn binding(port: &PortMapping) -> PortBinding {

@@ -79,7 +79,9 @@ fn namespaces(host: &HostConfig, network: &Network) -> Result<Namespaces> {
     };
     let network = match network {
         Network::Host => NamespaceMode::Node,
-        Network::Bridge | Network::None | Network::Container(_) => NamespaceMode::Pod,
+        Network::Bridge | Network::Custom(_) | Network::None | Network::Container(_) => {
+            NamespaceMode::Pod
+        }
     };
     Ok(Namespaces { network, pid, ipc })
 }

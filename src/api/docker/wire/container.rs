@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::network::{EndpointSettings, IpamConfig};
+
 /// Clients written in Go send `null` for what is empty: everything is optional.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
@@ -27,6 +29,13 @@ pub(crate) struct CreateRequest {
     /// Seconds; -1 is for ever.
     pub(crate) stop_timeout: Option<i64>,
     pub(crate) host_config: Option<HostConfig>,
+    pub(crate) networking_config: Option<NetworkingConfig>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct NetworkingConfig {
+    pub(crate) endpoints_config: Option<BTreeMap<String, Option<EndpointSettings>>>,
 }
 
 /// Old clients send one word as a text.
@@ -248,11 +257,12 @@ pub(crate) struct Port {
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Endpoint {
     #[serde(rename = "IPAMConfig")]
-    pub(crate) ipam_config: Option<()>,
+    pub(crate) ipam_config: Option<IpamConfig>,
     pub(crate) links: Option<()>,
     pub(crate) aliases: Option<Vec<String>>,
     pub(crate) mac_address: String,
     pub(crate) driver_opts: Option<()>,
+    pub(crate) gw_priority: i64,
     #[serde(rename = "NetworkID")]
     pub(crate) network_id: String,
     #[serde(rename = "EndpointID")]

@@ -5,5 +5,6 @@ pub(super) mod container;
 pub(super) mod details;
 pub(super) mod exec;
 pub(super) mod image;
+pub(super) mod network;
 pub(super) mod system;
 pub(super) mod volume;

@@ -1,0 +1,199 @@
+//! A pod's networks: given when it is made, and changed while it runs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Pod;
+use super::config::{NamespaceMode, OwnNetwork};
+use super::record::Record;
+use super::run::{netns, open_socket};
+use crate::engine::Shared;
+use crate::engine::networks::membership::{Membership, NetworkRef};
+use crate::engine::undo::Undo;
+use crate::error::{Context, Result};
+use crate::id::NetworkId;
+use crate::monitor::client::Client;
+use crate::monitor::protocol::SocketKind;
+use crate::net::networks::Join;
+use crate::net::ports::Published;
+use crate::net::{Attachment, PodIdentity, PodNetworkRequest, PodSocket};
+
+/// What a pod got, as its record has it.
+#[derive(Default)]
+pub(super) struct Attached {
+    pub(super) attachment: Option<Attachment>,
+    pub(super) joined: BTreeMap<NetworkId, Attachment>,
+    pub(super) way_out: Option<NetworkRef>,
+}
+
+/// Gives a new pod its networks. What is taken back goes through `undo`.
+pub(super) async fn attach(
+    shared: &Arc<Shared>,
+    record: &Record,
+    monitor: &Client,
+    pid: i32,
+    undo: &mut Undo,
+) -> Result<Attached> {
+    let config = &record.config;
+    if config.namespaces.network == NamespaceMode::Node || config.own_network().is_joined() {
+        return Ok(Attached::default());
+    }
+    let socket = PodSocket::new(open_socket(monitor, SocketKind::Route).await?)?;
+    if *config.own_network() == OwnNetwork::Isolated {
+        shared.network.isolate(socket).await?;
+        return Ok(Attached::default());
+    }
+    let netns = netns(pid);
+    undo.push("detach the network", {
+        let (shared, id, netns) = (shared.clone(), record.id.clone(), netns.clone());
+        async move { shared.network.detach(&id, Some(&netns)).await }
+    });
+    let mut request = PodNetworkRequest {
+        identity: PodIdentity {
+            pod: record.id.clone(),
+            name: config.name.clone(),
+            namespace: config.namespace.clone(),
+            uid: config.uid.clone(),
+        },
+        netns,
+        socket,
+        ports: config.ports.clone(),
+        dns: config.dns.clone(),
+        annotations: config.annotations.clone(),
+        cgroup_parent: config.cgroup_parent.clone(),
+    };
+    if let OwnNetwork::Networks(memberships) = config.own_network() {
+        request.ports = Vec::new();
+        return attach_all(shared, record, memberships, request).await;
+    }
+    let attachment = shared.network.attach(request).await.context("attach the network")?;
+    let way_out = Some(NetworkRef::Node);
+    Ok(Attached { attachment: Some(attachment), way_out, ..Attached::default() })
+}
+
+/// The node's own network comes first, for its plugins may insist on `eth0`.
+async fn attach_all(
+    shared: &Arc<Shared>,
+    record: &Record,
+    memberships: &[Membership],
+    request: PodNetworkRequest,
+) -> Result<Attached> {
+    let (netns, socket) = (request.netns.clone(), request.socket.clone());
+    shared.network.isolate(socket.clone()).await?;
+    let mut made = Attached::default();
+    if memberships.iter().any(|it| it.network == NetworkRef::Node) {
+        made.attachment = Some(shared.network.attach(request).await.context("attach the network")?);
+    }
+    for membership in memberships {
+        let NetworkRef::Custom(network) = &membership.network else { continue };
+        let place = made.joined.len() + usize::from(made.attachment.is_some());
+        let join = Join {
+            network: network.clone(),
+            pod: record.id.clone(),
+            netns: netns.clone(),
+            socket: socket.clone(),
+            interface: format!("eth{place}"),
+            address: membership.address,
+        };
+        let joined = shared.network.join(join).await;
+        made.joined.insert(network.clone(), joined.map_err(|error| set_up_failed(&error))?);
+    }
+    made.way_out = shared.networks.way_out(memberships);
+    let all = Record {
+        attachment: made.attachment.clone(),
+        joined: made.joined.clone(),
+        way_out: made.way_out.clone(),
+        ..record.clone()
+    };
+    lead_out(shared, &all, socket).await?;
+    Ok(made)
+}
+
+/// In Docker's words.
+fn set_up_failed(error: &crate::error::Error) -> crate::error::Error {
+    let message = format!("failed to set up container networking: {}", error.chain());
+    crate::error::Error::new(error.kind(), message)
+}
+
+/// The default route and the published ports go where the record says.
+async fn lead_out(shared: &Shared, record: &Record, socket: PodSocket) -> Result<()> {
+    let way_out = record.way_out.as_ref().and_then(|network| record.attachment_of(network));
+    let Some(attachment) = way_out else {
+        return shared.network.unpublish(record.id.clone()).await;
+    };
+    if let Some(gateway) = attachment.gateways.first() {
+        shared.network.route(socket, attachment.interface.clone(), *gateway).await?;
+    }
+    let (Some(address), false) = (attachment.ipv4(), record.config.ports.is_empty()) else {
+        return Ok(());
+    };
+    let (pod, mappings) = (record.id.clone(), record.config.ports.clone());
+    shared.network.publish(Published { pod, address, mappings }).await
+}
+
+/// Puts a running pod into one more network. For callers that hold its mutation lock.
+pub(in crate::engine) async fn join(
+    shared: &Arc<Shared>,
+    pod: &Arc<Pod>,
+    membership: &Membership,
+) -> Result<()> {
+    let (record, socket) = (pod.record(), socket(pod).await?);
+    let netns = netns(record.monitor_pid.context("the pod's monitor is gone")?);
+    let taken: Vec<&str> = record.attachments().map(|it| it.interface.as_str()).collect();
+    let mut names = (0..).map(|number: u32| format!("eth{number}"));
+    let interface = names.find(|name| !taken.contains(&name.as_str())).unwrap_or_default();
+    let id = record.id.clone();
+    match &membership.network {
+        NetworkRef::Node => {
+            let joined = shared.network.join_node(id, netns, socket, interface).await?;
+            pod.networks_changed(shared, |record| record.attachment = Some(joined))
+        }
+        NetworkRef::Custom(network) => {
+            let (network, address) = (network.clone(), membership.address);
+            let join =
+                Join { network: network.clone(), pod: id, netns, socket, interface, address };
+            let joined = shared.network.join(join).await?;
+            pod.networks_changed(shared, |record| {
+                record.joined.insert(network, joined);
+            })
+        }
+    }
+}
+
+/// Takes a running pod out of a network. For callers that hold its mutation lock.
+pub(in crate::engine) async fn leave(
+    shared: &Arc<Shared>,
+    pod: &Arc<Pod>,
+    network: &NetworkRef,
+) -> Result<()> {
+    let id = pod.id.clone();
+    match network {
+        NetworkRef::Node => {
+            shared.network.leave_node(id).await?;
+            pod.networks_changed(shared, |record| record.attachment = None)
+        }
+        NetworkRef::Custom(network) => {
+            shared.network.leave(network.clone(), id).await?;
+            pod.networks_changed(shared, |record| {
+                record.joined.remove(network);
+            })
+        }
+    }
+}
+
+/// Moves a running pod's default route and published ports. For callers that hold its mutation lock.
+pub(in crate::engine) async fn reroute(
+    shared: &Arc<Shared>,
+    pod: &Arc<Pod>,
+    way_out: Option<NetworkRef>,
+) -> Result<()> {
+    if pod.record().way_out == way_out {
+        return Ok(());
+    }
+    pod.networks_changed(shared, |record| record.way_out = way_out)?;
+    lead_out(shared, &pod.record(), socket(pod).await?).await
+}
+
+async fn socket(pod: &Pod) -> Result<PodSocket> {
+    PodSocket::new(open_socket(&*pod.monitor()?, SocketKind::Route).await?)
+}

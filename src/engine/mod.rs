@@ -24,6 +24,8 @@ pub(crate) mod files;
 mod files_calls;
 pub(crate) mod image;
 mod layout;
+pub(crate) mod making;
+mod making_calls;
 mod network;
 mod network_calls;
 pub(crate) mod networks;

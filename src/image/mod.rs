@@ -11,6 +11,8 @@
 
 pub(crate) mod config;
 pub(crate) mod digest;
+pub(crate) mod load;
+pub(crate) mod local;
 pub(crate) mod manifest;
 pub(crate) mod pack;
 pub(crate) mod platform;
@@ -18,6 +20,7 @@ pub(crate) mod progress;
 pub(crate) mod pull;
 pub(crate) mod reference;
 pub(crate) mod registry;
+pub(crate) mod save;
 pub(crate) mod snapshot;
 mod store;
 mod unpack;

@@ -181,8 +181,12 @@ async fn fetch(
     let layers = fetch_layers(store, &session, &manifest, &document.diff_ids, progress).await?;
     let (layers, held): (Vec<_>, Vec<_>) = layers.into_iter().unzip();
     let new = NewImage {
-        reference: reference.clone(),
-        resolved,
+        // A digest in the reference decides; the tag beside it is only a remark of the writer.
+        tags: match reference.digest() {
+            Some(_) => Vec::new(),
+            None => reference.tagged_name().into_iter().collect(),
+        },
+        digest: Some(reference.digested_name(&resolved)),
         manifest: (served.digest, served.bytes),
         config: (config.digest, config.bytes),
         values: document.config,

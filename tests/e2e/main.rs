@@ -31,6 +31,7 @@ mod docker;
 mod docker_containers;
 mod docker_files;
 mod docker_images;
+mod docker_making;
 mod docker_networks;
 mod docker_prune;
 mod docker_restarts;

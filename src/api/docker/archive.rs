@@ -54,7 +54,7 @@ async fn put(door: &Door, id: &str, path: &str, call: Call) -> Answer {
 }
 
 /// The body, kept on disk.
-async fn receive(door: &Door, call: Call) -> Result<crate::engine::files::Upload> {
+pub(super) async fn receive(door: &Door, call: Call) -> Result<crate::engine::files::Upload> {
     let mut upload = door.engine.begin_upload()?;
     let mut body = call.into_body();
     while let Some(frame) = body.frame().await {

@@ -19,6 +19,7 @@ mod execs;
 mod hijack;
 mod images;
 mod logs;
+mod making;
 mod networks;
 mod prune;
 mod ps;

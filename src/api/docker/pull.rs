@@ -17,7 +17,7 @@ use super::call::Call;
 use super::convert::credentials;
 use super::reply::{self, Answer};
 use super::wire::image::{Detail, ErrorDetail, Message};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::image::platform::Platform;
 use crate::image::progress::{LayerProgress, LayerState};
 use crate::image::pull::Pull;
@@ -31,9 +31,6 @@ const PERIOD: Duration = Duration::from_millis(100);
 const BACKLOG: usize = 64;
 
 pub(super) fn pull(door: &Door, call: &Call) -> Answer {
-    if call.query.text("fromSrc").is_some() {
-        return Err(Error::new(Kind::Unsupported, "importing an image is not supported yet"));
-    }
     let name = call.query.text("fromImage").unwrap_or_default();
     let reference = match call.query.text("tag") {
         Some(digest) if digest.contains(':') => format!("{name}@{digest}"),

@@ -31,6 +31,12 @@ impl Query {
         found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty()).collect()
     }
 
+    /// As [`Self::texts`]; one value may hold several with commas between them.
+    pub(super) fn owned(&self, key: &str) -> Vec<String> {
+        let all = self.texts(key).into_iter().flat_map(|text| text.split(','));
+        all.filter(|text| !text.is_empty()).map(str::to_owned).collect()
+    }
+
     /// As Docker reads a switch: everything but these words is true, `True` of Python too.
     pub(super) fn switch(&self, key: &str) -> bool {
         let value = self.text(key).unwrap_or_default().trim().to_ascii_lowercase();

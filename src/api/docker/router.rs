@@ -7,8 +7,8 @@ use percent_encoding::percent_decode_str;
 use super::call::Call;
 use super::reply::Answer;
 use super::{
-    Door, archive, attach, containers, execs, images, logs, networks, prune, ps, pull, system,
-    volumes,
+    Door, archive, attach, containers, execs, images, logs, making, networks, prune, ps, pull,
+    system, volumes,
 };
 use crate::error::{Error, Result};
 
@@ -38,7 +38,14 @@ pub(super) async fn route(door: &Door, request: Request<Incoming>) -> Answer {
         (&Method::DELETE, ["containers", id]) => containers::remove(door, id, &call).await,
         (&Method::GET, ["exec", id, "json"]) => execs::inspect(door, id),
         (&Method::GET, ["images", "json"]) => images::list(door, &call),
+        (&Method::POST, ["commit"]) => making::commit(door, call).await,
+        (&Method::POST, ["images", "create"]) if call.query.text("fromSrc").is_some() => {
+            making::import(door, call).await
+        }
         (&Method::POST, ["images", "create"]) => pull::pull(door, &call),
+        (&Method::POST, ["images", "load"]) => making::load(door, call).await,
+        (&Method::GET, ["images", "get"]) => making::save(door, &call.query.owned("names")),
+        (&Method::GET, ["images", name @ .., "get"]) => making::save(door, &[name.join("/")]),
         (&Method::GET, ["images", name @ .., "json"]) => images::inspect(door, &name.join("/")),
         (&Method::GET, ["images", name @ .., "history"]) => images::history(door, &name.join("/")),
         (&Method::POST, ["images", name @ .., "tag"]) => {

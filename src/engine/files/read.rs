@@ -138,7 +138,7 @@ pub(crate) fn export(shared: Arc<Shared>, record: Arc<Record>) -> Pieces {
 }
 
 /// Runs `write` on a thread of its own, until it is done or nobody reads any more.
-fn send(
+pub(in crate::engine) fn send(
     write: impl FnOnce(io::BufWriter<Sender>) -> Result<io::BufWriter<Sender>> + Send + 'static,
 ) -> Pieces {
     let (pieces, received) = mpsc::channel(4);
@@ -153,7 +153,7 @@ fn send(
     received
 }
 
-struct Sender(mpsc::Sender<Result<Bytes>>);
+pub(in crate::engine) struct Sender(mpsc::Sender<Result<Bytes>>);
 
 impl Write for Sender {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

@@ -4,7 +4,6 @@
 //! held or changed while a client takes its time, hangs up, or sends nonsense.
 
 use std::fs::File;
-use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 
 use rustix::fs::OFlags;
@@ -13,6 +12,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::read::not_found;
 use super::view;
+use crate::engine::making::nameless;
 use crate::engine::standalone::Standalone;
 use crate::engine::{Shared, operation};
 use crate::error::{Context, Error, Result};
@@ -25,21 +25,14 @@ pub(crate) struct Upload {
 
 impl Upload {
     pub(crate) fn begin(shared: &Shared) -> Result<Self> {
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .custom_flags(libc::O_TMPFILE)
-            .mode(0o600)
-            .open(shared.layout.root())
-            .context("make a file for the archive")?;
-        Ok(Self { file: file.into() })
+        Ok(Self { file: nameless(&shared.layout)?.into() })
     }
 
     pub(crate) async fn push(&mut self, bytes: &[u8]) -> Result<()> {
         self.file.write_all(bytes).await.context("keep the archive")
     }
 
-    async fn finish(mut self) -> Result<File> {
+    pub(in crate::engine) async fn finish(mut self) -> Result<File> {
         self.file.flush().await.context("keep the archive")?;
         Ok(self.file.into_std().await)
     }
@@ -58,7 +51,8 @@ pub(crate) async fn write(
     let path = path.to_owned();
     let archive = upload.finish().await?;
     operation::run(async move {
-        let _mutation = container.lock_if_at_rest().await;
+        let _at_rest = container.lock_if_at_rest().await;
+        container.check_there(&shared)?;
         let record = container.record();
         let directory = {
             let view = view::to_write(&shared, &record, &path)?;

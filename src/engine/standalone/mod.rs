@@ -161,6 +161,15 @@ impl Standalone {
         (!self.is_running()).then_some(held)
     }
 
+    /// # Errors
+    /// `NotFound` once it is removed: nothing may be made for it any more.
+    pub(super) fn check_there(&self, shared: &Shared) -> Result<()> {
+        match shared.standalones.has(&self.id) {
+            true => Ok(()),
+            false => Err(Error::not_found(format!("No such container: {}", self.id))),
+        }
+    }
+
     fn is_running(&self) -> bool {
         matches!(self.record().state, State::Running(_))
     }

@@ -16,9 +16,10 @@ use crate::image::reference::Reference;
 
 /// Everything of an image that is not in the store yet.
 pub(in crate::image) struct NewImage {
-    pub(in crate::image) reference: Reference,
-    /// The digest of what the registry answered for the reference.
-    pub(in crate::image) resolved: Digest,
+    /// `registry/repository:tag`, which it takes from whoever has it.
+    pub(in crate::image) tags: Vec<String>,
+    /// `registry/repository@digest`, if a registry answered that.
+    pub(in crate::image) digest: Option<String>,
     pub(in crate::image) manifest: (Digest, Vec<u8>),
     pub(in crate::image) config: (Digest, Vec<u8>),
     pub(in crate::image) values: ImageConfig,
@@ -123,15 +124,10 @@ impl Shared {
         let known = catalog.images.get(&id);
         let (mut tags, mut digests) =
             known.map(|image| (image.tags.clone(), image.digests.clone())).unwrap_or_default();
-        // A digest in the reference decides; the tag beside it is only a remark of the writer.
-        let tag = match new.reference.digest() {
-            Some(_) => None,
-            None => new.reference.tagged_name(),
-        };
-        tags.extend(tag.iter().filter(|&tag| !tags.contains(tag)).cloned().collect::<Vec<_>>());
-        let digest = new.reference.digested_name(&new.resolved);
-        if !digests.contains(&digest) {
-            digests.push(digest);
+        for (all, names) in [(&mut tags, &new.tags[..]), (&mut digests, new.digest.as_slice())] {
+            all.extend(
+                names.iter().filter(|name| !all.contains(name)).cloned().collect::<Vec<_>>(),
+            );
         }
         let documents = new.manifest.1.len() + new.config.1.len();
         let layers = keys.iter().filter_map(|key| catalog.layers.get(key));
@@ -152,8 +148,8 @@ impl Shared {
         let replaced = known.map(|image| image.manifest.clone());
         let mut catalog = Catalog::clone(&catalog);
         catalog.images.insert(id.clone(), Arc::new(image));
-        if let Some(tag) = tag {
-            self.take_tag(&mut catalog, &tag, &id)?;
+        for tag in &new.tags {
+            self.take_tag(&mut catalog, tag, &id)?;
         }
         if let Some(manifest) = replaced {
             self.drop_document(&catalog, &manifest)?;

@@ -260,6 +260,11 @@ impl ImageStore {
         snapshot::mount(&layers, &empty, None, None).context("mount a container's files")
     }
 
+    /// The directory of a layer's files, for who reads them.
+    pub(in crate::image) fn open_layer(&self, key: &LayerKey) -> Result<OwnedFd> {
+        super::pack::open(&self.shared.layers.files_of(key))
+    }
+
     /// True when [`Self::mount`] can give the files to other owners.
     pub(crate) fn can_map_owners(&self) -> bool {
         // Any two directories of the file system that the layers are on.

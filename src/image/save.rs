@@ -1,0 +1,236 @@
+//! Images as one archive: an OCI layout that is a `docker save` archive too.
+//!
+//! ```text
+//!   oci-layout  index.json        for those who know the one
+//!   manifest.json                 for those who know the other
+//!   blobs/sha256/<hex>            what both speak of
+//! ```
+//!
+//! Layers are directories here, so each is archived anew: once to learn its digest and size, once
+//! to be written. An image whose layers came in other archives gets a new configuration, which
+//! names these, and so a new id.
+
+use std::collections::BTreeSet;
+use std::io::{self, Write};
+
+use serde_json::{Value, json};
+
+use super::digest::{Algorithm, Digest, Hasher};
+use super::manifest::{OCI_INDEX, OCI_MANIFEST};
+use super::{Held, ImageStore, LayerKey, pack};
+use crate::error::{Context, Error, Result};
+
+const BLOCK: usize = 512;
+
+/// An image, and the names that it is to have elsewhere: `registry/repository:tag`.
+pub(crate) struct Saved {
+    pub(crate) held: Held,
+    pub(crate) tags: Vec<String>,
+}
+
+/// Writes the archive; blocks.
+pub(crate) fn save<W: Write>(store: &ImageStore, images: &[Saved], out: W) -> Result<W> {
+    let mut archive = Archive { out, written: BTreeSet::new() };
+    archive.file("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+    let (mut index, mut list) = (Vec::new(), Vec::new());
+    for Saved { held, tags } in images {
+        let image = image(store, held)?;
+        for (key, (digest, size)) in held.image.layers.iter().zip(&image.layers) {
+            archive.layer(store, key, (digest, *size))?;
+        }
+        archive.blob(&image.config)?;
+        let manifest = archive.blob(&image.manifest)?;
+        let describe = |annotations: Value| {
+            json!({
+                "mediaType": OCI_MANIFEST,
+                "digest": manifest.to_string(),
+                "size": image.manifest.len(),
+                "annotations": annotations,
+            })
+        };
+        let named = tags.iter().map(|name| {
+            let tag = name.rsplit(':').next().unwrap_or_default();
+            describe(json!({
+                "io.containerd.image.name": name,
+                "org.opencontainers.image.ref.name": tag,
+            }))
+        });
+        index.extend(named);
+        if tags.is_empty() {
+            index.push(describe(json!({})));
+        }
+        let layers = image.layers.iter().map(|(digest, _)| blob_path(digest));
+        list.push(json!({
+            "Config": blob_path(&Digest::of(&image.config)),
+            "RepoTags": Some(tags.iter().map(|name| familiar(name)).collect::<Vec<_>>())
+                .filter(|tags| !tags.is_empty()),
+            "Layers": layers.collect::<Vec<_>>(),
+        }));
+    }
+    let index = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": index });
+    archive.file("index.json", index.to_string().as_bytes())?;
+    archive.file("manifest.json", Value::Array(list).to_string().as_bytes())?;
+    // Two empty blocks are the end.
+    archive.out.write_all(&[0; 2 * BLOCK]).context("write the archive")?;
+    Ok(archive.out)
+}
+
+fn familiar(name: &str) -> String {
+    super::reference::Reference::parse(name).map_or_else(|_| name.to_owned(), |it| it.familiar())
+}
+
+/// The documents of an image whose layers are archived anew.
+pub(super) struct Documents {
+    pub(super) config: Vec<u8>,
+    pub(super) manifest: Vec<u8>,
+    /// Digest and size of each archive, the base first.
+    pub(super) layers: Vec<(Digest, u64)>,
+}
+
+/// Blocks: every layer is read.
+pub(super) fn image(store: &ImageStore, held: &Held) -> Result<Documents> {
+    let mut layers = Vec::new();
+    for key in &held.image.layers {
+        layers.push(measure(store, key)?);
+    }
+    let mut config = store.configuration(&held.image)?;
+    let known = store.layer_sizes(&held.image).into_iter().map(|(diff_id, _)| diff_id);
+    if !known.eq(layers.iter().map(|(digest, _)| digest.clone())) {
+        let mut document: Value =
+            serde_json::from_slice(&config).context("read the image's configuration")?;
+        let diff_ids: Vec<_> = layers.iter().map(|(digest, _)| digest.to_string()).collect();
+        document["rootfs"] = json!({ "type": "layers", "diff_ids": diff_ids });
+        config = serde_json::to_vec(&document).context("write the image's configuration")?;
+    }
+    let described: Vec<_> = layers
+        .iter()
+        .map(|(digest, size)| {
+            json!({
+                "mediaType": "application/vnd.oci.image.layer.v1.tar",
+                "digest": digest.to_string(),
+                "size": size,
+            })
+        })
+        .collect();
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": {
+            "mediaType": "application/vnd.oci.image.config.v1+json",
+            "digest": Digest::of(&config).to_string(),
+            "size": config.len(),
+        },
+        "layers": described,
+    });
+    let manifest = serde_json::to_vec(&manifest).context("write the manifest")?;
+    Ok(Documents { config, manifest, layers })
+}
+
+/// Digest and size of a layer's archive.
+fn measure(store: &ImageStore, key: &LayerKey) -> Result<(Digest, u64)> {
+    let measuring = Measure { hasher: Hasher::new(Algorithm::Sha256), size: 0 };
+    let Measure { hasher, size } = pack::write(&store.open_layer(key)?, measuring)?;
+    Ok((hasher.finish(), size))
+}
+
+struct Measure {
+    hasher: Hasher,
+    size: u64,
+}
+
+impl Write for Measure {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.hasher.update(bytes);
+        self.size += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn blob_path(digest: &Digest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
+}
+
+struct Archive<W> {
+    out: W,
+    /// Blobs that images share are written once.
+    written: BTreeSet<String>,
+}
+
+impl<W: Write> Archive<W> {
+    fn blob(&mut self, bytes: &[u8]) -> Result<Digest> {
+        let digest = Digest::of(bytes);
+        let path = blob_path(&digest);
+        if self.written.insert(path.clone()) {
+            self.file(&path, bytes)?;
+        }
+        Ok(digest)
+    }
+
+    fn layer(
+        &mut self,
+        store: &ImageStore,
+        key: &LayerKey,
+        (digest, size): (&Digest, u64),
+    ) -> Result<()> {
+        let path = blob_path(digest);
+        if !self.written.insert(path.clone()) {
+            return Ok(());
+        }
+        self.header(&path, size)?;
+        let counted = Counted { out: &mut self.out, left: size };
+        let Counted { left, .. } = pack::write(&store.open_layer(key)?, counted)?;
+        if left != 0 {
+            return Err(Error::internal(format!("layer {digest} has changed meanwhile")));
+        }
+        self.pad(size)
+    }
+
+    fn file(&mut self, path: &str, bytes: &[u8]) -> Result<()> {
+        self.header(path, bytes.len() as u64)?;
+        self.out.write_all(bytes).context("write the archive")?;
+        self.pad(bytes.len() as u64)
+    }
+
+    fn header(&mut self, path: &str, size: u64) -> Result<()> {
+        let mut header = tar::Header::new_gnu();
+        header.set_path(path).context("write the archive")?;
+        header.set_mode(0o644);
+        header.set_size(size);
+        header.set_mtime(0);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_entry_type(tar::EntryType::Regular);
+        header.set_cksum();
+        self.out.write_all(header.as_bytes()).context("write the archive")
+    }
+
+    fn pad(&mut self, size: u64) -> Result<()> {
+        let rest = size.next_multiple_of(BLOCK as u64) - size;
+        let zeros = [0; BLOCK];
+        let zeros = zeros.get(..usize::try_from(rest).unwrap_or_default()).unwrap_or_default();
+        self.out.write_all(zeros).context("write the archive")
+    }
+}
+
+/// As much as was said, and no more.
+struct Counted<'a, W> {
+    out: &'a mut W,
+    left: u64,
+}
+
+impl<W: Write> Write for Counted<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let left = self.left.checked_sub(bytes.len() as u64);
+        self.left = left.ok_or_else(|| io::Error::other("the layer has grown meanwhile"))?;
+        self.out.write_all(bytes)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}

@@ -18,6 +18,7 @@ pub(crate) mod pack;
 pub(crate) mod platform;
 pub(crate) mod progress;
 pub(crate) mod pull;
+pub(crate) mod push;
 pub(crate) mod reference;
 pub(crate) mod registry;
 pub(crate) mod save;

@@ -22,8 +22,8 @@ use crate::node::Node;
 use crate::wait::until;
 
 const IMAGE: &str = "library/busybox:latest";
-const USER: &str = "ann";
-const PASSWORD: &str = "correct horse: battery";
+pub(crate) const USER: &str = "ann";
+pub(crate) const PASSWORD: &str = "correct horse: battery";
 const REFRESH: &str = "a-refresh-token";
 
 /// Runs a program that must succeed; what it wrote to standard output.
@@ -71,8 +71,8 @@ impl Certificates {
     }
 }
 
-struct SecureRegistry {
-    address: String,
+pub(crate) struct SecureRegistry {
+    pub(crate) address: String,
     certificates: Certificates,
     process: Child,
 }
@@ -80,10 +80,27 @@ struct SecureRegistry {
 impl SecureRegistry {
     /// `tls` and `auth` are the sections of its configuration that differ.
     async fn start(node: &Node, tls: &str, auth: &str) -> Self {
+        let home = std::env::var("CAIS_REGISTRY_HOME").expect("run hack/e2e");
+        let storage = format!(
+            "filesystem: {{rootdirectory: {home}/data}}\n\
+             \x20 maintenance: {{readonly: {{enabled: true}}, uploadpurging: {{enabled: false}}}}"
+        );
+        let tls = format!("\n  tls: {{certificate: DIR/server.crt, key: DIR/server.key{tls}}}");
+        Self::start_over(node, &storage, &tls, auth).await
+    }
+
+    /// An empty one that can be pushed to, with TLS or without.
+    pub(crate) async fn start_empty(node: &Node, has_tls: bool, auth: &str) -> Self {
+        let data = node.home.join("pushed");
+        let storage = format!("filesystem: {{rootdirectory: {}}}", data.display());
+        let tls = "\n  tls: {certificate: DIR/server.crt, key: DIR/server.key}";
+        Self::start_over(node, &storage, if has_tls { tls } else { "" }, auth).await
+    }
+
+    async fn start_over(node: &Node, storage: &str, tls: &str, auth: &str) -> Self {
         let certificates = Certificates::make(&node.home.join("certificates"));
         let address = format!("127.0.0.1:{}", free_port().await);
         let home = std::env::var("CAIS_REGISTRY_HOME").expect("run hack/e2e");
-        let [server, key] = ["server.crt", "server.key"].map(|name| certificates.path(name));
         let directory = certificates.0.display();
         let (tls, auth) = (
             tls.replace("DIR", &directory.to_string()),
@@ -91,10 +108,7 @@ impl SecureRegistry {
         );
         let config = format!(
             "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
-             storage:\n  filesystem: {{rootdirectory: {home}/data}}\n\
-             \x20 maintenance: {{readonly: {{enabled: true}}, uploadpurging: {{enabled: false}}}}\n\
-             http:\n  addr: \"{address}\"\n\
-             \x20 tls: {{certificate: {server}, key: {key}{tls}}}\n{auth}\n"
+             storage:\n  {storage}\nhttp:\n  addr: \"{address}\"{tls}\n{auth}\n"
         );
         let file = node.home.join("registry.yml");
         fs::write(&file, config).unwrap();
@@ -119,7 +133,7 @@ impl SecureRegistry {
     }
 
     /// What `hosts.toml` says beside the address.
-    fn known_to(&self, node: &Node, more: &str) {
+    pub(crate) fn known_to(&self, node: &Node, more: &str) {
         let more = more.replace("DIR", self.certificates.0.to_str().unwrap());
         node.write_hosts(
             &self.address,
@@ -205,7 +219,7 @@ async fn a_registry_that_wants_a_client_certificate_gets_ours() {
 }
 
 /// As `htpasswd -B` writes it. The salt is fixed: it guards nothing here.
-fn write_htpasswd(directory: &Path) {
+pub(crate) fn write_htpasswd(directory: &Path) {
     fs::create_dir_all(directory).unwrap();
     let script = r#"print crypt($ARGV[0], '$2b$05$abcdefghijklmnopqrstuu')"#;
     let hash = run("perl", &["-e", script, PASSWORD]);

@@ -24,6 +24,7 @@ mod networks;
 mod prune;
 mod ps;
 mod pull;
+mod push;
 mod query;
 mod reply;
 mod router;

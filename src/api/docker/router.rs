@@ -8,7 +8,7 @@ use super::call::Call;
 use super::reply::Answer;
 use super::{
     Door, archive, attach, containers, execs, images, logs, making, networks, prune, ps, pull,
-    system, volumes,
+    push, system, volumes,
 };
 use crate::error::{Error, Result};
 
@@ -48,6 +48,8 @@ pub(super) async fn route(door: &Door, request: Request<Incoming>) -> Answer {
         (&Method::GET, ["images", name @ .., "get"]) => making::save(door, &[name.join("/")]),
         (&Method::GET, ["images", name @ .., "json"]) => images::inspect(door, &name.join("/")),
         (&Method::GET, ["images", name @ .., "history"]) => images::history(door, &name.join("/")),
+        (&Method::POST, ["auth"]) => push::login(door, call).await,
+        (&Method::POST, ["images", name @ .., "push"]) => push::push(door, &name.join("/"), &call),
         (&Method::POST, ["images", name @ .., "tag"]) => {
             images::tag(door, &name.join("/"), &call).await
         }

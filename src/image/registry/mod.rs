@@ -6,6 +6,7 @@
 //!   token    tokens for a challenge, kept until they expire
 //!   request  one request: redirects, authentication, retries, errors by name
 //!   blob     a blob as a stream that survives broken connections
+//!   push     blobs and manifests to the owner of a name
 //! ```
 //!
 //! A [`Session`] is one image's conversation: the hosts that may be asked and what they were
@@ -17,6 +18,7 @@ mod blob;
 #[cfg(test)]
 pub(super) mod fake;
 mod mirrors;
+pub(super) mod push;
 mod request;
 #[cfg(test)]
 mod tests;

@@ -173,6 +173,19 @@ impl Session {
         }
     }
 
+    /// As [`Self::authorize`], for requests that are no downloads.
+    pub(super) async fn answer_challenge(
+        &self,
+        host: &Host,
+        response: &Response,
+        shown: Option<HeaderValue>,
+        freshness: Freshness,
+    ) -> Result<bool> {
+        self.authorize(host, response, shown, freshness).await.map_err(|failure| match failure {
+            Failure::Final(error) | Failure::Passing { error, .. } => error,
+        })
+    }
+
     /// Meets the challenge in `response`; false if there is nothing to show.
     async fn authorize(
         &self,

@@ -27,8 +27,12 @@ pub(crate) fn of(headers: &HeaderMap) -> Result<Credentials> {
     let alphabet = if text.contains(['-', '_']) { &URL_SAFE } else { &STANDARD };
     let decoded = GeneralPurpose::new(alphabet, EITHER_PADDING).decode(text);
     let bytes = decoded.map_err(|_| refuse())?;
+    from_config(serde_json::from_slice(&bytes).map_err(|_| refuse())?)
+}
+
+pub(crate) fn from_config(config: AuthConfig) -> Result<Credentials> {
     let AuthConfig { username, password, auth, serveraddress, identitytoken, registrytoken } =
-        serde_json::from_slice(&bytes).map_err(|_| refuse())?;
+        config;
     Credentials::from_fields(CredentialFields {
         username,
         password,

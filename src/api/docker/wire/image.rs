@@ -128,6 +128,9 @@ pub(crate) struct Message {
     pub(crate) error_detail: Option<ErrorDetail>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) error: Option<String>,
+    /// For programs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) aux: Option<Value>,
 }
 
 #[derive(Default, Serialize)]

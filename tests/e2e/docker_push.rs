@@ -1,0 +1,70 @@
+//! `docker push` and `docker login`, to registries as they are outside of tests.
+
+use crate::docker::{Docker, output};
+use crate::docker_containers::node;
+use crate::secure_registry::{PASSWORD, SecureRegistry, USER, write_htpasswd};
+
+async fn login(docker: &Docker, address: &str, password: &str) -> (i32, String) {
+    let words = ["login", "-u", USER, "--password-stdin", address];
+    let done = docker.try_run_with(&words, password.as_bytes()).await;
+    (done.code, format!("{}{}", done.stdout, done.stderr))
+}
+
+/// What was pushed is there, and is what it was.
+async fn pushed(docker: &Docker, name: &str) {
+    let said = docker.run(&["push", name]).await;
+    assert!(said.contains("The push refers to repository") && said.contains("Pushed"), "{said}");
+    assert!(said.contains("v1: digest: sha256:"), "{said}");
+    let again = docker.run(&["push", name]).await;
+    assert!(again.contains("Layer already exists") && !again.contains("Pushed"), "{again}");
+    docker.run(&["rmi", "-f", "mine:v1", name, "busybox"]).await;
+    assert_eq!(docker.run(&["run", "--rm", name, "cat", "/new"]).await, "new");
+}
+
+async fn make(docker: &Docker, name: &str) {
+    docker.run(&["run", "--name", "one", "busybox", "sh", "-c", "echo new > /new"]).await;
+    docker.run(&["commit", "one", "mine:v1"]).await;
+    docker.run(&["rm", "one"]).await;
+    docker.run(&["tag", "mine:v1", name]).await;
+}
+
+#[tokio::test]
+async fn docker_push_to_a_registry_without_tls() {
+    let (node, docker) = node().await;
+    let registry = SecureRegistry::start_empty(&node, false, "").await;
+    node.write_hosts(&registry.address, &format!("server = \"http://{}\"\n", registry.address));
+    let name = format!("{}/cais/pushed:v1", registry.address);
+    let missing = docker.refused(&["push", &name]).await;
+    assert!(missing.contains("An image does not exist locally with the tag"), "{missing}");
+    make(&docker, &name).await;
+    pushed(&docker, &name).await;
+}
+
+#[tokio::test]
+async fn docker_push_and_login_with_tls_and_a_password() {
+    let (node, docker) = node().await;
+    write_htpasswd(&node.home.join("certificates"));
+    let auth = "auth:\n  htpasswd: {realm: test, path: DIR/htpasswd}";
+    let registry = SecureRegistry::start_empty(&node, true, auth).await;
+    let name = format!("{}/cais/pushed:v1", registry.address);
+    make(&docker, &name).await;
+
+    registry.known_to(&node, "");
+    let untrusted = docker.refused(&["push", &name]).await;
+    assert!(untrusted.contains("certificate"), "{untrusted}");
+    registry.known_to(&node, "ca = \"DIR/ca.crt\"");
+    let denied = docker.refused(&["push", &name]).await;
+    assert!(denied.contains("denied") && denied.contains("401"), "{denied}");
+    let (code, said) = login(&docker, &registry.address, "wrong").await;
+    assert!(code != 0 && said.contains("401"), "{said}");
+    let (code, said) = login(&docker, &registry.address, PASSWORD).await;
+    assert!(code == 0 && said.contains("Login Succeeded"), "{said}");
+    pushed(&docker, &name).await;
+    assert!(!node.log().contains(PASSWORD), "a secret was shown");
+
+    // Without the credentials it cannot be had again.
+    docker.run(&["logout", &registry.address]).await;
+    docker.run(&["rmi", "-f", &name]).await;
+    let pull = output(docker.spawn(&["pull", &name]), "docker pull").await;
+    assert_ne!(pull.code, 0, "{pull:?}");
+}

@@ -193,11 +193,25 @@ async fn docker_cp_refuses_what_leads_outside_and_changes_nothing() {
     assert_eq!(docker.run(&["diff", "up"]).await, "");
     assert!(!Path::new("/out").exists() && !node.home.join("out").exists());
 
-    docker.run(&["create", "--name", "sealed", "--read-only", "-v", "down:/vol", "busybox"]).await;
+    docker
+        .run(&[
+            "create",
+            "--name",
+            "sealed",
+            "--read-only",
+            "-v",
+            "down:/vol",
+            "-v",
+            "down:/shut:ro",
+            "busybox",
+        ])
+        .await;
     let file = node.home.join("file");
     fs::write(&file, "x").unwrap();
     let refused = docker.refused(&["cp", file.to_str().unwrap(), "sealed:/tmp"]).await;
     assert!(refused.contains("container rootfs is marked read-only"), "{refused}");
+    let refused = docker.refused(&["cp", file.to_str().unwrap(), "sealed:/shut/"]).await;
+    assert!(refused.contains("mounted volume is marked read-only"), "{refused}");
     docker.run(&["cp", file.to_str().unwrap(), "sealed:/vol/"]).await;
     docker.run(&["rm", "-f", "up", "down", "sealed"]).await;
 }

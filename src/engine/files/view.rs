@@ -29,7 +29,7 @@ pub(super) struct View {
 /// For those who read. Nobody is kept from starting the container meanwhile.
 pub(super) fn to_read(shared: &Shared, record: &Record, path: &str) -> Result<View> {
     let path = clean(path);
-    if let Some(view) = elsewhere(shared, record, &path)? {
+    if let Some(view) = elsewhere(shared, record, &path, Access::Read)? {
         return Ok(view);
     }
     let root = whole(shared, record)?;
@@ -45,7 +45,7 @@ pub(super) fn whole(shared: &Shared, record: &Record) -> Result<OwnedFd> {
 /// For those who write, and hold the container's mutation lock if it does not run.
 pub(super) fn to_write(shared: &Shared, record: &Record, path: &str) -> Result<View> {
     let path = clean(path);
-    if let Some(view) = elsewhere(shared, record, &path)? {
+    if let Some(view) = elsewhere(shared, record, &path, Access::Write)? {
         return Ok(view);
     }
     if record.config.container.security.readonly_rootfs {
@@ -61,8 +61,19 @@ pub(super) fn to_write(shared: &Shared, record: &Record, path: &str) -> Result<V
     Ok(View { root, path: relative(&path), at: "/".into() })
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Read,
+    Write,
+}
+
 /// In the process that runs, or in a volume of one that does not.
-fn elsewhere(shared: &Shared, record: &Record, path: &Path) -> Result<Option<View>> {
+fn elsewhere(
+    shared: &Shared,
+    record: &Record,
+    path: &Path,
+    access: Access,
+) -> Result<Option<View>> {
     if record.run().is_some()
         && let Some(root) = root_of_process(record)
     {
@@ -74,6 +85,9 @@ fn elsewhere(shared: &Shared, record: &Record, path: &Path) -> Result<Option<Vie
     let Some(mount) = mounts.max_by_key(|mount| mount.container_path.components().count()) else {
         return Ok(None);
     };
+    if mount.readonly && access == Access::Write {
+        return Err(Error::invalid("mounted volume is marked read-only"));
+    }
     let at = mount.container_path.clone();
     let (root, part) = match &mount.source {
         MountSource::Volume(request) => {

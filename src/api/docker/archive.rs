@@ -2,15 +2,15 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use futures_util::StreamExt;
 use http::{HeaderValue, Method, StatusCode};
-use http_body_util::BodyExt;
 
 use super::Door;
 use super::call::Call;
 use super::containers::standalone;
 use super::convert::archive as convert;
 use super::reply::{self, Answer};
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Context, Error, Result};
 use crate::image::Overwrite;
 
 const TAR: &str = "application/x-tar";
@@ -56,12 +56,9 @@ async fn put(door: &Door, id: &str, path: &str, call: Call) -> Answer {
 /// The body, kept on disk.
 pub(super) async fn receive(door: &Door, call: Call) -> Result<crate::engine::files::Upload> {
     let mut upload = door.engine.begin_upload()?;
-    let mut body = call.into_body();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.context("read the request body").kind(Kind::InvalidArgument)?;
-        if let Some(bytes) = frame.data_ref() {
-            upload.push(bytes).await?;
-        }
+    let mut pieces = call.into_pieces();
+    while let Some(piece) = pieces.next().await {
+        upload.push(&piece?).await?;
     }
     Ok(upload)
 }

@@ -1,9 +1,10 @@
 //! One request, taken apart.
 
 use bytes::Bytes;
+use futures_util::{Stream, TryStreamExt};
 use http::{HeaderMap, Request};
-use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, Either, Full, Limited};
+use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 use serde::de::DeserializeOwned;
 
@@ -13,21 +14,38 @@ use crate::error::{Context, Error, Kind, Result};
 /// A request for a container with thousands of variables and mounts is smaller.
 const LARGEST_JSON: usize = 4 << 20;
 
+/// A body of no more bytes is read before its request is looked at.
+const SMALL: u64 = 64 << 10;
+
 /// What a resource gets to see of a request; its path is in the route.
 pub(super) struct Call {
     pub(super) query: Query,
     pub(super) headers: HeaderMap,
-    body: Incoming,
+    body: Either<Full<Bytes>, Incoming>,
     /// The connection itself, once an upgrade was answered.
     upgrade: OnUpgrade,
 }
 
 impl Call {
-    pub(super) fn of(mut request: Request<Incoming>) -> Self {
+    /// Reads a small body whole. A request may be refused by its head alone, and a connection with an unread body
+    /// is closed after the answer: a client that was about to send one (`docker push` sends `{}`) then has a broken
+    /// pipe in the place of the answer.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if the body breaks off.
+    pub(super) async fn of(mut request: Request<Incoming>) -> Result<Self> {
         let upgrade = hyper::upgrade::on(&mut request);
         let query = Query::parse(request.uri().query().unwrap_or_default());
         let (head, body) = request.into_parts();
-        Self { query, headers: head.headers, body, upgrade }
+        let is_small = body.size_hint().upper().is_some_and(|most| most <= SMALL);
+        let body = if is_small {
+            let whole = body.collect().await;
+            let whole = whole.context("read the request body").kind(Kind::InvalidArgument)?;
+            Either::Left(Full::new(whole.to_bytes()))
+        } else {
+            Either::Right(body)
+        };
+        Ok(Self { query, headers: head.headers, body, upgrade })
     }
 
     /// The connection, if the client wants it to change hands, and what is left of the call.
@@ -57,8 +75,13 @@ impl Call {
     }
 
     /// The body in pieces, for what is too large to be held.
-    pub(super) fn into_body(self) -> Incoming {
+    ///
+    /// # Errors
+    /// `InvalidArgument` if it breaks off.
+    pub(super) fn into_pieces(self) -> impl Stream<Item = Result<Bytes>> + Send + Unpin {
         self.body
+            .into_data_stream()
+            .map_err(|error| Error::invalid(format!("read the request body: {error}")))
     }
 
     async fn bytes(self) -> Result<Bytes> {

@@ -1,8 +1,7 @@
 //! Images that are made here or carried: commit, import, save, load.
 
 use bytes::Bytes;
-use futures_util::stream;
-use http_body_util::BodyExt;
+use futures_util::{StreamExt, stream};
 use serde_json::{Map, Value, json};
 
 use super::archive::receive;
@@ -89,12 +88,9 @@ pub(super) async fn import(door: &Door, call: Call) -> Answer {
     let message = call.query.text("message").unwrap_or("Imported from -").to_owned();
     let about = About { config: Value::Object(config), comment: message, ..about(&call)? };
     let upload = door.engine.images().begin_layer(None)?;
-    let mut body = call.into_body();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.context("read the request body").kind(Kind::InvalidArgument)?;
-        if let Ok(bytes) = frame.into_data()
-            && !upload.push(bytes).await
-        {
+    let mut pieces = call.into_pieces();
+    while let Some(piece) = pieces.next().await {
+        if !upload.push(piece?).await {
             break;
         }
     }

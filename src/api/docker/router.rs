@@ -17,7 +17,7 @@ pub(super) async fn route(door: &Door, request: Request<Incoming>) -> Answer {
     let method = request.method().clone();
     let path = segments(request.uri().path())?;
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
-    let call = Call::of(request);
+    let call = Call::of(request).await?;
     match (&method, path.as_slice()) {
         (&Method::GET | &Method::HEAD, ["_ping"]) => Ok(system::ping(&method)),
         (&Method::GET, ["version"]) => system::version(),

@@ -50,6 +50,7 @@ impl Cgroups {
         let filled = cgroup.fill(&parent, request);
         if let Err(error) = filled {
             // The first error is the one that says what was wrong.
+            let _ = cgroup.release_holder();
             let _ = cgroup.remove();
             return Err(error);
         }
@@ -99,8 +100,8 @@ impl Cgroup {
                     Ok(_) | Err(_) => return Err(error),
                 }
             }
-            match make_one(hierarchy, &path) {
-                Ok(_) => return open_made(hierarchy, &path),
+            match make_one(hierarchy, &path).and_then(|_| self.hold(hierarchy)) {
+                Ok(()) => return open_made(hierarchy, &path),
                 Err(Errno::NOENT | Errno::NODEV) => {}
                 Err(errno) => {
                     let what = format!("create cgroup {}", hierarchy.show(&path));
@@ -110,6 +111,18 @@ impl Cgroup {
         }
         let path = hierarchy.show(&path);
         Err(Error::new(Kind::Busy, format!("create cgroup {path}: its parent keeps vanishing")))
+    }
+
+    /// Puts the scope's holder into the directory just made, on v1. systemd has it in its own hierarchy only, and when
+    /// it looks after a slice it removes what is empty below it in all those that the slice has no use for.
+    fn hold(&self, hierarchy: &Hierarchy) -> Result<(), Errno> {
+        match &self.record.scope {
+            Some(scope) if hierarchy.version == Version::V1 => {
+                let dir = file::open_dir(&hierarchy.root, &self.record.path)?;
+                file::write(&dir, "cgroup.procs", &scope.holder().to_string())
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     fn make_parents(&mut self, hierarchy: &Hierarchy, parent: &str) -> Result<(), Errno> {

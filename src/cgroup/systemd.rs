@@ -88,6 +88,11 @@ impl Scope {
         Ok(())
     }
 
+    /// The process that stands in.
+    pub(super) fn holder(&self) -> i32 {
+        self.holder.pid
+    }
+
     /// Changes properties of the unit; systemd has put them into force when this returns.
     pub(super) fn set(&self, properties: &[Property<'static>]) -> Result<()> {
         if properties.is_empty() {

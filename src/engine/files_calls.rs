@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use super::Engine;
-use super::files::{self, Change, Found, Pieces, Upload};
+use super::files::{self, Change, Found, Upload};
 use super::standalone::Standalone;
 use crate::error::Result;
 use crate::image::Overwrite;
+use crate::image::pieces::Pieces;
 
 impl Engine {
     /// What a path in a container is.

@@ -2,25 +2,23 @@
 //! of images; and images as archives.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::files::{self, Pieces, Upload};
+use super::files::Upload;
 use super::standalone::Standalone;
 use super::{Shared, operation, standalone};
 use crate::error::{Context, Error, Kind, Result};
 use crate::image::load::{self, Loaded};
 use crate::image::local::LocalLayer;
+use crate::image::pieces::{self, Pieces};
 use crate::image::platform::Platform;
 use crate::image::reference::Reference;
 use crate::image::save::{Saved, save};
 use crate::image::{ImageId, pack};
-
-/// Written at once.
-const PIECE: usize = 256 << 10;
 
 /// What an image says about itself.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -85,8 +83,7 @@ async fn changes(shared: &Arc<Shared>, container: &Standalone) -> Result<LocalLa
     let upload = shared.images.begin_layer(None)?;
     let writer = upload.writer();
     let packing = tokio::task::spawn_blocking(move || {
-        let out = io::BufWriter::with_capacity(PIECE, writer);
-        let mut out = pack::write(&pack::open(&upper)?, out)?;
+        let mut out = pack::write(&pack::open(&upper)?, writer)?;
         out.flush().context("write the archive")
     });
     let packed = packing.await.context("archive the container's changes")?;
@@ -182,7 +179,7 @@ pub(super) fn archive(shared: &Arc<Shared>, names: &[String]) -> Result<Pieces> 
         }
     }
     let shared = shared.clone();
-    Ok(files::send(move |out| save(&shared.images, &all, out)))
+    Ok(pieces::send(move |out| save(&shared.images, &all, out)))
 }
 
 /// Under the name that was asked for; by its id it has none.

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use super::Engine;
-use super::files::{Pieces, Upload};
+use super::files::Upload;
 use super::making::{self, About};
 use super::standalone::Standalone;
 use crate::error::Result;
 use crate::image::ImageId;
 use crate::image::load::Loaded;
 use crate::image::local::LocalLayer;
+use crate::image::pieces::Pieces;
 
 impl Engine {
     /// Makes an image of a container and its changes.

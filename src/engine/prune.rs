@@ -7,7 +7,7 @@ use super::Shared;
 use super::image::{self, Removal};
 use super::standalone::record::{Record, State};
 use super::standalone::{self, Removal as ContainerRemoval};
-use super::stats::disk_usage;
+use super::stats::bytes_below;
 use crate::error::{Kind, Result};
 use crate::id::ContainerId;
 use crate::image::Image;
@@ -42,9 +42,7 @@ pub(super) async fn containers(
 
 /// Bytes that a container's writable layer takes on disk; 0 if it has none.
 pub(super) async fn writable_size(shared: &Shared, id: &ContainerId) -> u64 {
-    let upper = shared.layout.container_root(id).join("upper");
-    let walk = tokio::task::spawn_blocking(move || disk_usage(&upper));
-    walk.await.ok().and_then(Result::ok).map_or(0, |(bytes, _)| bytes)
+    bytes_below(shared.layout.container_root(id).join("upper")).await
 }
 
 /// Removes the images that no container of either door has and that `wanted` names: what became of

@@ -1,16 +1,16 @@
 //! Images that come from no registry: of layers that are made here, or read from an archive.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::config::ConfigDocument;
 use super::digest::Digest;
-use super::manifest::OCI_MANIFEST;
+use super::manifest;
+use super::pieces::PieceWriter;
 use super::store::{Lease, NewImage, NewLayer, Staged, blocking};
 use super::unpack::{Blob, Limits, Piece, unpack};
 use super::{Image, ImageId, ImageStore, chain_id};
@@ -49,8 +49,8 @@ impl LayerUpload {
     }
 
     /// For a thread that may block.
-    pub(crate) fn writer(&self) -> LayerWriter {
-        LayerWriter(self.pieces.clone())
+    pub(crate) fn writer(&self) -> impl Write + Send + use<> {
+        PieceWriter::buffered(self.pieces.clone(), Piece::Bytes)
     }
 
     pub(crate) async fn finish(self) -> Result<LocalLayer> {
@@ -58,20 +58,6 @@ impl LayerUpload {
         let _ = self.pieces.send(Piece::End).await;
         drop(self.pieces);
         self.unpacking.await.context("unpack a layer")?
-    }
-}
-
-pub(crate) struct LayerWriter(mpsc::Sender<Piece>);
-
-impl Write for LayerWriter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let sent = self.0.blocking_send(Piece::Bytes(Bytes::copy_from_slice(bytes)));
-        sent.map_err(|_| io::ErrorKind::BrokenPipe)?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 
@@ -124,8 +110,10 @@ impl ImageStore {
         if !document.diff_ids.iter().eq(layers.iter().map(LocalLayer::diff_id)) {
             return Err(Error::invalid("the image's configuration is about other layers"));
         }
+        // No registry has seen it: how large its archives would be is not known.
+        let described: Vec<_> = layers.iter().map(|layer| (layer.diff_id().clone(), 0)).collect();
+        let manifest = manifest::write(&config, &described)?;
         let config = (Digest::of(&config), config);
-        let manifest = manifest(&config, &layers)?;
         let layers = layers
             .into_iter()
             .map(|layer| match layer.0 {
@@ -145,29 +133,4 @@ impl ImageStore {
         let store = self.clone();
         blocking(move || store.shared.commit(&new)).await
     }
-}
-
-/// No registry has seen it: how large its archives would be is not known.
-fn manifest(config: &(Digest, Vec<u8>), layers: &[LocalLayer]) -> Result<Vec<u8>> {
-    let layers: Vec<_> = layers
-        .iter()
-        .map(|layer| {
-            json!({
-                "mediaType": "application/vnd.oci.image.layer.v1.tar",
-                "digest": layer.diff_id().to_string(),
-                "size": 0,
-            })
-        })
-        .collect();
-    let manifest = json!({
-        "schemaVersion": 2,
-        "mediaType": OCI_MANIFEST,
-        "config": {
-            "mediaType": "application/vnd.oci.image.config.v1+json",
-            "digest": config.0.to_string(),
-            "size": config.1.len(),
-        },
-        "layers": layers,
-    });
-    serde_json::to_vec(&manifest).context("write the manifest")
 }

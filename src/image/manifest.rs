@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::digest::Digest;
 use super::platform::Platform;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Context, Error, Kind, Result};
 
 /// No document of a registry may be larger than this.
 pub(crate) const LARGEST_DOCUMENT: usize = 4 << 20;
@@ -20,6 +20,28 @@ pub(crate) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+jso
 pub(crate) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub(crate) const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 pub(crate) const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+
+/// Writes the manifest of an image whose layers are plain archives: digest and size of each, the base first.
+pub(super) fn write(config: &[u8], layers: &[(Digest, u64)]) -> Result<Vec<u8>> {
+    let layer = |(digest, size): &(Digest, u64)| {
+        json!({
+            "mediaType": "application/vnd.oci.image.layer.v1.tar",
+            "digest": digest.to_string(),
+            "size": size,
+        })
+    };
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": {
+            "mediaType": "application/vnd.oci.image.config.v1+json",
+            "digest": Digest::of(config).to_string(),
+            "size": config.len(),
+        },
+        "layers": layers.iter().map(layer).collect::<Vec<_>>(),
+    });
+    serde_json::to_vec(&manifest).context("write the manifest")
+}
 
 /// A pointer to content: its type, digest and size.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

@@ -15,6 +15,7 @@ pub(crate) mod load;
 pub(crate) mod local;
 pub(crate) mod manifest;
 pub(crate) mod pack;
+pub(crate) mod pieces;
 pub(crate) mod platform;
 pub(crate) mod progress;
 pub(crate) mod pull;

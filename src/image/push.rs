@@ -1,6 +1,5 @@
 //! Pushing: an image's layers, archived anew, its configuration and its manifest to a registry.
 
-use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,14 +8,11 @@ use tokio::sync::mpsc;
 
 use super::digest::Digest;
 use super::manifest::OCI_MANIFEST;
+use super::pieces::{self, Pieces};
 use super::reference::Reference;
-use super::registry::push::Pieces;
 use super::save::{self, Documents};
 use super::{Credentials, Held, ImageStore, LayerKey, pack};
 use crate::error::{Context, Error, Result};
-
-/// Sent at once.
-const PIECE: usize = 256 << 10;
 
 /// What becomes of one layer, or of the whole.
 #[derive(Debug, Clone)]
@@ -123,32 +119,6 @@ pub(crate) async fn check(
 }
 
 fn archive(store: &ImageStore, key: &LayerKey) -> Pieces {
-    let (pieces, received) = mpsc::channel(4);
     let (store, key) = (store.clone(), key.clone());
-    tokio::task::spawn_blocking(move || {
-        let out = io::BufWriter::with_capacity(PIECE, Sender(pieces.clone()));
-        let written = store
-            .open_layer(&key)
-            .and_then(|root| pack::write(&root, out))
-            .and_then(|mut out| out.flush().context("write the archive"));
-        if let Err(error) = written {
-            // The registry must not take it for the whole.
-            let _ = pieces.blocking_send(Err(io::Error::other(error.chain())));
-        }
-    });
-    received
-}
-
-struct Sender(mpsc::Sender<io::Result<Bytes>>);
-
-impl Write for Sender {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let sent = self.0.blocking_send(Ok(Bytes::copy_from_slice(bytes)));
-        sent.map_err(|_| io::ErrorKind::BrokenPipe)?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+    pieces::send(move |out| pack::write(&store.open_layer(&key)?, out))
 }

@@ -16,7 +16,7 @@ use std::io::{self, Write};
 use serde_json::{Value, json};
 
 use super::digest::{Algorithm, Digest, Hasher};
-use super::manifest::{OCI_INDEX, OCI_MANIFEST};
+use super::manifest::{self, OCI_INDEX, OCI_MANIFEST};
 use super::{Held, ImageStore, LayerKey, pack};
 use crate::error::{Context, Error, Result};
 
@@ -102,27 +102,7 @@ pub(super) fn image(store: &ImageStore, held: &Held) -> Result<Documents> {
         document["rootfs"] = json!({ "type": "layers", "diff_ids": diff_ids });
         config = serde_json::to_vec(&document).context("write the image's configuration")?;
     }
-    let described: Vec<_> = layers
-        .iter()
-        .map(|(digest, size)| {
-            json!({
-                "mediaType": "application/vnd.oci.image.layer.v1.tar",
-                "digest": digest.to_string(),
-                "size": size,
-            })
-        })
-        .collect();
-    let manifest = json!({
-        "schemaVersion": 2,
-        "mediaType": OCI_MANIFEST,
-        "config": {
-            "mediaType": "application/vnd.oci.image.config.v1+json",
-            "digest": Digest::of(&config).to_string(),
-            "size": config.len(),
-        },
-        "layers": described,
-    });
-    let manifest = serde_json::to_vec(&manifest).context("write the manifest")?;
+    let manifest = manifest::write(&config, &layers)?;
     Ok(Documents { config, manifest, layers })
 }
 

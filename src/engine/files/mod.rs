@@ -14,6 +14,5 @@ mod view;
 mod write;
 
 pub(crate) use self::changes::{Change, Kind as ChangeKind, changes};
-pub(super) use self::read::send;
-pub(crate) use self::read::{Found, Pieces, Stat, archive, export, find};
+pub(crate) use self::read::{Found, Stat, archive, export, find};
 pub(crate) use self::write::{Upload, write};

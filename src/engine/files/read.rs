@@ -1,28 +1,20 @@
 //! Out of a container: what a path is, and archives of it.
 
 use std::ffi::CString;
-use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use rustix::fs::{FileType, OFlags, fstat};
 use rustix::io::Errno;
-use tokio::sync::mpsc;
 
 use super::view::{self, View, open_below};
 use crate::engine::Shared;
 use crate::engine::standalone::record::Record;
 use crate::error::{Context, Error, Result};
 use crate::image::pack::{self, Extent};
-
-/// Written at once.
-const PIECE: usize = 256 << 10;
-
-/// An archive as it is made. An error is the last piece.
-pub(crate) type Pieces = mpsc::Receiver<Result<Bytes>>;
+use crate::image::pieces::{self, Pieces};
 
 /// What a path in a container is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,7 +102,7 @@ fn link_target(view: &View, link: &OwnedFd) -> rustix::io::Result<String> {
 /// An archive of what was found, under its own last name.
 pub(crate) fn archive(found: Found) -> Pieces {
     let Found { stat, view } = found;
-    send(move |out| {
+    pieces::send(move |out| {
         let name = match stat.name.as_str() {
             "/" | "." => PathBuf::new(),
             name => PathBuf::from(name),
@@ -129,40 +121,10 @@ pub(crate) fn archive(found: Found) -> Pieces {
 
 /// All of a container's files, without what is mounted in it.
 pub(crate) fn export(shared: Arc<Shared>, record: Arc<Record>) -> Pieces {
-    send(move |out| {
+    pieces::send(move |out| {
         let root = view::whole(&shared, &record)?;
         let root = open_below(&root, Path::new("."), OFlags::RDONLY | OFlags::DIRECTORY)
             .context("open the root")?;
         pack::write_as(&root, Path::new(""), Extent::OneMount, out)
     })
-}
-
-/// Runs `write` on a thread of its own, until it is done or nobody reads any more.
-pub(in crate::engine) fn send(
-    write: impl FnOnce(io::BufWriter<Sender>) -> Result<io::BufWriter<Sender>> + Send + 'static,
-) -> Pieces {
-    let (pieces, received) = mpsc::channel(4);
-    tokio::task::spawn_blocking(move || {
-        let out = io::BufWriter::with_capacity(PIECE, Sender(pieces.clone()));
-        let written = write(out).and_then(|mut out| out.flush().context("write the archive"));
-        if let Err(error) = written {
-            // Who hung up hears no more.
-            let _ = pieces.blocking_send(Err(error));
-        }
-    });
-    received
-}
-
-pub(in crate::engine) struct Sender(mpsc::Sender<Result<Bytes>>);
-
-impl Write for Sender {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let sent = self.0.blocking_send(Ok(Bytes::copy_from_slice(bytes)));
-        sent.map_err(|_| io::ErrorKind::BrokenPipe)?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }

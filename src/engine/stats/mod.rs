@@ -16,7 +16,7 @@ use futures_util::future::join_all;
 use futures_util::{Stream, StreamExt, stream};
 
 pub(crate) use self::cpu_rate::CpuRate;
-pub(super) use self::writable::disk_usage;
+pub(super) use self::writable::bytes_below;
 pub(crate) use self::writable::{DiskUsage, WritableLayer, total as total_writable};
 use super::container::phase::Phase;
 use super::container::{self, Container};

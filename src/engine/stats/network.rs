@@ -1,5 +1,6 @@
 //! What went through the pods' interfaces.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
@@ -16,19 +17,20 @@ use crate::net::{Attachment, PodSocket, Provider};
 /// Pods on the built-in bridge are told by the host's ends of their interfaces, all at once; the others are asked one
 /// by one, for a CNI plugin's interface may be of any kind and need not have another end here.
 pub(super) async fn of_pods(shared: &Arc<Shared>, pods: &[Arc<Pod>]) -> Vec<Vec<InterfaceStats>> {
-    let attachments: Vec<_> = pods.iter().map(|pod| pod.record().attachment.clone()).collect();
-    let ends = attachments.iter().flatten().filter_map(host_end).map(str::to_owned).collect();
+    let records: Vec<_> = pods.iter().map(|pod| pod.record()).collect();
+    let attachments = records.iter().filter_map(|record| record.attachment.as_ref());
+    let ends = attachments.filter_map(host_end).map(str::to_owned).collect();
     let usage = shared.network.usage(ends).await.unwrap_or_else(|error| {
         tracing::debug!(error = error.chain(), "no network figures of the host's interfaces");
-        std::collections::HashMap::default()
+        HashMap::default()
     });
-    let figures = pods.iter().zip(&attachments).map(|(pod, attachment)| {
+    let figures = pods.iter().zip(&records).map(|(pod, record)| {
         let usage = &usage;
         async move {
-            if !pod.record().joined.is_empty() {
+            if !record.joined.is_empty() {
                 return ask(pod).await;
             }
-            let Some(attachment) = attachment else { return Vec::new() };
+            let Some(attachment) = &record.attachment else { return Vec::new() };
             let Some(end) = host_end(attachment) else { return ask(pod).await };
             let counters = usage.get(end).copied();
             let name = || attachment.interface.clone();

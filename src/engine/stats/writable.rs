@@ -6,7 +6,7 @@
 //! nobody waits for it any more, and no layer is walked twice at once. Nothing is walked when nobody
 //! asks.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -125,9 +125,15 @@ pub(crate) async fn total(shared: &Arc<Shared>) -> DiskUsage {
     })
 }
 
+/// Bytes below `directory` on disk, counted off the threads that serve calls; 0 if there is no such directory.
+pub(in crate::engine) async fn bytes_below(directory: PathBuf) -> u64 {
+    let walk = tokio::task::spawn_blocking(move || disk_usage(&directory));
+    walk.await.ok().and_then(Result::ok).map_or(0, |(bytes, _)| bytes)
+}
+
 /// Bytes and inodes below `directory`, itself included. Links are not followed; a file that goes
 /// away meanwhile is not counted.
-pub(in crate::engine) fn disk_usage(directory: &Path) -> std::io::Result<(u64, u64)> {
+fn disk_usage(directory: &Path) -> std::io::Result<(u64, u64)> {
     use std::os::unix::fs::MetadataExt;
 
     let of = |metadata: &std::fs::Metadata| metadata.blocks() * 512;

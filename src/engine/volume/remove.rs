@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Volume;
-use crate::engine::stats::disk_usage;
+use crate::engine::stats::bytes_below;
 use crate::engine::{Shared, operation};
 use crate::error::{Error, Kind, Result};
 use crate::id::ContainerId;
@@ -79,7 +79,5 @@ pub(crate) async fn prune(
 
 /// Bytes on disk; of what stands for a directory of the host, none.
 pub(in crate::engine) async fn size(shared: &Shared, name: &str) -> u64 {
-    let data = shared.layout.volume_data(name);
-    let walk = tokio::task::spawn_blocking(move || disk_usage(&data));
-    walk.await.ok().and_then(Result::ok).map_or(0, |(bytes, _)| bytes)
+    bytes_below(shared.layout.volume_data(name)).await
 }

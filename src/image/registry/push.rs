@@ -12,19 +12,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use http::{Method, StatusCode};
 use reqwest::{Body, RequestBuilder, Response, Url};
-use tokio::sync::mpsc;
 
 use super::token::Freshness;
 use super::{Host, Session, request};
 use crate::error::{Context, Error, Kind, Result};
 use crate::image::digest::Digest;
-
-/// A blob as it is made.
-pub(in crate::image) type Pieces = mpsc::Receiver<std::io::Result<Bytes>>;
+use crate::image::pieces::Pieces;
 
 impl Session {
     /// Asks the registry whether it takes the credentials.
@@ -66,7 +62,7 @@ impl Session {
             if let std::task::Poll::Ready(Some(Ok(bytes))) = &piece {
                 counter.fetch_add(bytes.len() as u64, Ordering::Relaxed);
             }
-            piece
+            piece.map_err(|error| std::io::Error::other(error.chain()))
         });
         let mut body = Some(Body::wrap_stream(stream));
         let pushing = self.exchange(host, || {

@@ -2,7 +2,7 @@
 //! files.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use super::{Blob, Limits, Piece, unpack};
 use crate::error::{Context, Error, Result};
 use crate::image::pack;
+use crate::image::pieces::PieceWriter;
 
 const BUFFER: usize = 256 << 10;
 
@@ -27,7 +28,7 @@ pub(crate) async fn unpack_archive(archive: File, directory: &Path) -> Result<()
 /// is empty, and becomes like `from` itself.
 pub(crate) async fn copy_tree(from: OwnedFd, directory: &Path) -> Result<()> {
     let send = move |pieces: &mpsc::Sender<Piece>| {
-        let out = io::BufWriter::with_capacity(BUFFER, Pieces(pieces));
+        let out = PieceWriter::buffered(pieces.clone(), Piece::Bytes);
         let mut out = pack::write(&from, out)?;
         out.flush().context("write the archive")?;
         drop(out);
@@ -68,20 +69,5 @@ pub(super) fn send(mut archive: File, pieces: &mpsc::Sender<Piece>) -> Result<()
         if pieces.blocking_send(piece).is_err() || count == 0 {
             return Ok(());
         }
-    }
-}
-
-/// What is written goes to whoever receives the pieces.
-struct Pieces<'a>(&'a mpsc::Sender<Piece>);
-
-impl Write for Pieces<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let sent = self.0.blocking_send(Piece::Bytes(Bytes::copy_from_slice(bytes)));
-        sent.map_err(|_| io::ErrorKind::BrokenPipe)?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

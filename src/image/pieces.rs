@@ -1,0 +1,59 @@
+//! What one thread writes, in pieces, for those who wait for it elsewhere.
+
+use std::io::{self, Write};
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use crate::error::{Context, Result};
+
+/// Sent at once, in bytes.
+const PIECE: usize = 256 << 10;
+
+/// Pieces that a slow reader has not taken yet.
+const BACKLOG: usize = 4;
+
+/// An archive as it is made. An error is the last piece.
+pub(crate) type Pieces = mpsc::Receiver<Result<Bytes>>;
+
+/// Sends what is written. For threads that may block; a receiver that is gone is a broken pipe.
+pub(crate) struct PieceWriter<T> {
+    pieces: mpsc::Sender<T>,
+    wrap: fn(Bytes) -> T,
+}
+
+impl<T> PieceWriter<T> {
+    /// `wrap` makes a message of each piece.
+    pub(crate) fn buffered(pieces: mpsc::Sender<T>, wrap: fn(Bytes) -> T) -> io::BufWriter<Self> {
+        io::BufWriter::with_capacity(PIECE, Self { pieces, wrap })
+    }
+}
+
+impl<T> Write for PieceWriter<T> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let sent = self.pieces.blocking_send((self.wrap)(Bytes::copy_from_slice(bytes)));
+        sent.map_err(|_| io::ErrorKind::BrokenPipe)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// As `write` takes it.
+pub(crate) type Out = io::BufWriter<PieceWriter<Result<Bytes>>>;
+
+/// Runs `write` on a thread of its own, until it is done or nobody reads any more.
+pub(crate) fn send(write: impl FnOnce(Out) -> Result<Out> + Send + 'static) -> Pieces {
+    let (pieces, received) = mpsc::channel(BACKLOG);
+    tokio::task::spawn_blocking(move || {
+        let out = PieceWriter::buffered(pieces.clone(), Ok);
+        let written = write(out).and_then(|mut out| out.flush().context("write the archive"));
+        if let Err(error) = written {
+            // Who hung up hears no more; who reads must not take it for the whole.
+            let _ = pieces.blocking_send(Err(error));
+        }
+    });
+    received
+}

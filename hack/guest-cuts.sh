@@ -24,7 +24,7 @@ keep() { qemu-img commit -q -f qcow2 "$1"; }
 boot_for() {
   fresh_overlay "$data_disk" "$data_overlay"
   fresh_overlay "$control_disk" "$control_overlay"
-  machine "$1" "init=/job/run apparmor=0 job=cuts action=$2 number=$3" \
+  machine "$1" sid "init=/job/run apparmor=0 job=cuts action=$2 number=$3" \
     -drive "file=$data_overlay,if=virtio,format=qcow2,cache=writeback" \
     -drive "file=$control_overlay,if=virtio,format=qcow2,cache=writeback"
 }

@@ -1,4 +1,4 @@
-# Makes the parts of a virtual machine from Debian's packages: kernel, initramfs, root disk. Sourced by hack/guest.
+# Makes the parts of a virtual machine from Debian's packages: kernels, their initramfs, root disk. Sourced by hack/guest.
 # shellcheck shell=bash disable=SC2154
 #
 # Nothing is installed and no loop device is needed: packages are unpacked, and mke2fs copies a tree into a
@@ -6,8 +6,8 @@
 
 guest=$target/guest
 machine_root=$guest/root
-kernel=$guest/vmlinuz
-initramfs=$guest/initramfs
+# A kernel of this release still has all of cgroup v1; one of sid has what user namespaces ask for (Linux 6.15).
+kernels=(stable sid)
 root_disk=$guest/root.ext4
 
 guest_packages=(
@@ -22,39 +22,53 @@ kernel_modules=(
   arch/x86/crypto/crc32c-intel.ko
 )
 
-# The newest kernel for virtual machines that the package lists have.
-kernel_package() {
-  apt-cache depends linux-image-cloud-amd64 | sed -n 's/.*Depends: \(linux-image-[^ ]*\)$/\1/p' | head -n 1
+# The newest kernel for virtual machines that the package lists have, and the packages that it is split into.
+kernel_packages() {
+  local image
+  image=$(apt_cache depends linux-image-cloud-amd64 | sed -n 's/.*Depends: \(linux-image-[^ ]*\)$/\1/p' | head -n 1)
+  echo "$image"
+  apt_cache depends "$image" | sed -n "s/.*Depends: \(linux-[a-z]*-${image#linux-image-}\)$/\1/p"
 }
 
+apt_cache() { apt-cache ${apt_config:+-c "$apt_config"} "$@"; }
+
 make_machine() {
-  local inputs
-  inputs=("$repo/hack/guest-image.sh" "$repo/hack/guest-src/initramfs" "$(kernel_package)")
+  local inputs name
+  inputs=("$repo/hack/guest-image.sh" "$repo/hack/guest-src/initramfs" "$(kernel_packages)")
   if [ -s "$root_disk" ] && up_to_date "$guest/stamp" "${inputs[@]}"; then return; fi
-  say "making the guest's kernel and disks"
+  say "making the guest's kernels and disks"
   unpack_packages
-  take_kernel "$guest/kernel"
-  make_initramfs
+  for name in "${kernels[@]}"; do
+    take_kernel "$name" "$guest/kernel-$name"
+    rm -rf "$guest/kernel-$name"
+  done
   complete_root
   rm -f "$root_disk"
   mke2fs -q -t ext4 -d "$machine_root" -L root "$root_disk" 1200M
-  rm -rf "$machine_root" "$guest/kernel" "$guest/busybox"
+  rm -rf "$machine_root" "$guest/busybox"
   stamp "$guest/stamp" "${inputs[@]}"
 }
 
 unpack_packages() {
   extract_debs "$machine_root" "${guest_packages[@]}"
   extract_debs "$guest/busybox" busybox-static
-  extract_one "$guest/kernel" "$(kernel_package)"
+  extract_kernel "$guest/kernel-stable"
+  with_sid "$guest/kernel-sid" extract_kernel "$guest/kernel-sid"
   rm -rf "$machine_root"/usr/share/{doc,man,locale,info,bash-completion,zsh,perl} "$machine_root"/usr/lib/udev/hwdb.d
   merge_usr "$machine_root"
 }
 
-# extract_one DIRECTORY PACKAGE: the package alone, without what it depends on.
-extract_one() {
+# extract_kernel DIRECTORY: its packages alone, without what they depend on.
+extract_kernel() {
+  local packages package
+  mapfile -t packages < <(kernel_packages)
   rm -rf "$1"
   mkdir -p "$1"
-  (cd "$1" && apt-get -qq -o APT::Sandbox::User=root download "$2" && dpkg-deb -x ./*.deb . && rm ./*.deb)
+  cd "$1"
+  apt-get ${apt_config:+-c "$apt_config"} -qq -o APT::Sandbox::User=root download "${packages[@]}"
+  for package in ./*.deb; do dpkg-deb -x "$package" . && rm "$package"; done
+  cd "$repo"
+  merge_usr "$1"
 }
 
 # Debian's installer makes the links that its packages rely on.
@@ -68,23 +82,28 @@ merge_usr() {
   done
 }
 
+# take_kernel NAME DIRECTORY: the kernel, its modules into the root, and an initramfs.
 take_kernel() {
-  local version from module
-  version=$(cd "$1/lib/modules" && echo *)
-  from=$1/lib/modules/$version
-  cp "$1/boot/vmlinuz-$version" "$kernel"
-  cp "$1/boot/config-$version" "$guest/kernel-config"
-  mkdir -p "$machine_root/usr/lib/modules/$version"
+  local version from to module
+  version=$(cd "$2/usr/lib/modules" && echo *)
+  from=$2/usr/lib/modules/$version
+  to=$machine_root/usr/lib/modules/$version
+  # They lie among the modules since Debian 14.
+  if [ -e "$from/vmlinuz" ]; then cp "$from/vmlinuz" "$guest/vmlinuz-$1"; else cp "$2/boot/vmlinuz-$version" "$guest/vmlinuz-$1"; fi
+  find "$from/kernel" -name '*.ko.xz' -exec "$guest/busybox/bin/busybox" unxz {} +
+  mkdir -p "$to"
   for module in "${kernel_modules[@]}"; do
     [ -e "$from/kernel/$module" ] || continue
-    mkdir -p "$machine_root/usr/lib/modules/$version/kernel/${module%/*}"
-    cp -a "$from/kernel/$module" "$machine_root/usr/lib/modules/$version/kernel/${module%/*}/"
+    mkdir -p "$to/kernel/${module%/*}"
+    cp -a "$from/kernel/$module" "$to/kernel/${module%/*}/"
   done
-  cp "$from"/modules.{builtin,builtin.modinfo,order} "$machine_root/usr/lib/modules/$version/"
+  cp "$from"/modules.{builtin,builtin.modinfo,order} "$to/"
   chroot "$machine_root" depmod "$version"
+  make_initramfs "$1" "$to"
 }
 
-# What stands between the kernel and the root disk: the virtio modules, and a shell script that mounts the disks.
+# make_initramfs NAME MODULES: what stands between the kernel and the root disk, which is the virtio modules, and a shell script
+# that mounts the disks.
 make_initramfs() {
   local root=$guest/initramfs.d module
   rm -rf "$root"
@@ -92,9 +111,9 @@ make_initramfs() {
   cp "$guest/busybox/bin/busybox" "$root/bin/"
   cp "$repo/hack/guest-src/initramfs" "$root/init"
   for module in virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci virtio_blk; do
-    find "$machine_root/usr/lib/modules" -name "$module.ko" -exec cp {} "$root/modules/" \;
+    find "$2" -name "$module.ko" -exec cp {} "$root/modules/" \;
   done
-  (cd "$root" && find . | "$root/bin/busybox" cpio -o -H newc 2>/dev/null) | gzip -1 >"$initramfs"
+  (cd "$root" && find . | "$root/bin/busybox" cpio -o -H newc 2>/dev/null) | gzip -1 >"$guest/initramfs-$1"
   rm -rf "$root"
 }
 

@@ -72,10 +72,14 @@ extract_debs() {
   rm -rf "$archives"
 }
 
-# extract_sid_debs DIRECTORY PACKAGE...: the same from Debian sid, on the machine's own Debian mirror. A mirror may lag
-# behind; signatures are checked.
-extract_sid_debs() {
+# extract_sid_debs DIRECTORY PACKAGE...: the same from Debian sid.
+extract_sid_debs() { with_sid "$1" extract_debs "$@"; }
+
+# with_sid DIRECTORY COMMAND...: runs the command with $apt_config for Debian sid, on the machine's own Debian mirror. A mirror
+# may lag behind; signatures are checked. What apt keeps lies beside DIRECTORY meanwhile.
+with_sid() {
   local home=$1.apt mirror
+  shift
   mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' | head -n 1)
   [ -n "$mirror" ] || die "no Debian mirror among the apt sources"
   mkdir -p "$home/lists/partial" "$home/cache"
@@ -89,6 +93,6 @@ APT::Sandbox::User "root";
 Acquire::Check-Valid-Until "false";
 EOF
   apt-get -c "$home/conf" -qq update
-  apt_config=$home/conf extract_debs "$@"
+  apt_config=$home/conf "$@"
   rm -rf "$home"
 }

@@ -95,6 +95,11 @@ impl Client {
     }
 
     /// Name and version, as the engine says them.
+    /// The same with a connection of its own.
+    pub(crate) async fn another(&self) -> Result<Self> {
+        Self::connect(self.engine.clone(), &self.image).await
+    }
+
     pub(crate) async fn version(&mut self) -> Result<String> {
         let version = self.runtime.version(VersionRequest::default()).await?.into_inner();
         Ok(format!("{} {}", version.runtime_name, version.runtime_version))

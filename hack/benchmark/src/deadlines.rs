@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use clap::Args;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::client::{Client, Engine};
@@ -36,6 +37,9 @@ pub(crate) struct Options {
 }
 
 const CALLS: [&str; 4] = ["Status", "ImageStatus", "StopPodSandbox", "RemovePodSandbox"];
+
+/// Clients that make pods to be ended.
+const MAKERS: usize = 10;
 
 /// What the load did while calls were measured.
 #[derive(Default)]
@@ -97,26 +101,43 @@ pub(crate) async fn compare(options: Options) -> Result<()> {
     record.write(&sides.out)
 }
 
-/// A pod each time, for what can be stopped and removed once only. Its start is not measured.
+/// A pod each time, for what can be stopped and removed once only. Their starts are not measured: among so much else
+/// each takes a second, so several clients make them ahead.
 async fn measure(
     record: &mut Record,
     side: usize,
     client: &mut Client,
     calls: usize,
 ) -> Result<()> {
-    for number in 1..=calls {
-        let started = client.start_pod().await?;
+    let (made, mut pods) = mpsc::channel(MAKERS);
+    let mut makers = JoinSet::new();
+    for maker in 0..MAKERS {
+        let mut client = client.another().await?;
+        client.set_apart(&format!("ended-{maker}"));
+        let made = made.clone();
+        makers.spawn(async move {
+            for _ in (maker..calls).step_by(MAKERS) {
+                let started = client.start_pod().await?;
+                made.send(started.pod).await?;
+            }
+            Result::Ok(())
+        });
+    }
+    drop(made);
+    let mut number = 0;
+    while let Some(pod) = pods.recv().await {
         let mut add = |call: &str, took: Duration| record.add(side, call, took.as_secs_f64() * 1e3);
         add("Status", client.status().await?);
         add("ImageStatus", client.image_status().await?);
-        let (stop, remove) = client.end_pod(started.pod).await?;
+        let (stop, remove) = client.end_pod(pod).await?;
         add("StopPodSandbox", stop);
         add("RemovePodSandbox", remove);
+        number += 1;
         if number % 100 == 0 {
             eprintln!("{}: {number} of {calls}", client.engine.name);
         }
     }
-    Ok(())
+    all(makers).await
 }
 
 async fn pull_for_ever(engine: &Engine, images: &[String], done: &Arc<Done>) -> Result<Infallible> {

@@ -11,6 +11,7 @@
 //! | `apparmor` | profiles of the kernel, and our own |
 //! | `seccomp` | system call filters |
 //! | `net` | the pods' network |
+//! | `dns` | names of containers, answered inside their networks |
 //! | `image` | images: registries, layers, mounts |
 //! | `nri` | plugins of the node that adjust pods and containers |
 //! | `store` | records on disk |
@@ -21,6 +22,7 @@ mod apparmor;
 mod cgroup;
 mod config;
 mod daemon;
+mod dns;
 mod engine;
 mod error;
 mod executor;

@@ -16,6 +16,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "apparmor",
             "cgroup",
             "config",
+            "dns",
             "error",
             "executor::plan",
             "id",
@@ -37,8 +38,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     (
         "streaming",
-        &["error", "executor::plan", "id", "monitor::client", "monitor::protocol", "store"],
+        &["dns", "error", "executor::plan", "id", "monitor::client", "monitor::protocol", "store"],
     ),
+    ("dns", &["error", "id", "monitor::client", "monitor::protocol", "store"]),
     ("monitor::client", &["error", "executor::plan", "id", "sys"]),
     ("monitor::spawn", &["error", "sys"]),
     ("monitor::protocol", &["executor::failure", "executor::plan", "id"]),

@@ -26,6 +26,7 @@ pub(crate) mod image;
 mod layout;
 pub(crate) mod making;
 mod making_calls;
+mod names;
 mod network;
 mod network_calls;
 pub(crate) mod networks;
@@ -112,6 +113,7 @@ pub(crate) struct Shared {
     execs: standalone::exec::Execs,
     networks: networks::Networks,
     network_records: Table<networks::Record>,
+    names: names::Names,
     /// Groups of containers that have no record yet.
     making: Table<cgroup::Record>,
     /// What a killed daemon's successor has to thaw and take back.
@@ -201,6 +203,7 @@ impl Engine {
             execs: standalone::exec::Execs::default(),
             networks: networks::Networks::default(),
             network_records,
+            names: names::Names::default(),
             making,
             checkpoints,
             nri: Arc::new(Nri::new(&config.nri)),
@@ -215,6 +218,8 @@ impl Engine {
         recover::recover(&shared).await.context("take up what an earlier daemon left")?;
         checkpoint::under_way::recover(&shared).await.context("take back checkpoints")?;
         shared.streams.retire_other_version().await?;
+        names::publish_or_log(&shared).await;
+        names::keep_served(&shared);
         nri::start(&shared).await;
         standalone::recover(&shared).await;
         Ok(Self { shared })

@@ -103,8 +103,15 @@ pub(crate) enum Request {
 pub(crate) enum SocketKind {
     /// `NETLINK_ROUTE`.
     Route,
+    /// `NETLINK_NETFILTER`.
+    Netfilter,
     TcpV4,
     TcpV6,
+    /// Bound to 127.0.0.11 and a port that the kernel chose. The monitor keeps it: each call gets a
+    /// duplicate of the same one, and what waits in it outlives who reads it.
+    NamesUdp,
+    /// The same for TCP; it listens.
+    NamesTcp,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -65,6 +65,39 @@ pub(crate) fn copy_of_host(host: &str) -> String {
     host.lines().filter(is_kept).map(|line| format!("{line}\n")).collect()
 }
 
+/// The resolv.conf of a pod whose names are answered at `server`. What it asks for comes before what
+/// the host has; who its questions are passed on to is the server's to know.
+pub(crate) fn with_server(server: IpAddr, dns: &Dns, host: &str) -> Result<String> {
+    let of_host = |keyword: &str| -> Vec<String> {
+        // The last line of a kind counts, as for the C library.
+        let line = host.lines().rev().find_map(|line| {
+            let mut fields = line.split_whitespace();
+            (fields.next() == Some(keyword)).then(|| fields.map(str::to_owned).collect())
+        });
+        line.unwrap_or_default()
+    };
+    let chosen = |own: &Vec<String>, keyword| match own.is_empty() {
+        true => of_host(keyword),
+        false => own.clone(),
+    };
+    let mut all = Dns {
+        servers: vec![server.to_string()],
+        searches: chosen(&dns.searches, "search"),
+        options: chosen(&dns.options, "options"),
+    };
+    // "." alone asks for no search at all.
+    all.searches.retain(|search| search != ".");
+    // A name without a dot is a container's: it is asked for before anything is added to it.
+    if !all.options.iter().any(|option| option.starts_with("ndots:")) {
+        all.options.push("ndots:0".to_owned());
+    }
+    let text = resolv_conf(&all)?;
+    // As Docker has it, the server comes first.
+    let (servers, others): (Vec<&str>, Vec<&str>) =
+        text.lines().partition(|line| line.starts_with("nameserver"));
+    Ok(servers.into_iter().chain(others).map(|line| format!("{line}\n")).collect())
+}
+
 /// The hosts file of a pod with a network of its own.
 pub(crate) fn hosts(hostname: &str, addresses: &[IpAddr], aliases: &[HostAlias]) -> Result<String> {
     let hostname = word("hostname", hostname)?;
@@ -181,6 +214,27 @@ mod tests {
             copy_of_host(host),
             "# made by hand\nnameserver 192.0.2.1\nsearch example.org\noptions edns0 trust-ad\n"
         );
+    }
+
+    #[test]
+    fn names_of_containers_are_asked_for_before_others() {
+        let server = IpAddr::from([127, 0, 0, 11]);
+        let host = "nameserver 192.0.2.1\nsearch old.example\nsearch example.org\noptions edns0\n";
+        assert_eq!(
+            with_server(server, &Dns::default(), host).unwrap(),
+            "nameserver 127.0.0.11\nsearch example.org\noptions edns0 ndots:0\n"
+        );
+        let dns = Dns {
+            servers: list(&["192.0.2.7"]),
+            searches: list(&["."]),
+            options: list(&["ndots:2"]),
+        };
+        assert_eq!(
+            with_server(server, &dns, host).unwrap(),
+            "nameserver 127.0.0.11\noptions ndots:2\n"
+        );
+        let bad = Dns { options: list(&["a\nb"]), ..Dns::default() };
+        assert_eq!(with_server(server, &bad, host).unwrap_err().kind(), Kind::InvalidArgument);
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub(crate) mod netlink;
 pub(crate) mod networks;
 pub(crate) mod nft;
 mod pod;
+mod pod_names;
 pub(crate) mod ports;
 #[cfg(test)]
 mod ports_tests;
@@ -50,6 +51,7 @@ pub(crate) use self::pod::{
     Attachment, PodIdentity, PodNetworkRequest, PodSocket, PortMapping, Protocol, Provider,
 };
 use self::ports::{Ports, Published};
+pub(crate) use self::pod_names::NamePorts;
 use crate::config::NetworkMode;
 use crate::error::{Context, Result};
 use crate::id::PodId;

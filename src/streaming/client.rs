@@ -1,4 +1,5 @@
-//! What the daemon holds of the stream server: finds it or starts it, and registers sessions.
+//! What the daemon holds of the stream server: finds it or starts it, registers sessions, and tells
+//! it of names.
 
 use std::io::ErrorKind;
 use std::process::Stdio;
@@ -61,6 +62,34 @@ impl StreamServer {
 
     pub(crate) async fn port_forward_url(&self, pod: PortForward) -> Result<String> {
         self.register(Registered::PortForward(pod)).await
+    }
+
+    /// Has the table of names read that stands in the state directory.
+    pub(crate) async fn read_names(&self) -> Result<()> {
+        let reply = match self.ask(&Request::ReadNames).await {
+            // It ended while it was asked; another one can be started.
+            Err(error) if error.kind() == Kind::Unavailable => {
+                self.ask(&Request::ReadNames).await?
+            }
+            other => other?,
+        };
+        if reply == Reply::Done { Ok(()) } else { Err(unexpected(reply)) }
+    }
+
+    /// The same without starting a stream server for it.
+    pub(crate) async fn read_names_if_running(&self) -> Result<()> {
+        match self.connect().await? {
+            Some(_) => self.read_names().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Returns when no stream server is there, or the one that is has ended.
+    pub(crate) async fn ended(&self) -> Result<()> {
+        let Some(mut connection) = self.connect().await? else { return Ok(()) };
+        // It says nothing unasked.
+        let _ = connection.read_u8().await;
+        Ok(())
     }
 
     /// Ends the stream server and every session in it.

@@ -1,4 +1,5 @@
-//! The control socket: how the daemon registers sessions with the stream server.
+//! The control socket: how the daemon registers sessions with the stream server, and tells it of
+//! names.
 //!
 //! Each message is four bytes of length, little end first, and MessagePack with named fields, so
 //! that a daemon and a stream server of different versions understand what both know. One request
@@ -14,6 +15,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 
 use super::server::{Registered, Shared};
+use crate::dns;
 use crate::error::{Context, Error, Kind, Result};
 
 /// The longest message; a plan of a process is a few kilobytes long.
@@ -23,6 +25,8 @@ const LIMIT: usize = 4 << 20;
 pub(crate) enum Request {
     Ping,
     Register(Registered),
+    /// Reads the table of names anew; they are answered by it when the reply comes.
+    ReadNames,
     /// Gives the control socket up for a stream server of another version, and ends once every
     /// session has ended.
     Retire,
@@ -74,13 +78,18 @@ pub(crate) enum Stop {
 /// The side of the control socket that answers.
 pub(crate) struct Control {
     shared: Arc<Shared>,
+    names: Arc<dns::Server>,
     address: SocketAddr,
     stop: watch::Sender<Option<Stop>>,
 }
 
 impl Control {
-    pub(crate) fn new(shared: Arc<Shared>, address: SocketAddr) -> Arc<Self> {
-        Arc::new(Self { shared, address, stop: watch::Sender::new(None) })
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        names: Arc<dns::Server>,
+        address: SocketAddr,
+    ) -> Arc<Self> {
+        Arc::new(Self { shared, names, address, stop: watch::Sender::new(None) })
     }
 
     /// Answers until a request asks to stop.
@@ -115,9 +124,9 @@ impl Control {
             let stop = match request {
                 Request::Shutdown => Some(Stop::Now),
                 Request::Retire => Some(Stop::WhenIdle),
-                Request::Ping | Request::Register(_) => None,
+                Request::Ping | Request::Register(_) | Request::ReadNames => None,
             };
-            send(&mut connection, &self.reply(request)).await?;
+            send(&mut connection, &self.reply(request).await).await?;
             if stop.is_some() {
                 self.stop.send_replace(stop);
             }
@@ -125,7 +134,7 @@ impl Control {
         Ok(())
     }
 
-    fn reply(&self, request: Request) -> Reply {
+    async fn reply(&self, request: Request) -> Reply {
         match request {
             Request::Ping => {
                 Reply::Here { version: env!("CARGO_PKG_VERSION").to_owned(), address: self.address }
@@ -137,6 +146,10 @@ impl Control {
                     Err(error) => Reply::of(&error),
                 }
             }
+            Request::ReadNames => match self.names.read().await {
+                Ok(()) => Reply::Done,
+                Err(error) => Reply::of(&error),
+            },
             Request::Retire | Request::Shutdown => Reply::Done,
         }
     }

@@ -7,7 +7,7 @@
 //!                               spdy, websocket       backend ──▶ the pod's monitor
 //! ```
 //!
-//! The process is `caisd stream-server`. It outlives the daemon, so a daemon that is killed cuts
+//! The process is `caisd stream-server`. It also answers names for containers ([`crate::dns`]). It outlives the daemon, so a daemon that is killed cuts
 //! no session; the next one finds it by its control socket. It never opens a container's files
 //! and never enters a namespace: descriptors come from the monitor.
 

@@ -20,6 +20,7 @@ use super::control::{Control, Stop};
 use super::monitors::Monitors;
 use super::server::{self, Shared};
 use super::tokens;
+use crate::dns;
 use crate::error::{Context, Error, Kind, Result};
 
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
@@ -110,21 +111,32 @@ async fn serve(
     let address = listener.local_addr().context("the address for streams")?;
     let control_listener = bind_control(&socket_path(state))?;
     let shared = Shared::new(backend);
-    let control = Control::new(Arc::clone(&shared), address);
+    let names = Arc::new(dns::Server::new(state));
+    // Whoever was here before has left its questions in the sockets.
+    if let Err(error) = names.read().await {
+        tracing::warn!("take up the names of containers: {}", error.chain());
+    }
+    let control = Control::new(Arc::clone(&shared), Arc::clone(&names), address);
     tracing::info!(%address, "stream server is ready");
     // Nobody may be listening.
     let _ = std::io::stdout().write_all(b"ready\n").and_then(|()| std::io::stdout().flush());
     tokio::select! {
-        () = until_stopped(control, control_listener, &shared, lock) => Ok(()),
+        () = until_stopped(control, control_listener, (&shared, &names), lock) => Ok(()),
         ended = server::run(listener, Arc::clone(&shared)) => match ended? {},
     }
 }
 
-async fn until_stopped(control: Arc<Control>, listener: UnixListener, shared: &Shared, lock: File) {
+async fn until_stopped(
+    control: Arc<Control>,
+    listener: UnixListener,
+    (shared, names): (&Shared, &dns::Server),
+    lock: File,
+) {
     if control.run(listener).await == Stop::Now {
         return;
     }
     tracing::info!("another stream server takes over; this one ends with its last session");
+    names.stop().await;
     drop(lock);
     // Addresses that were given out stay good to the end of their time.
     let _ = timeout(tokens::LIFETIME, std::future::pending::<()>()).await;

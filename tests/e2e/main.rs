@@ -32,6 +32,7 @@ mod docker_containers;
 mod docker_files;
 mod docker_images;
 mod docker_making;
+mod docker_names;
 mod docker_networks;
 mod docker_prune;
 mod docker_push;

@@ -118,6 +118,7 @@ pub(super) mod tests {
             phase: Phase::Ready,
             attachment: None,
             joined: BTreeMap::new(),
+            asks_names: false,
             way_out: None,
             monitor_pid: None,
             cgroup: cgroup::Record::of_parent("cgroup_parent", "/x").unwrap(),

@@ -7,7 +7,7 @@ use super::membership::{Membership, NetworkRef, Wanted};
 use crate::engine::pod::{Pod, attach, files};
 use crate::engine::standalone::Standalone;
 use crate::engine::standalone::config::Network;
-use crate::engine::{Shared, operation};
+use crate::engine::{Shared, names, operation};
 use crate::error::{Error, Kind, Result};
 
 /// # Errors
@@ -43,7 +43,8 @@ pub(crate) async fn connect(
                 return Err(error);
             }
         }
-        container.networks_changed(&shared, networks)
+        container.networks_changed(&shared, networks)?;
+        names::publish(&shared).await
     })
     .await
 }
@@ -76,7 +77,8 @@ pub(crate) async fn disconnect(
             attach::leave(&shared, &pod, &wanted).await?;
             settled(&shared, &pod, &networks).await?;
         }
-        container.networks_changed(&shared, networks)
+        container.networks_changed(&shared, networks)?;
+        names::publish(&shared).await
     })
     .await
 }

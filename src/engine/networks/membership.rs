@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
 
 use super::{Found, Networks, Record};
+use crate::engine::standalone::record::Record as Container;
 use crate::error::{Error, Result};
 use crate::id::NetworkId;
 
@@ -27,8 +28,18 @@ pub(crate) struct Membership {
     pub(crate) address: Option<Ipv4Addr>,
     /// Names beside the container's own.
     pub(crate) aliases: Vec<String>,
+    /// Names that others in the network have for this container alone.
+    #[serde(default)]
+    pub(crate) links: Vec<Link>,
     /// The highest is the way out.
     pub(crate) priority: i64,
+}
+
+/// Another container, by id or name, and what it is called here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Link {
+    pub(crate) container: String,
+    pub(crate) alias: String,
 }
 
 /// What a client asks for in a network.
@@ -36,6 +47,7 @@ pub(crate) struct Membership {
 pub(crate) struct Wanted {
     pub(crate) address: Option<Ipv4Addr>,
     pub(crate) aliases: Vec<String>,
+    pub(crate) links: Vec<Link>,
     pub(crate) priority: i64,
 }
 
@@ -46,6 +58,7 @@ impl Membership {
             name: Found::Node.name().to_owned(),
             address: None,
             aliases: Vec::new(),
+            links: Vec::new(),
             priority: 0,
         }
     }
@@ -64,8 +77,8 @@ impl Membership {
             }
         };
         check(found, &wanted)?;
-        let Wanted { address, aliases, priority } = wanted;
-        Ok(Self { network, name: found.name().to_owned(), address, aliases, priority })
+        let Wanted { address, aliases, links, priority } = wanted;
+        Ok(Self { network, name: found.name().to_owned(), address, aliases, links, priority })
     }
 }
 
@@ -98,6 +111,21 @@ fn check_address(record: &Record, address: Ipv4Addr) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+impl Membership {
+    /// By which others in the network know this container. The first one is its own.
+    pub(crate) fn names(&self, container: &Container) -> Vec<String> {
+        let mut names = vec![container.name.clone()];
+        let short = container.id.as_str().get(..12).unwrap_or_default();
+        let more = self.aliases.iter().map(String::as_str).chain([short]);
+        for name in more.chain([container.config.hostname.as_str()]) {
+            if !name.is_empty() && !names.iter().any(|known| known == name) {
+                names.push(name.to_owned());
+            }
+        }
+        names
+    }
 }
 
 impl Networks {

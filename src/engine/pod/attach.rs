@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::Pod;
 use super::config::{NamespaceMode, OwnNetwork};
 use super::record::Record;
 use super::run::{netns, open_socket};
+use super::{Pod, names};
 use crate::engine::Shared;
 use crate::engine::networks::membership::{Membership, NetworkRef};
 use crate::engine::undo::Undo;
@@ -24,6 +24,7 @@ pub(super) struct Attached {
     pub(super) attachment: Option<Attachment>,
     pub(super) joined: BTreeMap<NetworkId, Attachment>,
     pub(super) way_out: Option<NetworkRef>,
+    pub(super) asks_names: bool,
 }
 
 /// Gives a new pod its networks. What is taken back goes through `undo`.
@@ -64,7 +65,12 @@ pub(super) async fn attach(
     };
     if let OwnNetwork::Networks(memberships) = config.own_network() {
         request.ports = Vec::new();
-        return attach_all(shared, record, memberships, request).await;
+        let mut attached = attach_all(shared, record, memberships, request).await?;
+        if !attached.joined.is_empty() {
+            names::set_up(shared, monitor).await?;
+            attached.asks_names = true;
+        }
+        return Ok(attached);
     }
     let attachment = shared.network.attach(request).await.context("attach the network")?;
     let way_out = Some(NetworkRef::Node);
@@ -155,7 +161,8 @@ pub(in crate::engine) async fn join(
             let joined = shared.network.join(join).await?;
             pod.networks_changed(shared, |record| {
                 record.joined.insert(network, joined);
-            })
+            })?;
+            names::begin(shared, pod).await
         }
     }
 }

@@ -14,6 +14,7 @@ use std::path::Path;
 
 use super::config::NamespaceMode;
 use super::record::Record;
+use crate::dns;
 use crate::engine::spec::PodFiles;
 use crate::error::{Context, Result};
 use crate::net::dns_files::{self, Dns, HostAlias};
@@ -87,34 +88,57 @@ pub(super) fn write(
     let owner = config.root_on_host();
     directory.publish("hosts", hosts.as_bytes(), owner)?;
     directory.publish("hostname", dns_files::hostname(hostname)?.as_bytes(), owner)?;
-    let resolv_conf = match (&config.dns, &record.attachment) {
-        (Some(dns), _) => dns_files::resolv_conf(dns)?,
+    directory.publish("resolv.conf", resolv_conf(record)?.as_bytes(), owner)
+}
+
+fn resolv_conf(record: &Record) -> Result<String> {
+    let config = &record.config;
+    let host = || host_file("/etc/resolv.conf");
+    if record.asks_names {
+        let own = config.dns.clone().unwrap_or_default();
+        return dns_files::with_server(dns::ADDRESS.into(), &own, &host());
+    }
+    match (&config.dns, &record.attachment) {
+        (Some(dns), _) => dns_files::resolv_conf(dns),
         (None, Some(attachment)) if !attachment.name_servers.is_empty() => {
             dns_files::resolv_conf(&Dns {
                 servers: attachment.name_servers.clone(),
                 searches: attachment.name_searches.clone(),
                 options: attachment.name_options.clone(),
-            })?
+            })
         }
-        (None, Some(_)) => dns_files::copy_of_host(&host_file("/etc/resolv.conf")),
-        (None, None) if !is_hosts => dns_files::copy_of_host(&host_file("/etc/resolv.conf")),
-        (None, None) => host_file("/etc/resolv.conf"),
-    };
-    directory.publish("resolv.conf", resolv_conf.as_bytes(), owner)
+        (None, None) if config.namespaces.network == NamespaceMode::Node => Ok(host()),
+        (None, Some(_) | None) => Ok(dns_files::copy_of_host(&host())),
+    }
 }
 
-/// Brings the pod's own lines in its hosts file up to its addresses. In place: containers have this
-/// very file, and may have written into it.
+/// Makes containers that run ask for names. What one of them made of the file itself stays.
+pub(super) fn ask_names(directory: &Path, before: &Record, now: &Record) -> Result<()> {
+    let path = directory.join("resolv.conf");
+    let describe = || format!("rewrite {}", path.display());
+    if std::fs::read_to_string(&path).with_context(describe)? != resolv_conf(before)? {
+        return Ok(());
+    }
+    rewrite(&path, &resolv_conf(now)?)
+}
+
+/// In place: containers have this very file.
+fn rewrite(path: &Path, text: &str) -> Result<()> {
+    let describe = || format!("rewrite {}", path.display());
+    let mut file = File::options().write(true).truncate(true).open(path).with_context(describe)?;
+    file.write_all(text.as_bytes()).with_context(describe)
+}
+
+/// Brings the pod's own lines in its hosts file up to its addresses. Containers may have written
+/// others.
 pub(in crate::engine) fn rewrite_hosts(directory: &Path, record: &Record) -> Result<()> {
     let path = directory.join("hosts");
-    let describe = || format!("rewrite {}", path.display());
     let hostname = &record.config.hostname;
     let addresses = record.attachments().flat_map(|attachment| &attachment.addresses);
     let addresses: Vec<_> = addresses.map(|it| it.addr()).collect();
-    let old = std::fs::read_to_string(&path).with_context(describe)?;
-    let new = dns_files::with_addresses(&old, hostname, &addresses);
-    let mut file = File::options().write(true).truncate(true).open(&path).with_context(describe)?;
-    file.write_all(new.as_bytes()).with_context(describe)
+    let old = std::fs::read_to_string(&path);
+    let old = old.with_context(|| format!("read {}", path.display()))?;
+    rewrite(&path, &dns_files::with_addresses(&old, hostname, &addresses))
 }
 
 /// The files that are bound into every container of the pod.

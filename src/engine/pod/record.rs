@@ -38,6 +38,9 @@ pub(crate) struct Record {
     /// Networks of Docker's clients that it is in.
     #[serde(default)]
     pub(crate) joined: BTreeMap<NetworkId, Attachment>,
+    /// It asks for names at the server in it: it is, or was, in a network that a client made.
+    #[serde(default)]
+    pub(crate) asks_names: bool,
     /// Where its default route and its published ports are.
     #[serde(default)]
     pub(crate) way_out: Option<NetworkRef>,

@@ -66,6 +66,7 @@ async fn make_or_find(shared: Arc<Shared>, key: PodKey, config: Arc<Config>) -> 
         monitor_pid: None,
         attachment: None,
         joined: BTreeMap::new(),
+        asks_names: false,
         way_out: None,
         rendering: Rendering::default(),
     };
@@ -147,6 +148,7 @@ async fn assemble(shared: &Arc<Shared>, mut record: Record, undo: &mut Undo) -> 
     record.attachment = attached.attachment;
     record.joined = attached.joined;
     record.way_out = attached.way_out;
+    record.asks_names = attached.asks_names;
     let joined = match record.config.own_network() {
         OwnNetwork::Joined(other) => Some(shared.layout.pod(other)),
         OwnNetwork::Attached | OwnNetwork::Networks(_) | OwnNetwork::Isolated => None,

@@ -8,8 +8,8 @@ use super::record::{Record, Run};
 use crate::engine::container::phase::Phase;
 use crate::engine::networks::membership::Membership;
 use crate::engine::pod::config::{Config as PodConfig, OwnNetwork, PortMapping, Standalone as Own};
-use crate::engine::{Shared, clock, container as engine_container, pod};
-use crate::error::{Error, Kind, Result};
+use crate::engine::{Shared, clock, container as engine_container, names, pod};
+use crate::error::{Context, Error, Kind, Result};
 use crate::id::PodId;
 
 /// The log of a container, in its own directory.
@@ -22,7 +22,7 @@ pub(super) async fn make(shared: &Arc<Shared>, container: &Standalone) -> Result
     let ports = config.ports.clone();
     let pod = pod::run::run(shared.clone(), config).await;
     let pod = pod.map_err(|error| in_the_way(&record, &ports, error))?;
-    match run_in(shared, container, &record, &pod).await {
+    match run_named(shared, container, &record, &pod).await {
         Ok((pid, started_at)) => {
             Ok(Run { pod, pid, started_at, ports, is_paused: false, end: None })
         }
@@ -31,14 +31,31 @@ pub(super) async fn make(shared: &Arc<Shared>, container: &Standalone) -> Result
                 tracing::warn!(%pod, error = error.chain(), "undo a start that failed");
             }
             Err(error)
+            let has_names = names::concern(shared, &pod);
         }
     }
 }
+            if has_names {
+                names::publish_or_log(shared).await;
+            }
 
 /// The pid of the first process, and when it was started.
 async fn run_in(
     shared: &Arc<Shared>,
     container: &Standalone,
+/// The names of the container are answered before its program is there to ask for others.
+async fn run_named(
+    shared: &Arc<Shared>,
+    container: &Standalone,
+    record: &Record,
+    pod: &PodId,
+) -> Result<(i32, i64)> {
+    if names::concern(shared, pod) {
+        names::publish(shared).await.context("failed to set up container networking")?;
+    }
+    run_in(shared, container, record, pod).await
+}
+
     record: &Record,
     pod: &PodId,
 ) -> Result<(i32, i64)> {

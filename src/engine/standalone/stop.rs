@@ -233,7 +233,8 @@ pub(crate) async fn rename(
         let renamed = container.update(&shared, |record| record.name.clone_from(&name));
         let freed = if renamed.is_ok() { &old } else { &name };
         shared.standalones.release(freed, &container.id);
-        renamed
+        renamed?;
+        crate::engine::names::publish(&shared).await
     })
     .await
 }

@@ -10,6 +10,7 @@ use super::{Standalone, remove, restart};
 use crate::engine::Shared;
 use crate::engine::container::Container;
 use crate::engine::container::phase::{End, Phase};
+use crate::engine::names;
 use crate::engine::pod::{self, watch::monitor_lost};
 use crate::id::PodId;
 
@@ -64,9 +65,13 @@ pub(super) fn recorded_end(container: &Standalone) -> End {
 }
 
 pub(super) async fn take_down(shared: &Arc<Shared>, pod: &PodId) {
+    let has_names = names::concern(shared, pod);
     if let Err(error) = pod::remove::remove(shared.clone(), pod.as_str()).await {
         // Its ports and cgroup may be held; the next daemon tries again.
         tracing::error!(%pod, error = error.chain(), "take down a run that is over");
+    }
+    if has_names {
+        names::publish_or_log(shared).await;
     }
 }
 

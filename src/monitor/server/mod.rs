@@ -43,7 +43,7 @@ use crate::sys;
 use children::{Container, Exec};
 use clients::{Caller, Client};
 use criu::CriuRun;
-use pod::PodState;
+use pod::{NameSockets, PodState};
 use poller::{Happened, Key, Poller, READ, Source};
 use streams::{Io, READ_SIZE};
 
@@ -57,6 +57,7 @@ pub(super) struct Server {
     execs: BTreeMap<Key, Exec>,
     criu_runs: BTreeMap<Key, CriuRun>,
     pod: PodState,
+    names: NameSockets,
     last_key: Key,
     input: Vec<u8>,
     batch: Vec<u8>,
@@ -132,6 +133,7 @@ impl Server {
             execs: BTreeMap::new(),
             criu_runs: BTreeMap::new(),
             pod: PodState::None,
+            names: NameSockets::default(),
             last_key: 0,
             input: vec![0; READ_SIZE],
             batch: Vec::new(),

@@ -1,9 +1,10 @@
 //! The pod as a whole: setting it up, and sockets in its network namespace.
 
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, netlink};
 
 use super::Server;
 use super::clients::Caller;
@@ -65,22 +66,67 @@ impl Server {
     }
 
     pub(super) fn open_socket(&mut self, caller: Caller, kind: SocketKind) {
-        match self.pod().and_then(|_| open(kind)) {
+        let opened = match self.pod() {
+            Ok(_) => match kind {
+                SocketKind::NamesUdp => kept(&mut self.names.udp, kind),
+                SocketKind::NamesTcp => kept(&mut self.names.tcp, kind),
+                SocketKind::Route
+                | SocketKind::Netfilter
+                | SocketKind::TcpV4
+                | SocketKind::TcpV6 => open(kind),
+            },
+            Err(fault) => Err(fault),
+        };
+        match opened {
             Ok(socket) => self.reply_with(caller, Ok(Reply::Socket), vec![socket]),
             Err(fault) => self.reply(caller, Err(fault.into_failure("open a socket"))),
         }
     }
 }
 
+/// The sockets at which containers ask for names, once they are opened.
+#[derive(Debug, Default)]
+pub(super) struct NameSockets {
+    udp: Option<OwnedFd>,
+    tcp: Option<OwnedFd>,
+}
+
+/// Where the sockets for names are, and how many connections wait at one.
+const NAMES: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 11), 0);
+const BACKLOG: i32 = 128;
+
+/// A duplicate of the one that is kept.
+fn kept(place: &mut Option<OwnedFd>, kind: SocketKind) -> Result<OwnedFd, Fault> {
+    let socket = match place.take() {
+        Some(socket) => socket,
+        None => {
+            let socket = open(kind)?;
+            let about = || format!("{kind:?} at {NAMES}");
+            rustix::net::bind(&socket, &NAMES).about(&about())?;
+            if kind == SocketKind::NamesTcp {
+                rustix::net::listen(&socket, BACKLOG).about(&about())?;
+            }
+            socket
+        }
+    };
+    let duplicate = rustix::io::fcntl_dupfd_cloexec(&socket, 0).about("duplicate a socket");
+    *place = Some(socket);
+    duplicate
+}
+
 /// This process is in the pod's network namespace, so the socket is as well.
 fn open(kind: SocketKind) -> Result<OwnedFd, Fault> {
-    let (family, socket_type) = match kind {
-        SocketKind::Route => (AddressFamily::NETLINK, SocketType::RAW),
-        SocketKind::TcpV4 => (AddressFamily::INET, SocketType::STREAM),
-        SocketKind::TcpV6 => (AddressFamily::INET6, SocketType::STREAM),
+    // No protocol is NETLINK_ROUTE, TCP for a stream, UDP for datagrams.
+    let (family, socket_type, protocol) = match kind {
+        SocketKind::Route => (AddressFamily::NETLINK, SocketType::RAW, None),
+        SocketKind::Netfilter => {
+            (AddressFamily::NETLINK, SocketType::RAW, Some(netlink::NETFILTER))
+        }
+        SocketKind::TcpV4 | SocketKind::NamesTcp => (AddressFamily::INET, SocketType::STREAM, None),
+        SocketKind::TcpV6 => (AddressFamily::INET6, SocketType::STREAM, None),
+        SocketKind::NamesUdp => (AddressFamily::INET, SocketType::DGRAM, None),
     };
-    // Protocol 0 is NETLINK_ROUTE, and TCP for a stream.
-    rustix::net::socket_with(family, socket_type, SocketFlags::CLOEXEC, None)
+    rustix::net::socket_with(family, socket_type, SocketFlags::CLOEXEC, protocol)
         .about(&format!("{kind:?}"))
 }
 

@@ -16,6 +16,7 @@
 //! It stays when the daemon dies and goes with [`Ruleset::remove`].
 
 mod conntrack;
+pub(super) mod names;
 pub(super) mod watch;
 mod wire;
 

@@ -162,7 +162,8 @@ pub(super) struct Field {
 
 pub(super) const SOURCE: Field = Field { base: 1, offset: 12, length: 4 };
 pub(super) const DESTINATION: Field = Field { base: 1, offset: 16, length: 4 };
-/// The same place for TCP, UDP and SCTP.
+/// The same places for TCP, UDP and SCTP.
+pub(super) const SOURCE_PORT: Field = Field { base: 2, offset: 0, length: 2 };
 pub(super) const DESTINATION_PORT: Field = Field { base: 2, offset: 2, length: 2 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -242,6 +243,34 @@ impl Rule {
     #[must_use]
     pub(super) fn address(self, field: Field, is: Is, net: ipnet::Ipv4Net) -> Self {
         self.load(field, WHOLE).mask(&net.netmask().octets()).compare(is, &net.network().octets())
+    }
+
+    /// The number as the IP header has it.
+    #[must_use]
+    pub(super) fn protocol(self, number: u8) -> Self {
+        self.load_meta(Meta::Layer4Protocol, WHOLE).compare(Is::Equal, &[number])
+    }
+
+    #[must_use]
+    pub(super) fn port(self, field: Field, port: u16) -> Self {
+        self.load(field, WHOLE).compare(Is::Equal, &port.to_be_bytes())
+    }
+
+    /// Writes a port into the packet and corrects its checksum, which is at this offset of the
+    /// transport header. Nothing is tracked.
+    #[must_use]
+    pub(super) fn write_port(self, field: Field, port: u16, checksum: u32) -> Self {
+        const CHECKSUM_OF_INTERNET: u32 = 1;
+        let value = Attrs::new().bytes(1, &port.to_be_bytes());
+        let loaded = self.expression("immediate", &Attrs::new().number(1, WHOLE).nest(2, &value));
+        let data = Attrs::new()
+            .number(5, WHOLE)
+            .number(2, field.base)
+            .number(3, field.offset)
+            .number(4, field.length)
+            .number(6, CHECKSUM_OF_INTERNET)
+            .number(7, checksum);
+        loaded.expression("payload", &data)
     }
 
     /// The packet is for an address of this host.

@@ -177,7 +177,8 @@ async fn the_daemon_finds_a_running_server_and_gets_addresses_that_work() {
     let server = Server::start().await;
     let state = tempfile::tempdir().unwrap();
     let listener = UnixListener::bind(socket_path(state.path())).unwrap();
-    let control = Control::new(Arc::clone(&server.shared), server.address);
+    let names = Arc::new(crate::dns::Server::new(state.path()));
+    let control = Control::new(Arc::clone(&server.shared), names, server.address);
     let running = tokio::spawn(control.run(listener));
     let daemon = StreamServer::new(Arguments {
         state: state.path().to_owned(),

@@ -21,6 +21,7 @@ pub(crate) fn pod(snapshot: &Pod) -> Result<HashMap<String, String>> {
         attachment: _,
         joined: _,
         way_out: _,
+        asks_names: _,
         rendering: _,
     } = snapshot;
     let addresses: Vec<_> = snapshot.addresses().collect();

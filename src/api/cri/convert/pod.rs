@@ -513,6 +513,7 @@ mod tests {
             monitor_pid: Some(1),
             rendering: Rendering::default(),
             joined: BTreeMap::new(),
+            asks_names: false,
             way_out: None,
             attachment: Some(Attachment {
                 addresses: vec!["10.88.0.2/16".parse().unwrap(), "fd00::2/64".parse().unwrap()],

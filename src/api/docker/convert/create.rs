@@ -44,7 +44,7 @@ pub(crate) fn config(
     if auto_remove && restart != EngineRestart::No {
         return Err(Error::invalid("can't create 'AutoRemove' container with restart policy"));
     }
-    host::check_supported(&of_host)?;
+    host::check_supported(&of_host, &network)?;
     let mut container = container(request, &of_host, &merged, &network, image)?;
     let anonymous: Vec<&String> =
         request.volumes.iter().flat_map(|all| all.keys()).chain(&image.config.volumes).collect();

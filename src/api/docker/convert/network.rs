@@ -7,7 +7,7 @@ use crate::api::docker::wire::container::{CreateRequest, HostConfig};
 use crate::api::docker::wire::network::EndpointSettings;
 use crate::engine::Engine;
 use crate::engine::networks::Found;
-use crate::engine::networks::membership::{Membership, Wanted};
+use crate::engine::networks::membership::{Link, Membership, Wanted};
 use crate::engine::pod::config::{Dns, Protocol};
 use crate::engine::standalone::config::{Network, PortRequest};
 use crate::error::{Error, Result};
@@ -55,9 +55,6 @@ pub(crate) fn memberships(
 /// What a client asks for in a network.
 pub(crate) fn wanted(settings: Option<EndpointSettings>) -> Result<Wanted> {
     let Some(settings) = settings else { return Ok(Wanted::default()) };
-    if settings.links.as_ref().is_some_and(|links| !links.is_empty()) {
-        return unsupported("--link");
-    }
     if settings.mac_address.as_ref().is_some_and(|address| !address.is_empty()) {
         return unsupported("--mac-address");
     }
@@ -74,8 +71,20 @@ pub(crate) fn wanted(settings: Option<EndpointSettings>) -> Result<Wanted> {
             text => Some(text.parse().map_err(|_| refuse(text))?),
         },
         aliases: settings.aliases.unwrap_or_default(),
+        links: settings.links.iter().flatten().map(|text| link(text)).collect::<Result<_>>()?,
         priority: settings.gw_priority.unwrap_or_default(),
     })
+}
+
+/// `container:alias`, or `container` for one that is called as it is.
+pub(crate) fn link(text: &str) -> Result<Link> {
+    let (container, alias) = text.split_once(':').unwrap_or((text, text));
+    let container = container.trim_start_matches('/');
+    let alias = alias.rsplit('/').next().unwrap_or_default();
+    if container.is_empty() || alias.is_empty() || alias.contains(':') {
+        return Err(Error::invalid(format!("bad format for links: {text}")));
+    }
+    Ok(Link { container: container.to_owned(), alias: alias.to_owned() })
 }
 
 pub(crate) fn ports(

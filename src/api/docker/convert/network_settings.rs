@@ -66,7 +66,9 @@ fn endpoint(engine: &Engine, record: &Record, membership: &Membership) -> Endpoi
     };
     if let NetworkRef::Custom(_) = membership.network {
         endpoint.aliases = Some(membership.aliases.clone()).filter(|it| !it.is_empty());
-        endpoint.dns_names = Some(dns_names(record, membership));
+        endpoint.dns_names = Some(membership.names(record));
+        let links = membership.links.iter().map(|it| format!("{}:{}", it.container, it.alias));
+        endpoint.links = Some(links.collect()).filter(|it: &Vec<String>| !it.is_empty());
         endpoint.ipam_config = membership.address.map(|address| IpamConfig {
             ipv4_address: address.to_string(),
             ..IpamConfig::default()
@@ -83,19 +85,6 @@ fn endpoint(engine: &Engine, record: &Record, membership: &Membership) -> Endpoi
         endpoint.gateway = gateway.map(IpAddr::to_string).unwrap_or_default();
     }
     endpoint
-}
-
-/// By which others in the network are to know it.
-fn dns_names(record: &Record, membership: &Membership) -> Vec<String> {
-    let mut names = vec![record.name.clone()];
-    let short = record.id.as_str().get(..12).unwrap_or_default();
-    let more = membership.aliases.iter().map(String::as_str).chain([short]);
-    for name in more.chain([record.config.hostname.as_str()]) {
-        if !name.is_empty() && !names.iter().any(|known| known == name) {
-            names.push(name.to_owned());
-        }
-    }
-    names
 }
 
 fn binding(port: &PortMapping) -> PortBinding {

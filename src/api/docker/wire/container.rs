@@ -258,7 +258,7 @@ pub(crate) struct Port {
 pub(crate) struct Endpoint {
     #[serde(rename = "IPAMConfig")]
     pub(crate) ipam_config: Option<IpamConfig>,
-    pub(crate) links: Option<()>,
+    pub(crate) links: Option<Vec<String>>,
     pub(crate) aliases: Option<Vec<String>>,
     pub(crate) mac_address: String,
     pub(crate) driver_opts: Option<()>,

@@ -50,8 +50,8 @@ use self::nft::{Net, Reach};
 pub(crate) use self::pod::{
     Attachment, PodIdentity, PodNetworkRequest, PodSocket, PortMapping, Protocol, Provider,
 };
-use self::ports::{Ports, Published};
 pub(crate) use self::pod_names::NamePorts;
+use self::ports::{Ports, Published};
 use crate::config::NetworkMode;
 use crate::error::{Context, Result};
 use crate::id::PodId;
@@ -171,11 +171,6 @@ impl Network {
     /// Leaves a network namespace alone with its loopback.
     pub(crate) async fn isolate(&self, socket: PodSocket) -> Result<()> {
         self.blocking(move |_| bridge::raise_loopback(&socket)).await
-    }
-
-    /// A port of the host that nobody has.
-    pub(crate) fn free_port(&self, protocol: Protocol) -> Result<u16> {
-        self.shared.builtin()?.ports.free_port(protocol)
     }
 
     /// What went through pods of the built-in network, by the host's end of each: [`Attachment::host_interface`].

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::bridge::{Addresses, Bridge, BridgeConfig, Port};
 use super::nft::{Net, Reach};
-use super::ports::{Ports, Published};
+use super::ports::{HostPort, PortRequest, Ports, Published};
 use super::testing::Netns;
 use super::{PortMapping, Protocol};
 use crate::error::Kind;
@@ -322,6 +322,43 @@ fn a_restart_restores_the_ports_and_cuts_no_connection() {
     world.ports.remove().unwrap();
     world.ports.remove().unwrap();
     assert_eq!(world.host.command("nft list ruleset"), "");
+}
+
+#[test]
+fn a_port_of_a_range_is_one_that_nobody_has() {
+    let world = World::new();
+    let pod = world.pod();
+    let request = |host_ip: Option<&str>, host_port| PortRequest {
+        protocol: Protocol::Tcp,
+        container_port: 80,
+        host_ip: host_ip.map(|address| address.parse().unwrap()),
+        host_port,
+    };
+    let range = HostPort::Among(41_000, 41_003);
+    let chosen = |requests: &[PortRequest]| -> Vec<u16> {
+        let mappings = world.ports.reserve(requests).unwrap();
+        mappings.iter().map(|mapping| mapping.host_port).collect()
+    };
+    world.ports.publish(&pod.publishes(&[on("127.0.0.1", tcp(41_000, 80))])).unwrap();
+
+    // On another address it is free.
+    assert_eq!(chosen(&[request(Some(HOST), range)]), [41_000]);
+    // What was chosen is held until it is released, also while nobody publishes it.
+    let both = [request(None, range), request(None, HostPort::This(41_001))];
+    assert_eq!(chosen(&both), [41_002, 41_001]);
+    assert_eq!(chosen(&[request(None, range)]), [41_001]);
+    assert_eq!(chosen(&[request(None, range)]), [41_003]);
+    // All or none: the first of these is given back when there is none for the second.
+    world.ports.release(&[(Protocol::Tcp, 41_003)]);
+    let error = world.ports.reserve(&[request(None, range); 2]).unwrap_err();
+    assert_eq!(error.kind(), Kind::AlreadyExists);
+    assert!(error.chain().contains("Bind for 0.0.0.0:41000-41003 failed"), "{}", error.chain());
+    assert_eq!(chosen(&[request(None, range)]), [41_003]);
+    let udp = PortRequest { protocol: Protocol::Udp, ..request(None, range) };
+    assert_eq!(chosen(&[udp]), [41_000]);
+    let dynamic = chosen(&[request(None, HostPort::Any); 3]);
+    assert!(dynamic.iter().all(|port| *port >= 49_152), "{dynamic:?}");
+    assert!(dynamic[0] != dynamic[1] && dynamic[1] != dynamic[2], "{dynamic:?}");
 }
 
 #[test]

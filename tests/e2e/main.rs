@@ -34,6 +34,7 @@ mod docker_images;
 mod docker_making;
 mod docker_names;
 mod docker_networks;
+mod docker_ports;
 mod docker_prune;
 mod docker_push;
 mod docker_restarts;

@@ -82,7 +82,8 @@ pub(super) async fn create(door: &Door, call: Call) -> Answer {
     }
     let image = images::find(door, &wanted)?;
     let from = volumes_from(door, &request)?;
-    let mut config = create::config(&request, &image, &body, from)?;
+    let gateway = door.engine.node_network().map(|(_, gateway, _)| gateway);
+    let mut config = create::config(&request, &image, &body, from, gateway)?;
     if let Network::Container(other) = &mut config.network {
         // By its id from now on: a name may be somebody else's tomorrow.
         *other = standalone(door, other)?.record().id.to_string();

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::engine::container;
-use crate::engine::pod::config::{Dns, Protocol};
+use crate::engine::pod::config::Dns;
+pub(crate) use crate::net::ports::{HostPort, PortRequest};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Config {
@@ -50,16 +51,6 @@ pub(crate) enum Network {
     None,
     /// That of another standalone container, by id.
     Container(String),
-}
-
-/// A port to be published.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct PortRequest {
-    pub(crate) protocol: Protocol,
-    pub(crate) container_port: u16,
-    pub(crate) host_ip: Option<IpAddr>,
-    /// `None`: any that is free, chosen anew for each run.
-    pub(crate) host_port: Option<u16>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]

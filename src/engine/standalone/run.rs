@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Standalone;
-use super::config::{Network, PortRequest};
+use super::config::Network;
 use super::record::{Record, Run};
 use crate::engine::container::phase::Phase;
 use crate::engine::networks::membership::Membership;
@@ -18,31 +18,31 @@ pub(crate) const LOG: &str = "container.log";
 /// After an error nothing of the run is left.
 pub(super) async fn make(shared: &Arc<Shared>, container: &Standalone) -> Result<Run> {
     let record = container.record();
-    let config = pod_config(shared, &record)?;
-    let ports = config.ports.clone();
+    let reservation = shared.network.reserve(record.config.ports.clone()).await;
+    let reservation = reservation.map_err(|error| no_port(&record, error))?;
+    let ports = reservation.mappings.clone();
+    let config = pod_config(shared, &record, ports.clone())?;
     let pod = pod::run::run(shared.clone(), config).await;
+    // They are published, or will not be.
+    drop(reservation);
     let pod = pod.map_err(|error| in_the_way(&record, &ports, error))?;
     match run_named(shared, container, &record, &pod).await {
         Ok((pid, started_at)) => {
             Ok(Run { pod, pid, started_at, ports, is_paused: false, end: None })
         }
         Err(error) => {
+            let has_names = names::concern(shared, &pod);
             if let Err(error) = pod::remove::remove(shared.clone(), pod.as_str()).await {
                 tracing::warn!(%pod, error = error.chain(), "undo a start that failed");
             }
-            Err(error)
-            let has_names = names::concern(shared, &pod);
-        }
-    }
-}
             if has_names {
                 names::publish_or_log(shared).await;
             }
+            Err(error)
+        }
+    }
+}
 
-/// The pid of the first process, and when it was started.
-async fn run_in(
-    shared: &Arc<Shared>,
-    container: &Standalone,
 /// The names of the container are answered before its program is there to ask for others.
 async fn run_named(
     shared: &Arc<Shared>,
@@ -56,6 +56,10 @@ async fn run_named(
     run_in(shared, container, record, pod).await
 }
 
+/// The pid of the first process, and when it was started.
+async fn run_in(
+    shared: &Arc<Shared>,
+    container: &Standalone,
     record: &Record,
     pod: &PodId,
 ) -> Result<(i32, i64)> {
@@ -73,7 +77,7 @@ async fn run_named(
     Ok((pid, started_at.unwrap_or_else(clock::now)))
 }
 
-fn pod_config(shared: &Shared, record: &Record) -> Result<PodConfig> {
+fn pod_config(shared: &Shared, record: &Record, ports: Vec<PortMapping>) -> Result<PodConfig> {
     let config = &record.config;
     let security = &config.container.security;
     let (network, hostname) = network(shared, record)?;
@@ -90,7 +94,7 @@ fn pod_config(shared: &Shared, record: &Record) -> Result<PodConfig> {
         hostname,
         log_directory: Some(shared.layout.standalone(&record.id)),
         dns: config.dns.clone(),
-        ports: ports(shared, &config.ports)?,
+        ports,
         labels: config.container.labels.clone(),
         annotations: config.container.annotations.clone(),
         cgroup_parent: config.cgroup_parent.clone(),
@@ -145,38 +149,33 @@ fn network(shared: &Shared, record: &Record) -> Result<(OwnNetwork, String)> {
     }
 }
 
-fn ports(shared: &Shared, requests: &[PortRequest]) -> Result<Vec<PortMapping>> {
-    requests
-        .iter()
-        .map(|request| {
-            let host_port = match request.host_port {
-                Some(port) => port,
-                None => shared.network.free_port(request.protocol)?,
-            };
-            Ok(PortMapping {
-                protocol: request.protocol,
-                host_port,
-                container_port: request.container_port,
-                host_ip: request.host_ip,
-            })
-        })
-        .collect()
-}
-
 /// A port that somebody else has, in the words that clients look for.
 fn in_the_way(record: &Record, ports: &[PortMapping], error: Error) -> Error {
     if error.kind() != Kind::AlreadyExists || ports.is_empty() {
         return error;
     }
     let chain = error.chain();
-    let is_it = |port: &&PortMapping| chain.contains(&format!("{}/", port.host_port));
+    // As `20/tcp` or `127.0.0.1:20/tcp`, which `8020/tcp` is not.
+    let is_it = |port: &&PortMapping| {
+        let shown = format!("{}/{}", port.host_port, port.protocol.as_str());
+        [" ", ":"].iter().any(|before| chain.contains(&format!("{before}{shown}")))
+    };
     let at = ports.iter().find(is_it).map_or_else(String::new, |port| {
         let host = port.host_ip.map_or_else(|| "0.0.0.0".to_owned(), |ip| ip.to_string());
         format!("Bind for {host}:{} failed: ", port.host_port)
     });
+    not_connected(record, &format!("{at}port is already allocated: {chain}"))
+}
+
+fn no_port(record: &Record, error: Error) -> Error {
+    let is_in_use = matches!(error.kind(), Kind::AlreadyExists | Kind::Exhausted);
+    if is_in_use { not_connected(record, &error.chain()) } else { error }
+}
+
+fn not_connected(record: &Record, why: &str) -> Error {
     Error::internal(format!(
         "failed to set up container networking: driver failed programming external connectivity \
-         on endpoint {}: {at}port is already allocated: {chain}",
+         on endpoint {}: {why}",
         record.name
     ))
 }

@@ -1,6 +1,7 @@
 //! From a request to what the engine is asked for. What we cannot do yet is refused by name.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -29,12 +30,14 @@ pub(crate) fn unsupported<T>(what: impl Into<String>) -> Result<T> {
     Err(Error::new(Kind::Unsupported, format!("{} is not supported yet", what.into())))
 }
 
-/// `body` is the request as it came, `from` what the container shares with others.
+/// `body` is the request as it came, `from` what the container shares with others, `gateway` the
+/// host's address in the node's network.
 pub(crate) fn config(
     request: &CreateRequest,
     image: &Image,
     body: &Value,
     from: Vec<Mount>,
+    gateway: Option<Ipv4Addr>,
 ) -> Result<Config> {
     let of_host = request.host_config.clone().unwrap_or_default();
     let merged = Merged::of(request, &image.config)?;
@@ -54,7 +57,7 @@ pub(crate) fn config(
         hostname: request.hostname.clone().unwrap_or_default(),
         ports: network::ports(&of_host, &merged.exposed_ports, &network)?,
         dns: network::dns(&of_host),
-        hosts: network::hosts(&of_host)?,
+        hosts: network::hosts(&of_host, gateway)?,
         sysctls: host::sysctls(&of_host, &network),
         shm_size: of_host.shm_size.filter(|size| *size > 0),
         init: of_host.init == Some(true),

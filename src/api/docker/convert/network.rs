@@ -1,6 +1,6 @@
 //! Networks and ports that a request asks for.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::create::unsupported;
 use crate::api::docker::wire::container::{CreateRequest, HostConfig};
@@ -9,7 +9,7 @@ use crate::engine::Engine;
 use crate::engine::networks::Found;
 use crate::engine::networks::membership::{Link, Membership, Wanted};
 use crate::engine::pod::config::{Dns, Protocol};
-use crate::engine::standalone::config::{Network, PortRequest};
+use crate::engine::standalone::config::{HostPort, Network, PortRequest};
 use crate::error::{Error, Result};
 
 pub(crate) fn mode(host: &HostConfig, is_disabled: bool) -> Result<Network> {
@@ -103,13 +103,7 @@ pub(crate) fn ports(
                         .map_err(|_| Error::invalid(format!("invalid host IP address: {text}")))?,
                 ),
             };
-            let host_port = match binding.host_port.as_str() {
-                "" | "0" => None,
-                text if text.contains('-') => return unsupported("a range of host ports"),
-                text => Some(text.parse::<u16>().map_err(|_| {
-                    Error::invalid(format!("invalid port specification: {text:?}"))
-                })?),
-            };
+            let host_port = host_port(&binding.host_port)?;
             all.push(PortRequest { protocol, container_port, host_ip, host_port });
         }
     }
@@ -119,7 +113,8 @@ pub(crate) fn ports(
             let is_it =
                 |it: &PortRequest| (it.container_port, it.protocol) == (container_port, protocol);
             if !all.iter().any(is_it) {
-                all.push(PortRequest { protocol, container_port, host_ip: None, host_port: None });
+                let host_port = HostPort::Any;
+                all.push(PortRequest { protocol, container_port, host_ip: None, host_port });
             }
         }
     }
@@ -131,6 +126,21 @@ pub(crate) fn ports(
         Network::Container(_) => Err(Error::invalid(
             "conflicting options: port publishing and the container type network mode",
         )),
+    }
+}
+
+/// `8080`, `8000-8010` for any of these, or nothing for any at all.
+fn host_port(text: &str) -> Result<HostPort> {
+    let refuse = || Error::invalid(format!("invalid port specification: {text:?}"));
+    let number = |text: &str| text.parse::<u16>().map_err(|_| refuse());
+    match text.split_once('-') {
+        None if matches!(text, "" | "0") => Ok(HostPort::Any),
+        None => Ok(HostPort::This(number(text)?)),
+        Some((first, last)) => match (number(first)?, number(last)?) {
+            (first, last) if first == 0 || last < first => Err(refuse()),
+            (first, last) if first == last => Ok(HostPort::This(first)),
+            (first, last) => Ok(HostPort::Among(first, last)),
+        },
     }
 }
 
@@ -159,13 +169,16 @@ pub(crate) fn dns(host: &HostConfig) -> Option<Dns> {
     (dns != Dns::default()).then_some(dns)
 }
 
-/// `name:address`; an address of version 6 may stand in brackets.
-pub(crate) fn hosts(host: &HostConfig) -> Result<Vec<(IpAddr, String)>> {
+/// `name:address`; an address of version 6 may stand in brackets. `host-gateway` is the host.
+pub(crate) fn hosts(host: &HostConfig, gateway: Option<Ipv4Addr>) -> Result<Vec<(IpAddr, String)>> {
     let all = host.extra_hosts.iter().flatten().map(|line| {
         let refuse = || Error::invalid(format!("invalid --add-host {line:?}"));
         let (name, address) = line.split_once([':', '=']).ok_or_else(refuse)?;
         if address == "host-gateway" {
-            return unsupported("--add-host with host-gateway");
+            let gateway = gateway.ok_or_else(|| {
+                Error::wrong_state("unable to derive the IP value for host-gateway")
+            })?;
+            return Ok((gateway.into(), name.to_owned()));
         }
         let address = address.trim_start_matches('[').trim_end_matches(']');
         Ok((address.parse::<IpAddr>().map_err(|_| refuse())?, name.to_owned()))
@@ -191,11 +204,40 @@ mod tests {
     fn ports_are_read_with_and_without_a_protocol() {
         let all = ports(&host(&[("80/tcp", "8080"), ("53/udp", "")]), &[], &Network::Bridge);
         let all: Vec<_> = all.unwrap().iter().map(|it| (it.container_port, it.host_port)).collect();
-        assert_eq!(all, [(53, None), (80, Some(8080))]);
+        assert_eq!(all, [(53, HostPort::Any), (80, HostPort::This(8080))]);
         assert_eq!(parse("80").unwrap(), (80, Protocol::Tcp));
         for text in ["", "0", "x", "70000", "80/icmp"] {
             assert!(parse(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_range_of_host_ports_is_one_of_them() {
+        assert_eq!(host_port("8000-8010").unwrap(), HostPort::Among(8000, 8010));
+        assert_eq!(host_port("8000-8000").unwrap(), HostPort::This(8000));
+        for wrong in ["8010-8000", "0-10", "1-", "-1", "1-2-3", "a-b", "1-65536", " 1"] {
+            assert!(host_port(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_host_is_one_of_the_additional_hosts() {
+        let of = |line: &str| HostConfig {
+            extra_hosts: Some(vec![line.to_owned()]),
+            ..HostConfig::default()
+        };
+        let gateway = Some(Ipv4Addr::new(10, 88, 0, 1));
+        for (line, address) in [
+            ("a:192.0.2.1", "192.0.2.1"),
+            ("a:[2001:db8::1]", "2001:db8::1"),
+            ("a:2001:db8::1", "2001:db8::1"),
+            ("a:host-gateway", "10.88.0.1"),
+        ] {
+            let expected = (address.parse().unwrap(), "a".to_owned());
+            assert_eq!(hosts(&of(line), gateway).unwrap(), [expected], "{line}");
+        }
+        assert!(hosts(&of("a:host-gateway"), None).is_err());
+        assert!(hosts(&of("a:nowhere"), gateway).is_err());
     }
 
     #[test]

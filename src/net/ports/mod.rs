@@ -3,12 +3,15 @@
 //! The packet filter is the working copy and is rebuilt from the pods' records at start
 //! ([`Ports::open`]); the table here answers who is in the way. Publishing is all or nothing.
 
-use std::collections::BTreeMap;
+mod reservation;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
 
+pub(crate) use self::reservation::{HostPort, PortRequest};
 use super::nft::{Element, Net, Ruleset};
 use super::{PortMapping, Protocol, host_ports};
 use crate::error::{Context, Error, Kind, Result};
@@ -36,6 +39,8 @@ struct Table {
     held: Held,
     /// By us: then nobody writes it again.
     is_removed: bool,
+    /// Chosen for pods that have not published them yet.
+    reserved: BTreeSet<(Protocol, u16)>,
     /// Where the search for a free port goes on.
     next_free: u16,
 }
@@ -67,7 +72,13 @@ impl Ports {
         let elements: Vec<Element> = held.pods.values().flatten().copied().collect();
         let ruleset = Ruleset::install(table, nets, &elements)?;
         Ok(Self {
-            table: Mutex::new(Table { ruleset, held, is_removed: false, next_free: FIRST_FREE }),
+            table: Mutex::new(Table {
+                ruleset,
+                held,
+                is_removed: false,
+                reserved: BTreeSet::new(),
+                next_free: FIRST_FREE,
+            }),
         })
     }
 
@@ -90,21 +101,6 @@ impl Ports {
         table.forget_flows(&elements);
         table.held.insert(&published.pod, elements);
         Ok(())
-    }
-
-    /// A port that neither a pod nor a program of the host has. It is not held: who gets it next
-    /// is told another one first.
-    pub(crate) fn free_port(&self, protocol: Protocol) -> Result<u16> {
-        let mut table = self.lock();
-        for _ in FIRST_FREE..=u16::MAX {
-            let port = table.next_free;
-            table.next_free = port.checked_add(1).unwrap_or(FIRST_FREE);
-            let is_held = table.held.ports.contains_key(&(protocol, port));
-            if !is_held && !host_ports::is_taken(protocol, None, port) {
-                return Ok(port);
-            }
-        }
-        Err(Error::new(Kind::Exhausted, "all dynamic ports of the host are in use"))
     }
 
     /// Takes the pod's ports back; a pod that holds none is fine.
@@ -196,20 +192,30 @@ impl Held {
     /// Another pod on the same port is in the way if it is on the same address, or either of the
     /// two is on every address.
     fn check_free(&self, element: &Element, pod: &PodId) -> Result<()> {
-        let holders = self.ports.get(&(element.protocol, element.host_port));
-        let holder = holders.into_iter().flatten().find(|(address, holder)| {
-            let meets = address.is_none()
-                || element.host_address.is_none()
-                || *address == element.host_address;
-            meets && holder != pod
-        });
-        match holder {
-            Some((_, holder)) => {
+        let (address, protocol) = (element.host_address, element.protocol);
+        match self.holder(address, protocol, element.host_port, Some(pod)) {
+            Some(holder) => {
                 let message = format!("host port {} is in use by pod {holder}", show(element));
                 Err(Error::new(Kind::AlreadyExists, message))
             }
             None => Ok(()),
         }
+    }
+
+    /// A pod, other than `own`, that has the port on this address.
+    fn holder(
+        &self,
+        address: Option<Ipv4Addr>,
+        protocol: Protocol,
+        port: u16,
+        own: Option<&PodId>,
+    ) -> Option<&PodId> {
+        let mut holders = self.ports.get(&(protocol, port)).into_iter().flatten();
+        let found = holders.find(|(other, holder)| {
+            let meets = other.is_none() || address.is_none() || *other == address;
+            meets && Some(holder) != own
+        });
+        found.map(|(_, holder)| holder)
     }
 
     fn insert(&mut self, pod: &PodId, elements: Vec<Element>) {
@@ -248,26 +254,27 @@ fn element(mapping: &PortMapping, pod_address: Ipv4Addr) -> Result<Element> {
         let message = format!("port mapping {port} to {} has port 0", mapping.container_port);
         return Err(Error::invalid(message));
     }
-    let host_address = match mapping.host_ip {
-        None => None,
-        Some(address) if address.is_unspecified() => None,
-        Some(IpAddr::V4(address)) => Some(address),
-        Some(IpAddr::V6(address)) => match address.to_ipv4_mapped() {
-            Some(address) if address.is_unspecified() => None,
-            Some(address) => Some(address),
-            None => {
-                let message = format!("host port {port} on {address}: the network has no IPv6");
-                return Err(Error::new(Kind::Unsupported, message));
-            }
-        },
-    };
     Ok(Element {
-        host_address,
+        host_address: host_address(mapping.host_ip, HostPort::This(port))?,
         protocol: mapping.protocol,
         host_port: port,
         pod_address,
         pod_port: mapping.container_port,
     })
+}
+
+/// `None`: every address of the host.
+fn host_address(address: Option<IpAddr>, port: HostPort) -> Result<Option<Ipv4Addr>> {
+    let address = match address {
+        None => None,
+        Some(IpAddr::V4(address)) => Some(address),
+        Some(IpAddr::V6(address)) if address.is_unspecified() => None,
+        Some(IpAddr::V6(address)) => Some(address.to_ipv4_mapped().ok_or_else(|| {
+            let message = format!("host port {port} on {address}: the network has no IPv6");
+            Error::new(Kind::Unsupported, message)
+        })?),
+    };
+    Ok(address.filter(|address| !address.is_unspecified()))
 }
 
 fn show(element: &Element) -> String {

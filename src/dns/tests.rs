@@ -288,6 +288,26 @@ async fn only_what_answers_the_question_is_taken() {
 }
 
 #[tokio::test]
+async fn a_question_by_connection_is_asked_by_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let asked = read_message(&mut stream).await.unwrap();
+        let mut answer = answered(asked, 3);
+        // Longer than any datagram.
+        answer.resize(20_000, 0);
+        write_message(&mut stream, &answer).await.unwrap();
+    });
+    let query = query();
+    let answer = ask_all(&query, &[address], Transport::Stream).await.unwrap();
+    let limit = Transport::Stream.limit(&query);
+    assert_eq!(query.pass_on(answer.clone(), limit).len(), 20_000);
+    let cut = query.pass_on(answer, Transport::Datagram.limit(&query));
+    assert_eq!((cut.len() <= 512, cut[2] & TRUNCATED, cut[3] & 15), (true, TRUNCATED, 3));
+}
+
+#[tokio::test]
 async fn the_next_server_is_asked_when_one_fails() {
     let failing = server(|asked| vec![answered(asked, 2)]).await;
     let knowing = server(|asked| vec![answered(asked, 3)]).await;

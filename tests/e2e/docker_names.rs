@@ -16,10 +16,14 @@ const UPSTREAM: Ipv4Addr = Ipv4Addr::new(127, 77, 0, 53);
 /// The one name that it knows, and where that is.
 const KNOWN: &str = "known.example";
 const KNOWN_AT: &str = "192.0.2.99";
+/// Where no name server is: what this machine's own would say is not for a test to depend on.
+const NOBODY: &str = "127.77.0.54";
 
+/// Runs a container whose upstream is nobody, unless the options name another.
 async fn run(docker: &Docker, name: &str, options: &[&str]) {
     let words = ["run", "-d", "--name", name];
-    docker.run(&[&words, options, &["busybox", "sleep", "1000"]].concat()).await;
+    let nobody: &[&str] = if options.contains(&"--dns") { &[] } else { &["--dns", NOBODY] };
+    docker.run(&[&words, nobody, options, &["busybox", "sleep", "1000"]].concat()).await;
 }
 
 async fn address(docker: &Docker, container: &str, network: &str) -> String {

@@ -304,3 +304,26 @@ async fn docker_names_of_others_are_asked_upstream() {
     let failed = docker.try_run(&["exec", "asker", "nslookup", "x.example", "127.0.0.11"]).await;
     assert!(failed.stdout.contains("SERVFAIL"), "{failed:?}");
 }
+
+#[tokio::test]
+async fn docker_links_in_the_default_network_stand_in_the_hosts_file() {
+    let (_node, docker) = node().await;
+    run(&docker, "web", &["--hostname", "box"]).await;
+    let web = address(&docker, "web", "bridge").await;
+    let link = ["run", "--rm", "--name", "own", "--link", "web:db", "busybox"];
+    let hosts = docker.run(&[&link[..], &["cat", "/etc/hosts"]].concat()).await;
+    for name in ["db", "box", "web"] {
+        assert!(hosts.lines().any(|line| line == format!("{web}\t{name}")), "{name}: {hosts}");
+    }
+    docker.run(&[&link[..], &["ping", "-c", "1", "-W", "20", "db"]].concat()).await;
+    docker.run(&["stop", "-t", "0", "web"]).await;
+    for (options, text) in [
+        (&["--link", "web:db"][..], "Cannot link to a non running container: /web AS /own/db"),
+        (&["--link", "nowhere"], "could not get container for nowhere"),
+        (&["--link", "web", "--network", "host"], "can't be used with links"),
+    ] {
+        let words = ["run", "--rm", "--name", "own"];
+        let refused = docker.refused(&[&words[..], options, &["busybox", "true"]].concat()).await;
+        assert!(refused.contains(text), "{options:?}: {refused}");
+    }
+}

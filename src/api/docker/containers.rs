@@ -88,6 +88,7 @@ pub(super) async fn create(door: &Door, call: Call) -> Answer {
         // By its id from now on: a name may be somebody else's tomorrow.
         *other = standalone(door, other)?.record().id.to_string();
     }
+    config.links = network::links(&door.engine, &config.network, &request)?;
     let networks = network::memberships(&door.engine, &config.network, &request)?;
     let made = door.engine.create_standalone(&name, &wanted, config, networks).await?;
     reply::created(&Created { id: made.record().id.to_string(), warnings: Vec::new() })

@@ -77,7 +77,11 @@ impl Membership {
             }
         };
         check(found, &wanted)?;
-        let Wanted { address, aliases, links, priority } = wanted;
+        let Wanted { address, aliases, mut links, priority } = wanted;
+        if network == NetworkRef::Node {
+            // There they stand in the hosts file: the container's own configuration has them.
+            links.clear();
+        }
         Ok(Self { network, name: found.name().to_owned(), address, aliases, links, priority })
     }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::engine::container;
+use crate::engine::networks::membership::Link;
 use crate::engine::pod::config::Dns;
 pub(crate) use crate::net::ports::{HostPort, PortRequest};
 
@@ -23,6 +24,9 @@ pub(crate) struct Config {
     pub(crate) dns: Option<Dns>,
     /// More lines for `/etc/hosts`.
     pub(crate) hosts: Vec<(IpAddr, String)>,
+    /// Containers in the node's network, by id, that it knows by these names.
+    #[serde(default)]
+    pub(crate) links: Vec<Link>,
     pub(crate) sysctls: BTreeMap<String, String>,
     /// Bytes of `/dev/shm`; `None`: 64 MiB.
     pub(crate) shm_size: Option<u64>,

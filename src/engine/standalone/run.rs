@@ -1,16 +1,18 @@
 //! One run: a pod with the one container in it, started.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Standalone;
 use super::config::Network;
 use super::record::{Record, Run};
 use crate::engine::container::phase::Phase;
-use crate::engine::networks::membership::Membership;
+use crate::engine::networks::membership::{Link, Membership};
 use crate::engine::pod::config::{Config as PodConfig, OwnNetwork, PortMapping, Standalone as Own};
 use crate::engine::{Shared, clock, container as engine_container, names, pod};
 use crate::error::{Context, Error, Kind, Result};
 use crate::id::PodId;
+use crate::net::Attachment;
 
 /// The log of a container, in its own directory.
 pub(crate) const LOG: &str = "container.log";
@@ -81,6 +83,10 @@ fn pod_config(shared: &Shared, record: &Record, ports: Vec<PortMapping>) -> Resu
     let config = &record.config;
     let security = &config.container.security;
     let (network, hostname) = network(shared, record)?;
+    let mut hosts = config.hosts.clone();
+    for link in &config.links {
+        hosts.extend(linked(shared, record, link)?);
+    }
     let mut sysctls = config.sysctls.clone();
     if network.is_joined() {
         // They are the other container's.
@@ -112,7 +118,7 @@ fn pod_config(shared: &Shared, record: &Record, ports: Vec<PortMapping>) -> Resu
         apparmor: security.apparmor.clone(),
         selinux: None,
         runtime_handler: String::new(),
-        standalone: Some(Own { network, hosts: config.hosts.clone(), shm_size: config.shm_size }),
+        standalone: Some(Own { network, hosts, shm_size: config.shm_size }),
     })
 }
 
@@ -147,6 +153,31 @@ fn network(shared: &Shared, record: &Record) -> Result<(OwnNetwork, String)> {
             Ok((OwnNetwork::Joined(run.pod.clone()), name))
         }
     }
+}
+
+/// What a container that it is linked to is called in it: the alias, its host name and its name.
+fn linked(shared: &Shared, record: &Record, link: &Link) -> Result<Vec<(IpAddr, String)>> {
+    let other = shared.standalones.find(&link.container)?.record();
+    let name = &other.name;
+    let run = other.run().ok_or_else(|| {
+        let (own, alias) = (&record.name, &link.alias);
+        Error::wrong_state(format!(
+            "Cannot link to a non running container: /{name} AS /{own}/{alias}"
+        ))
+    })?;
+    let pod = shared.pods.find(run.pod.as_str())?.record();
+    let address = pod.attachment.as_ref().and_then(Attachment::ipv4).ok_or_else(|| {
+        Error::wrong_state(format!(
+            "Cannot link to /{name}, as it does not belong to the default network"
+        ))
+    })?;
+    let mut names = vec![link.alias.clone()];
+    for more in [&pod.config.hostname, name] {
+        if !names.contains(more) {
+            names.push(more.clone());
+        }
+    }
+    Ok(names.into_iter().map(|name| (address.into(), name)).collect())
 }
 
 /// A port that somebody else has, in the words that clients look for.

@@ -47,7 +47,7 @@ pub(crate) fn config(
     if auto_remove && restart != EngineRestart::No {
         return Err(Error::invalid("can't create 'AutoRemove' container with restart policy"));
     }
-    host::check_supported(&of_host, &network)?;
+    host::check_supported(&of_host)?;
     let mut container = container(request, &of_host, &merged, &network, image)?;
     let anonymous: Vec<&String> =
         request.volumes.iter().flat_map(|all| all.keys()).chain(&image.config.volumes).collect();
@@ -58,6 +58,7 @@ pub(crate) fn config(
         ports: network::ports(&of_host, &merged.exposed_ports, &network)?,
         dns: network::dns(&of_host),
         hosts: network::hosts(&of_host, gateway)?,
+        links: Vec::new(),
         sysctls: host::sysctls(&of_host, &network),
         shm_size: of_host.shm_size.filter(|size| *size > 0),
         init: of_host.init == Some(true),

@@ -14,14 +14,9 @@ use crate::error::{Error, Result};
 const PERIOD: u64 = 100_000;
 
 /// What would otherwise be passed over in silence.
-pub(crate) fn check_supported(host: &HostConfig, network: &Network) -> Result<()> {
+pub(crate) fn check_supported(host: &HostConfig) -> Result<()> {
     let some = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
     let mode = |mode: &Option<String>| mode.clone().unwrap_or_default();
-    // In a network that a client made the endpoint's own say the same.
-    let is_custom = matches!(network, Network::Custom(_));
-    if some(&host.links) && !is_custom {
-        return unsupported("--link in the default bridge network");
-    }
     if host.device_requests.as_ref().is_some_and(|list| !list.is_empty()) {
         return unsupported("--gpus");
     }

@@ -87,6 +87,35 @@ pub(crate) fn link(text: &str) -> Result<Link> {
     Ok(Link { container: container.to_owned(), alias: alias.to_owned() })
 }
 
+/// The containers that one in the node's network is linked to, by id. In a network that a client
+/// made the endpoint's own links say the same.
+pub(crate) fn links(engine: &Engine, mode: &Network, request: &CreateRequest) -> Result<Vec<Link>> {
+    let asked = request.host_config.as_ref().and_then(|host| host.links.clone());
+    let asked = asked.unwrap_or_default();
+    let conflict = |what: &str| {
+        Err(Error::invalid(format!(
+            "conflicting options: {what} can't be used with links. This would result in undefined \
+             behavior"
+        )))
+    };
+    match mode {
+        Network::Host if !asked.is_empty() => return conflict("host type networking"),
+        Network::Container(_) if !asked.is_empty() => return conflict("container type network"),
+        Network::Bridge => {}
+        Network::Custom(_) | Network::Host | Network::None | Network::Container(_) => {
+            return Ok(Vec::new());
+        }
+    }
+    let found = asked.iter().map(|text| {
+        let Link { container, alias } = link(text)?;
+        let other = engine.standalone(&container).map_err(|error| {
+            Error::invalid(format!("could not get container for {container}: {}", error.chain()))
+        })?;
+        Ok(Link { container: other.record().id.to_string(), alias })
+    });
+    found.collect()
+}
+
 pub(crate) fn ports(
     host: &HostConfig,
     exposed: &[String],

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each module may name of the crate. The longest prefix of a file's module decides.
-const LAYERS: &[(&str, &[&str])] = &[
+const LAYERS: Layers = &[
     ("daemon", &["api", "config", "engine", "error", "store", "streaming"]),
     ("api", &["cgroup", "config", "engine", "error", "executor::plan", "id", "image", "net"]),
     (
@@ -60,6 +60,47 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("id", &["error"]),
 ];
 
+/// The same for the client's crate. What its verbs share knows nothing of them.
+const CLIENT_LAYERS: Layers = &[
+    ("cli", &["Cais", "client", "commands", "error", "host", "output", "program"]),
+    (
+        "commands",
+        &[
+            "Cais",
+            "attached",
+            "client",
+            "config_file",
+            "create",
+            "error",
+            "http",
+            "json",
+            "output",
+            "program",
+            "progress",
+            "reference",
+            "table",
+            "terminal",
+            "units",
+        ],
+    ),
+    ("attached", &["client", "error", "http", "terminal"]),
+    ("client", &["error", "host", "http", "json"]),
+    ("http", &["error", "host"]),
+    ("host", &["error", "http::Stream", "program"]),
+    ("config_file", &["error", "json"]),
+    ("create", &["error", "units"]),
+    ("progress", &["client", "error", "json", "terminal", "units"]),
+    ("table", &["error", "json", "output", "template"]),
+    ("template", &["json", "units"]),
+    ("output", &["error"]),
+    ("reference", &["config_file::HUB"]),
+    ("error", &["output"]),
+    ("json", &[]),
+    ("program", &[]),
+    ("terminal", &[]),
+    ("units", &[]),
+];
+
 /// Inside `sys`, but for the daemon: it ties descriptors to the runtime, without unsafe code.
 const FOR_THE_DAEMON: &str = "sys::readiness";
 
@@ -69,10 +110,15 @@ const WITHOUT_TOKIO: &[&str] =
 
 #[test]
 fn imports_point_down_the_layer_table() {
+    let faults = [faults("src", LAYERS), faults("client/src", CLIENT_LAYERS)].concat();
+    assert!(faults.is_empty(), "imports that point upward:\n{}", faults.join("\n"));
+}
+
+fn faults(directory: &str, layers: Layers) -> Vec<String> {
     let mut faults = Vec::new();
-    for Line { module, file, number, text } in lines() {
+    for Line { module, file, number, text } in lines(directory) {
         // The crate's root wires everything.
-        let Some((own, allowed)) = layer(&module) else { continue };
+        let Some((own, allowed)) = layer(layers, &module) else { continue };
         for path in crate_paths(&text) {
             let is_below = |it: &str| path == it || path.starts_with(&format!("{it}::"));
             if !is_below(own) && !allowed.iter().any(|it| is_below(it)) {
@@ -80,13 +126,34 @@ fn imports_point_down_the_layer_table() {
             }
         }
     }
-    assert!(faults.is_empty(), "imports that point upward:\n{}", faults.join("\n"));
+    faults
+}
+
+/// What the client and the daemon share is the interface on the socket; and a client that starts a runtime starts late.
+#[test]
+fn the_client_and_the_daemon_are_strangers() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let named = |manifest: &str| -> Vec<String> {
+        let text = fs::read_to_string(root.join(manifest)).unwrap();
+        let sections = text.split("\n[").filter(|it| it.starts_with("dependencies]"));
+        let lines =
+            sections.flat_map(|it| it.lines().skip(1)).filter_map(|it| it.split_once(" = "));
+        lines.map(|(name, value)| format!("{name} {value}")).collect()
+    };
+    let client = named("client/Cargo.toml");
+    assert!(client.len() > 5, "{client:?}");
+    for barred in ["path =", "tokio ", "hyper ", "cais"] {
+        let found: Vec<_> = client.iter().filter(|it| it.contains(barred)).collect();
+        assert!(found.is_empty(), "the client depends on {found:?}");
+    }
+    let daemon = named("Cargo.toml");
+    assert!(daemon.iter().all(|it| !it.starts_with("cais-client")), "{daemon:?}");
 }
 
 #[test]
 fn the_monitor_and_what_it_runs_know_no_tokio() {
     let mut faults = Vec::new();
-    for Line { module, file, number, text } in lines() {
+    for Line { module, file, number, text } in lines("src") {
         let is_barred =
             WITHOUT_TOKIO.iter().any(|it| module == *it || module.starts_with(&format!("{it}::")));
         if is_barred && module != FOR_THE_DAEMON && code(&text).contains("tokio") {
@@ -98,18 +165,26 @@ fn the_monitor_and_what_it_runs_know_no_tokio() {
 
 #[test]
 fn every_module_of_the_sources_has_a_layer() {
-    let mut without: Vec<_> = lines()
+    let mut without: Vec<_> = lines("src")
         .into_iter()
         .map(|line| line.module)
-        .filter(|module| layer(module).is_none())
+        .filter(|module| layer(LAYERS, module).is_none())
+        .chain(
+            lines("client/src")
+                .into_iter()
+                .map(|line| line.module)
+                .filter(|module| layer(CLIENT_LAYERS, module).is_none()),
+        )
         .filter(|module| !["lib", "main", "bin::monitor"].contains(&module.as_str()))
         .collect();
     without.dedup();
     assert!(without.is_empty(), "not in the table: {without:?}");
 }
 
-fn layer(module: &str) -> Option<(&'static str, &'static [&'static str])> {
-    LAYERS
+type Layers = &'static [(&'static str, &'static [&'static str])];
+
+fn layer(layers: Layers, module: &str) -> Option<(&'static str, &'static [&'static str])> {
+    layers
         .iter()
         .filter(|(name, _)| module == *name || module.starts_with(&format!("{name}::")))
         .max_by_key(|(name, _)| name.len())
@@ -147,8 +222,8 @@ struct Line {
 }
 
 /// Every line outside test modules.
-fn lines() -> Vec<Line> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+fn lines(directory: &str) -> Vec<Line> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory);
     let mut files = Vec::new();
     collect(&root, &mut files);
     let mut lines = Vec::new();

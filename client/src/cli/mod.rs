@@ -1,0 +1,73 @@
+//! The command line: which verb, on which daemon, under which name.
+
+mod complete;
+mod shape;
+mod suggest;
+mod usage;
+mod verbs;
+
+use std::ffi::OsString;
+
+use clap::{FromArgMatches, Parser};
+
+use self::verbs::Verb;
+use crate::Cais;
+use crate::client::Client;
+use crate::error::{Failure, Result};
+use crate::host::Host;
+use crate::program::Program;
+
+/// Run containers, as with docker, on a Cais daemon
+#[derive(Debug, Parser)]
+#[command(name = "cais", subcommand_required = false, disable_version_flag = true)]
+pub(crate) struct Cli {
+    /// Location of client config files
+    #[arg(long)]
+    config: Option<String>,
+    /// Name of the context to use; there is only "default"
+    #[arg(short, long, hide = true)]
+    context: Option<String>,
+    /// Enable debug mode
+    #[arg(short = 'D', long)]
+    debug: bool,
+    /// Daemon socket to connect to: unix://PATH or tcp://HOST:PORT
+    #[arg(short = 'H', long)]
+    host: Option<String>,
+    /// Set the logging level ("debug", "info", "warn", "error", "fatal")
+    #[arg(short, long, hide = true)]
+    log_level: Option<String>,
+    /// Print version information and quit
+    #[arg(short, long)]
+    version: bool,
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+/// The tree of verbs, in the form that docker's flags have.
+pub(crate) fn command(program: Program) -> clap::Command {
+    shape::shaped(<Cli as clap::CommandFactory>::command())
+        .name(program.name())
+        .bin_name(program.name())
+}
+
+pub(crate) fn run(arguments: &[OsString]) -> Result<()> {
+    let called = arguments.first().map(|it| it.to_string_lossy().into_owned()).unwrap_or_default();
+    let program = Program::of(&called);
+    let matches = match command(program).try_get_matches_from(arguments) {
+        Ok(matches) => matches,
+        Err(error) => return usage::explain(&error, arguments, program),
+    };
+    let cli = Cli::from_arg_matches(&matches).map_err(|it| Failure::new(it.to_string()))?;
+    if cli.version {
+        return crate::output::line(&crate::commands::version::line(program));
+    }
+    if let Some(context) = cli.context.as_deref().filter(|it| !matches!(*it, "" | "default")) {
+        return Err(Failure::new(format!(
+            "context {context:?}: there are no contexts; a daemon is named with --host or CAIS_HOST"
+        )));
+    }
+    let Some(verb) = cli.verb else { return usage::help(&mut command(program)) };
+    let host = Host::choose(cli.host.as_deref(), program)?;
+    let cais = Cais { client: Client { host }, program, config_directory: cli.config };
+    verb.run(&cais)
+}

@@ -1,0 +1,99 @@
+//! The body of a reply, without its framing, and the framing of what is sent.
+
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+
+use super::{Stream, invalid};
+
+pub(crate) struct Body {
+    reader: BufReader<Stream>,
+    rest: Rest,
+}
+
+/// What is still to come.
+enum Rest {
+    Bytes(u64),
+    /// Of this chunk; the next one has a head of its own. `None` before the first.
+    Chunk(Option<u64>),
+    UntilClosed,
+}
+
+impl Body {
+    pub(super) fn new(
+        reader: BufReader<Stream>,
+        method: &str,
+        status: u16,
+        headers: &[(String, String)],
+    ) -> Self {
+        let header = |name| headers.iter().find(|(key, _)| key == name).map(|(_, value)| value);
+        let rest = if method == "HEAD" || matches!(status, 204 | 304) {
+            Rest::Bytes(0)
+        } else if header("transfer-encoding").is_some_and(|it| it.eq_ignore_ascii_case("chunked")) {
+            Rest::Chunk(None)
+        } else if let Some(length) = header("content-length").and_then(|it| it.parse().ok()) {
+            Rest::Bytes(length)
+        } else {
+            Rest::UntilClosed
+        };
+        Self { reader, rest }
+    }
+
+    fn next_chunk(&mut self, is_first: bool) -> io::Result<u64> {
+        let mut line = String::new();
+        if !is_first {
+            self.reader.read_line(&mut line)?;
+            line.clear();
+        }
+        if self.reader.read_line(&mut line)? == 0 {
+            return Err(io::Error::new(ErrorKind::UnexpectedEof, "the reply ends in its middle"));
+        }
+        let size = line.trim_end().split(';').next().unwrap_or_default();
+        u64::from_str_radix(size, 16).map_err(|_| invalid("the size of a chunk is no number"))
+    }
+}
+
+impl Read for Body {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = match self.rest {
+            Rest::UntilClosed => return self.reader.read(buffer),
+            Rest::Bytes(left) => left,
+            Rest::Chunk(Some(left)) if left > 0 => left,
+            Rest::Chunk(left) => {
+                let size = self.next_chunk(left.is_none())?;
+                self.rest = if size == 0 { Rest::Bytes(0) } else { Rest::Chunk(Some(size)) };
+                size
+            }
+        };
+        if left == 0 || buffer.is_empty() {
+            return Ok(0);
+        }
+        let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        let read = self.reader.read(&mut buffer[..most])?;
+        if read == 0 {
+            return Err(io::Error::new(ErrorKind::UnexpectedEof, "the reply ends in its middle"));
+        }
+        let left = left - read as u64;
+        self.rest = match self.rest {
+            Rest::Chunk(_) => Rest::Chunk(Some(left)),
+            Rest::Bytes(_) | Rest::UntilClosed => Rest::Bytes(left),
+        };
+        Ok(read)
+    }
+}
+
+/// Everything that is read, in chunks.
+pub(super) fn write_chunks(stream: &mut Stream, reader: &mut dyn Read) -> io::Result<()> {
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let read = match reader.read(&mut buffer) {
+            Ok(read) => read,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        write!(stream, "{read:x}\r\n")?;
+        stream.write_all(&buffer[..read])?;
+        stream.write_all(b"\r\n")?;
+        if read == 0 {
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! The command line client of Cais. It speaks the Docker Engine API to a daemon's socket and is used as docker's client is.
+//!
+//! ```text
+//!   cli        the tree of verbs and flags; what clap finds wrong, in docker's words
+//!   commands   one file per family of verbs: its flags, its calls, its output
+//!   create     flags to the body of a container
+//!   attached   a process of a container on this terminal
+//!   template   Go's templates for --format;  table, progress, units: output
+//!   client     calls and refusals;  http: requests on a socket, without a runtime
+//! ```
+//! It names nothing of the daemon: what the two share is the interface on the socket.
+
+mod attached;
+mod cli;
+mod client;
+mod commands;
+mod config_file;
+mod create;
+mod error;
+mod host;
+mod http;
+mod json;
+mod output;
+mod program;
+mod progress;
+mod reference;
+mod table;
+mod template;
+mod terminal;
+mod units;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE;
+
+use self::attached::Keys;
+use self::client::{Client, Headers};
+use self::config_file::ConfigFile;
+use self::error::{Failure, Result};
+use self::program::Program;
+
+/// Runs the program with these arguments, the name it was called by first.
+#[must_use]
+pub fn run(arguments: &[OsString]) -> ExitCode {
+    match cli::run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            terminal::restore();
+            if !failure.message.is_empty() {
+                output::notice(&failure.message);
+            }
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// What every verb has at hand.
+#[derive(Debug)]
+pub(crate) struct Cais {
+    pub(crate) client: Client,
+    pub(crate) program: Program,
+    config_directory: Option<String>,
+}
+
+impl Cais {
+    /// Read when a verb needs it: most do not.
+    pub(crate) fn config(&self) -> Result<ConfigFile> {
+        ConfigFile::load(self.config_directory.as_deref())
+    }
+
+    /// The detach keys of a flag, else of the configuration, else docker's.
+    pub(crate) fn detach_keys(&self, flag: &str) -> Result<Keys> {
+        let config = if flag.is_empty() {
+            self.config()?.text("detachKeys").to_owned()
+        } else {
+            flag.to_owned()
+        };
+        if config.is_empty() {
+            Ok(Keys::default())
+        } else {
+            Keys::parse(&config).map_err(Failure::new)
+        }
+    }
+
+    /// Who one is, for the registry of this image.
+    pub(crate) fn registry_auth(&self, image: &str) -> Result<Headers> {
+        let server = reference::registry_of(image);
+        let credentials = self.config()?.credentials(server)?;
+        let json = credentials.map_or_else(|| serde_json::json!({}), |it| it.to_json(server));
+        Ok(vec![("X-Registry-Auth", URL_SAFE.encode(json.to_string()))])
+    }
+}

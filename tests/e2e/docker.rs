@@ -22,7 +22,7 @@ pub(crate) struct Docker {
     home: PathBuf,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Output {
     pub(crate) code: i32,
     pub(crate) stdout: String,

@@ -2,7 +2,7 @@
 
 use crate::docker::{Docker, output};
 use crate::docker_containers::node;
-use crate::secure_registry::{PASSWORD, SecureRegistry, USER, write_htpasswd};
+use crate::secure_registry::{PASSWORD, SecureRegistry, TokenServer, USER, write_htpasswd};
 
 async fn login(docker: &Docker, address: &str, password: &str) -> (i32, String) {
     let words = ["login", "-u", USER, "--password-stdin", address];
@@ -67,4 +67,29 @@ async fn docker_push_and_login_with_tls_and_a_password() {
     docker.run(&["rmi", "-f", &name]).await;
     let pull = output(docker.spawn(&["pull", &name]), "docker pull").await;
     assert_ne!(pull.code, 0, "{pull:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn docker_push_and_login_with_tokens() {
+    let (node, docker) = node().await;
+    let (server, registry) = TokenServer::start_with_registry(&node).await;
+    registry.known_to(&node, "ca = \"DIR/ca.crt\"");
+    let name = format!("{}/cais/pushed:v1", registry.address);
+    make(&docker, &name).await;
+
+    let denied = docker.refused(&["push", &name]).await;
+    assert!(denied.contains("denied") && denied.contains("401"), "{denied}");
+    let (code, said) = login(&docker, &registry.address, "wrong").await;
+    assert!(code != 0 && said.contains("401"), "{said}");
+    let (code, said) = login(&docker, &registry.address, PASSWORD).await;
+    assert!(code == 0 && said.contains("Login Succeeded"), "{said}");
+    pushed(&docker, &name).await;
+    let asked = server.requests.lock().unwrap().join("\n").replace("%3A", ":").replace("%2F", "/");
+    let asked = asked.replace("%2C", ",");
+    assert!(asked.contains("scope=repository:cais/pushed:pull,push"), "{asked}");
+    assert!(!node.log().contains(PASSWORD), "a secret was shown");
+
+    docker.run(&["logout", &registry.address]).await;
+    let denied = docker.refused(&["push", &name]).await;
+    assert!(denied.contains("denied"), "{denied}");
 }

@@ -255,15 +255,24 @@ async fn a_password_opens_a_registry_with_basic_authentication_in_both_its_forms
     refused(&node, &registry, Some(elsewhere), denied, &["401"]).await;
 }
 
-/// Gives tokens to those who show a password or the refresh token, signed as the registry wants it.
-struct TokenServer {
+/// Gives those who show a password or the refresh token what they ask for, signed as the registry wants it.
+pub(crate) struct TokenServer {
     /// Of the TLS end: a password is shown to nobody who could be anybody.
     address: String,
-    requests: Arc<Mutex<Vec<String>>>,
+    pub(crate) requests: Arc<Mutex<Vec<String>>>,
     tls: Option<Child>,
 }
 
 impl TokenServer {
+    /// With an empty registry that takes its tokens, for pushes.
+    pub(crate) async fn start_with_registry(node: &Node) -> (Self, SecureRegistry) {
+        let mut server = Self::start(node.home.join("certificates")).await;
+        let port = free_port().await;
+        let registry = SecureRegistry::start_empty(node, true, &token_section(port)).await;
+        server.secure(port, &registry.certificates).await;
+        (server, registry)
+    }
+
     async fn start(certificates: PathBuf) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -343,11 +352,35 @@ fn answer(request: &str, certificates: &Path) -> Option<String> {
     let basic = STANDARD.encode(format!("{USER}:{PASSWORD}"));
     let is_known = request.contains(&format!("Basic {basic}"))
         || request.contains("grant_type=refresh_token") && request.contains(REFRESH);
-    is_known.then(|| token(certificates))
+    is_known.then(|| token(certificates, &scopes(request)))
 }
 
-/// A JSON web token that lets its bearer pull the image.
-fn token(certificates: &Path) -> String {
+/// What is asked for, in the query or in the body: `repository:library/busybox:pull`.
+fn scopes(request: &str) -> Vec<String> {
+    let query = request.split(['?', ' ', '\n']).nth(2).unwrap_or_default();
+    let body = request.lines().last().unwrap_or_default();
+    let pairs = [query, body].into_iter().flat_map(|text| form_urlencoded::parse(text.as_bytes()));
+    let scopes = pairs.filter(|(key, _)| key == "scope").map(|(_, value)| value.into_owned());
+    scopes.flat_map(|text| text.split(' ').map(str::to_owned).collect::<Vec<_>>()).collect()
+}
+
+/// A section of the registry's configuration.
+fn token_section(port: u16) -> String {
+    format!(
+        "auth:\n  token: {{realm: \"https://127.0.0.1:{port}/token\", service: registry, \
+         issuer: a test, rootcertbundle: DIR/ca.crt}}"
+    )
+}
+
+/// A JSON web token that lets its bearer do these things.
+fn token(certificates: &Path, scopes: &[String]) -> String {
+    let access = scopes.iter().filter_map(|scope| {
+        let (kind, rest) = scope.split_once(':')?;
+        let (name, actions) = rest.rsplit_once(':')?;
+        let actions: Vec<&str> = actions.split(',').collect();
+        Some(json!({"type": kind, "name": name, "actions": actions}))
+    });
+    let access: Vec<Value> = access.collect();
     let certificate = fs::read_to_string(certificates.join("server.crt")).unwrap();
     let begin = certificate.find("-----BEGIN").unwrap();
     let lines = certificate[begin..].lines().skip(1).take_while(|line| !line.starts_with('-'));
@@ -356,7 +389,7 @@ fn token(certificates: &Path) -> String {
     let claims = json!({
         "iss": "a test", "sub": USER, "aud": "registry", "jti": "1",
         "iat": now - 10, "nbf": now - 10, "exp": now + 600,
-        "access": [{"type": "repository", "name": "library/busybox", "actions": ["pull"]}],
+        "access": access,
     });
     let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let signed = format!("{}.{}", part(&header), part(&claims));
@@ -375,11 +408,7 @@ async fn tokens_open_a_registry_for_all_four_kinds_of_credentials() {
     let directory = node.home.join("certificates");
     let mut server = TokenServer::start(directory.clone()).await;
     let port = free_port().await;
-    let auth = format!(
-        "auth:\n  token: {{realm: \"https://127.0.0.1:{port}/token\", service: registry, \
-         issuer: a test, rootcertbundle: DIR/ca.crt}}"
-    );
-    let registry = SecureRegistry::start(&node, "", &auth).await;
+    let registry = SecureRegistry::start(&node, "", &token_section(port)).await;
     server.secure(port, &registry.certificates).await;
     registry.known_to(&node, "ca = \"DIR/ca.crt\"");
     let denied = Code::Unauthenticated;
@@ -404,7 +433,12 @@ async fn tokens_open_a_registry_for_all_four_kinds_of_credentials() {
     let before = server.requests.lock().unwrap().len();
     let bearer = |token: String| AuthConfig { registry_token: token, ..Default::default() };
     refused(&node, &registry, Some(bearer("not.a.token".to_owned())), denied, &["401"]).await;
-    accepted(&node, &registry, Some(bearer(token(&directory)))).await;
+    accepted(
+        &node,
+        &registry,
+        Some(bearer(token(&directory, &["repository:library/busybox:pull".to_owned()]))),
+    )
+    .await;
     let after = server.requests.lock().unwrap().len();
     assert_eq!(before, after, "a bearer token is shown to the registry itself, and to nobody else");
 }

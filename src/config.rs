@@ -352,6 +352,8 @@ mod tests {
     fn values_that_cannot_work_name_their_key() {
         for (text, key) in [
             ("root = \"var\"", "root"),
+            // Over TCP the door would be anybody's.
+            ("[docker]\nsocket = \"tcp://127.0.0.1:2375\"", "docker.socket"),
             ("[cri]\nstream_address = \"0.0.0.0:1\"", "cri.stream_address"),
             ("[network]\nbridge = \"much-too-long-for-an-interface\"", "network.bridge"),
             ("[cdi]\nspec_dirs = [\"cdi\"]", "cdi.spec_dirs"),

@@ -9,7 +9,20 @@ use std::path::{Path, PathBuf};
 /// What each module may name of the crate. The longest prefix of a file's module decides.
 const LAYERS: Layers = &[
     ("daemon", &["api", "config", "engine", "error", "store", "streaming"]),
-    ("api", &["cgroup", "config", "engine", "error", "executor::plan", "id", "image", "net"]),
+    (
+        "api",
+        &[
+            "cgroup",
+            "config",
+            "engine",
+            "error",
+            "executor::plan",
+            "id",
+            "image",
+            "net",
+            "sys::readiness",
+        ],
+    ),
     (
         "engine",
         &[

@@ -46,14 +46,23 @@ pub(super) async fn commit(
 ) -> Result<ImageId> {
     operation::run(async move {
         let record = container.record();
-        let is_to_pause = with_pause && record.run().is_some_and(|run| !run.is_paused);
-        if is_to_pause {
-            standalone::pause(shared.clone(), container.clone()).await?;
+        let run = record.run().filter(|run| with_pause && !run.is_paused);
+        // What has ended, or is ending, changes nothing any more.
+        let is_over = || match (run, container.record().run()) {
+            (Some(run), Some(now)) => now.pod != run.pod || now.end.is_some(),
+            _ => true,
+        };
+        if run.is_some() {
+            match standalone::pause(shared.clone(), container.clone()).await {
+                Err(_) if is_over() => {}
+                other => other?,
+            }
         }
         let layer = changes(&shared, &container).await;
-        if is_to_pause {
+        if run.is_some() {
             match standalone::unpause(shared.clone(), container.clone()).await {
-                // It was killed, or somebody was faster.
+                Err(_) if is_over() => {}
+                // Somebody was faster.
                 Err(error) if matches!(error.kind(), Kind::WrongState | Kind::NotFound) => {}
                 other => other?,
             }

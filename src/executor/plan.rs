@@ -30,8 +30,11 @@ pub(crate) struct PodPlan {
     pub(crate) domainname: Option<String>,
     /// `net.*`, `kernel.shm*`, … as `key = value` with dots, written after the namespaces exist.
     pub(crate) sysctls: Vec<(String, String)>,
-    /// Bytes of the pod's `/dev/shm` tmpfs; `None` when the pod shares the host's IPC.
+    /// Bytes of the pod's `/dev/shm` tmpfs; `None` when it has none of its own.
     pub(crate) shm_size: Option<u64>,
+    /// A detached mount, another pod's `/dev/shm`, in the place of one of its own.
+    #[serde(default)]
+    pub(crate) shm: Option<Fd>,
     /// Directory where the monitor leaves one record per exited container.
     pub(crate) exits: Fd,
 }
@@ -51,6 +54,8 @@ pub(crate) enum PodPid {
     PerContainer,
     /// One for the pod: the monitor forks a PID 1 that reaps.
     Shared,
+    /// That of the process behind this pidfd, which belongs to another pod.
+    Joined(Fd),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,7 +120,7 @@ pub(crate) enum Propagation {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum ContainerPid {
     Own,
-    /// The pod's shared one; the pod must have been set up with [`PodPid::Shared`].
+    /// The pod's; it must have been set up with [`PodPid::Shared`] or [`PodPid::Joined`].
     Pod,
     Host,
     /// That of another container of this pod (CRI's TARGET).

@@ -9,13 +9,13 @@
 //! ├─ whole    where a mount stands while a part of it is copied
 //! ├─ null     a null device, covers masked files
 //! ├─ empty    an empty directory, read-only, covers masked directories
-//! ├─ shm      tmpfs: the pod's /dev/shm
+//! ├─ shm      tmpfs: the pod's /dev/shm, its own or another pod's
 //! │           with users of its own also:
 //! ├─ proc sys whole ones: without them in sight the kernel refuses new ones inside
 //! └─ stage    where a container finds what the host gives it
 //! ```
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -49,6 +49,8 @@ pub(crate) struct Pod {
     pub(crate) exits: OwnedFd,
     /// PID 1 of a shared PID namespace.
     pub(crate) init: Option<PodInit>,
+    /// A process of another pod whose PID namespace is this pod's too.
+    pub(crate) pid_of: Option<OwnedFd>,
     /// `None`: the host's.
     pub(crate) users: Option<PodUsers>,
 }
@@ -64,16 +66,25 @@ impl Pod {
     pub(crate) fn open_null(&self) -> Result<OwnedFd, Errno> {
         rustix::fs::openat(CWD, NULL, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
     }
+
+    /// The pod's `/dev/shm` once more, as a detached mount for another pod.
+    pub(crate) fn copy_shm(&self) -> Result<OwnedFd, Fault> {
+        mounts::clone_tree(CWD, SHM).about("the pod's shared memory")
+    }
 }
 
 /// Moves the calling process into a new pod. On an error the process is in an unknown state
 /// between two worlds and must not be used for another.
 pub(crate) fn set_up(plan: &PodPlan, fds: &Fds) -> Result<Pod, Fault> {
     let exits = fds.duplicate(plan.exits)?;
+    let pid_of = match plan.pid {
+        PodPid::Joined(process) => Some(fds.duplicate(process)?),
+        PodPid::PerContainer | PodPid::Shared => None,
+    };
     enter_namespaces(plan, fds).about("enter namespaces")?;
     // Before the host's mounts go, and independent of them.
     let proc = Procfs::mount().about("mount proc")?;
-    make_private_root(plan).about("make the private root")?;
+    make_private_root(plan, fds).about("make the private root")?;
     let (users, mut init) = match &plan.user {
         // Only now: whoever founds it must not keep the host's mounts.
         Some(map) => {
@@ -94,7 +105,7 @@ pub(crate) fn set_up(plan: &PodPlan, fds: &Fds) -> Result<Pod, Fault> {
     if plan.pid == PodPid::Shared && init.is_none() {
         init = Some(start_init().about("start the pod's PID 1")?);
     }
-    Ok(Pod { proc, exits, init, users })
+    Ok(Pod { proc, exits, init, pid_of, users })
 }
 
 fn enter_namespaces(plan: &PodPlan, fds: &Fds) -> Result<(), Fault> {
@@ -118,7 +129,7 @@ fn enter_namespaces(plan: &PodPlan, fds: &Fds) -> Result<(), Fault> {
     Ok(sys::namespace::unshare(new)?)
 }
 
-fn make_private_root(plan: &PodPlan) -> Result<(), Fault> {
+fn make_private_root(plan: &PodPlan, fds: &Fds) -> Result<(), Fault> {
     // Or the detaching below would travel back to the host.
     let private = Change { propagation: libc::MS_PRIVATE, ..Change::default() };
     mount_setattr(CWD, c"/", Reach::Recursive, private).about("make mounts private")?;
@@ -142,8 +153,10 @@ fn make_private_root(plan: &PodPlan) -> Result<(), Fault> {
     rustix::fs::chmod(NULL, mode)?;
     make_cover(EMPTY).about(EMPTY)?;
     make_cover(NULL).about(NULL)?;
-    if let Some(size) = plan.shm_size {
-        attach_shm(size, plan.user.as_ref()).about(SHM)?;
+    if let Some(shm) = plan.shm {
+        attach_shm(fds.get(shm)?).about(SHM)?;
+    } else if let Some(size) = plan.shm_size {
+        attach_shm(make_shm(size, plan.user.as_ref()).about(SHM)?.as_fd()).about(SHM)?;
     }
     if plan.user.is_some() {
         show_kernel_mounts(plan.network)?;
@@ -179,7 +192,13 @@ fn make_cover(path: &str) -> Result<(), Fault> {
     Ok(rustix::mount::move_mount(&cover, "", CWD, path, flags)?)
 }
 
-fn attach_shm(size: u64, map: Option<&UserNamespace>) -> Result<(), Fault> {
+fn attach_shm(shm: BorrowedFd<'_>) -> Result<(), Fault> {
+    rustix::fs::mkdir(SHM, Mode::from_raw_mode(0o755))?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    Ok(rustix::mount::move_mount(shm, "", CWD, SHM, flags)?)
+}
+
+fn make_shm(size: u64, map: Option<&UserNamespace>) -> Result<OwnedFd, Fault> {
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
         | MountAttrFlags::MOUNT_ATTR_NODEV
         | MountAttrFlags::MOUNT_ATTR_NOEXEC;
@@ -189,10 +208,7 @@ fn attach_shm(size: u64, map: Option<&UserNamespace>) -> Result<(), Fault> {
     };
     let [size, uid, gid] = [size, uid.into(), gid.into()].map(|number: u64| number.to_string());
     let options = [("mode", "1777"), ("size", &size), ("uid", &uid), ("gid", &gid)];
-    let shm = mounts::make("tmpfs", &options.map(|(key, value)| (key, Some(value))), attributes)?;
-    rustix::fs::mkdir(SHM, Mode::from_raw_mode(0o755))?;
-    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-    Ok(rustix::mount::move_mount(&shm, "", CWD, SHM, flags)?)
+    mounts::make("tmpfs", &options.map(|(key, value)| (key, Some(value))), attributes)
 }
 
 /// Which keys belong to a namespace of the pod is the daemon's to decide; here a key cannot leave

@@ -84,7 +84,7 @@ pub(super) fn found(
         Ok(namespace)
     };
     let namespace = follow();
-    if namespace.is_err() || plan.pid == PodPid::PerContainer {
+    if namespace.is_err() || plan.pid != PodPid::Shared {
         end(&pidfd);
     }
     let users = PodUsers {

@@ -49,6 +49,8 @@ pub(crate) enum Request {
     /// Pass out a user namespace with these numbers, for mounts to be mapped by: the pod's own when
     /// it has the same.
     OpenUserNamespace(UserNamespace),
+    /// Pass out the pod's `/dev/shm` as a detached mount, for another pod to have it too.
+    OpenShm,
     Create {
         container: ContainerId,
         plan: Box<ContainerPlan>,
@@ -143,6 +145,8 @@ pub(crate) enum Reply {
     Socket,
     /// One descriptor comes along.
     UserNamespace,
+    /// One descriptor comes along.
+    Shm,
     Created {
         pid: i32,
     },

@@ -75,6 +75,19 @@ async fn docker_what_is_not_there_is_an_error_as_docker_says_it() {
 }
 
 #[tokio::test]
+async fn docker_is_no_part_of_a_swarm_and_says_so() {
+    let node = Node::boot().await;
+    let docker = node.docker();
+    for words in [&["node", "ls"][..], &["service", "ls"], &["secret", "ls"], &["config", "ls"]] {
+        let refused = docker.refused(words).await;
+        assert!(refused.contains("This node is not a swarm manager."), "{words:?}: {refused}");
+    }
+    let left = docker.refused(&["swarm", "leave", "--force"]).await;
+    assert!(left.contains("This node is not part of a swarm"), "{left}");
+    assert!(docker.refused(&["swarm", "init"]).await.contains("swarm is not supported"));
+}
+
+#[tokio::test]
 async fn docker_a_client_that_speaks_no_http_disturbs_nobody() {
     let node = Node::boot().await;
     let docker = node.docker();

@@ -1,9 +1,12 @@
 //! Attaching to a container's streams.
 
+use tokio::io::AsyncWriteExt;
+
 use super::call::Call;
+use super::detach::Detach;
 use super::hijack::{self, Framing};
 use super::reply::{self, Answer};
-use super::{Door, containers};
+use super::{Door, containers, logs};
 use crate::engine::streams::Wanted;
 use crate::error::Error;
 
@@ -24,15 +27,31 @@ pub(super) async fn attach(door: &Door, id: &str, call: Call) -> Answer {
         stderr: switch("stderr"),
         tty: record.config.container.tty,
     };
-    let framing = Framing::of(record.config.container.tty);
-    let waiting = container.attach(wanted).await?;
+    let framing = Framing::of(wanted.tty);
+    let keys = call.query.text("detachKeys").filter(|keys| !keys.is_empty());
+    let detach = (wanted.tty && wanted.stdin).then(|| Detach::on(keys)).transpose()?;
     let is_streaming = switch("stream");
+    let waiting = if is_streaming { Some(container.attach(wanted).await?) } else { None };
+    let mut told = switch("logs").then(|| logs::so_far(door, &container, wanted));
+    let peer = call.peer.clone();
     let (upgrade, _) = call.split_upgrade();
-    Ok(hijack::answer(upgrade, framing, move |client| async move {
-        match waiting.await {
-            Ok(session) if is_streaming => hijack::carry(session, client, framing, None).await,
-            // The container is gone, or nothing was asked for.
-            Ok(_) | Err(_) => Ok(()),
+    Ok(hijack::answer((upgrade, peer), framing, move |mut client| async move {
+        // What is written meanwhile comes twice rather than not at all.
+        while let Some(told) = &mut told
+            && let Some(piece) = told.recv().await
+        {
+            client.stream.write_all(&piece).await?;
+        }
+        let Some(waiting) = waiting else { return client.stream.shutdown().await };
+        let gone = client.gone();
+        let session = tokio::select! {
+            session = waiting => session,
+            () = gone => return Ok(()),
+        };
+        match session {
+            Ok(session) => hijack::carry(session, client, framing, (None, detach)).await,
+            // The container is gone.
+            Err(_) => Ok(()),
         }
     }))
 }

@@ -8,6 +8,7 @@ use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 use serde::de::DeserializeOwned;
 
+use super::peer::Peer;
 use super::query::Query;
 use crate::error::{Context, Error, Kind, Result};
 
@@ -22,6 +23,7 @@ pub(super) struct Call {
     pub(super) query: Query,
     pub(super) headers: HeaderMap,
     body: Either<Full<Bytes>, Incoming>,
+    pub(super) peer: Option<Peer>,
     /// The connection itself, once an upgrade was answered.
     upgrade: OnUpgrade,
 }
@@ -36,6 +38,7 @@ impl Call {
     pub(super) async fn of(mut request: Request<Incoming>) -> Result<Self> {
         let upgrade = hyper::upgrade::on(&mut request);
         let query = Query::parse(request.uri().query().unwrap_or_default());
+        let peer = request.extensions_mut().remove::<Peer>();
         let (head, body) = request.into_parts();
         let is_small = body.size_hint().upper().is_some_and(|most| most <= SMALL);
         let body = if is_small {
@@ -45,7 +48,7 @@ impl Call {
         } else {
             Either::Right(body)
         };
-        Ok(Self { query, headers: head.headers, body, upgrade })
+        Ok(Self { query, headers: head.headers, body, peer, upgrade })
     }
 
     /// The connection, if the client wants it to change hands, and what is left of the call.
@@ -93,6 +96,10 @@ impl Call {
     }
 }
 
+/// Every body is an object; an array would pass for one whose fields are in order.
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Error::invalid("invalid JSON: the body is not an object"));
+    }
     serde_json::from_slice(bytes).context("invalid JSON").kind(Kind::InvalidArgument)
 }

@@ -14,9 +14,9 @@ use super::{Door, images};
 use crate::engine::container::config::Mount;
 use crate::engine::container::record::Record as PodContainer;
 use crate::engine::parse_signal;
-use crate::engine::standalone::config::Network;
+use crate::engine::standalone::config::{Ipc, Network};
 use crate::engine::standalone::{Removal, Standalone, Started};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::id::ContainerId;
 
 /// A container of either door.
@@ -84,9 +84,20 @@ pub(super) async fn create(door: &Door, call: Call) -> Answer {
     let from = volumes_from(door, &request)?;
     let gateway = door.engine.node_network().map(|(_, gateway, _)| gateway);
     let mut config = create::config(&request, &image, &body, from, gateway)?;
+    // By their ids from now on: a name may be somebody else's tomorrow.
+    let id = |other: &str| Ok::<_, Error>(standalone(door, other)?.record().id.to_string());
     if let Network::Container(other) = &mut config.network {
-        // By its id from now on: a name may be somebody else's tomorrow.
-        *other = standalone(door, other)?.record().id.to_string();
+        *other = id(other)?;
+    }
+    // Not 404, which to clients means that the image is missing.
+    let kind = Kind::InvalidArgument;
+    if let Ipc::Container(other) = &mut config.sharing.ipc {
+        let found = id(other).with_context(|| format!("can't join IPC of container {other}"));
+        *other = found.kind(kind)?;
+    }
+    if let Some(other) = &mut config.sharing.pid_of {
+        let found = id(other).with_context(|| format!("can't join PID namespace of {other}"));
+        *other = found.kind(kind)?;
     }
     config.links = network::links(&door.engine, &config.network, &request)?;
     let networks = network::memberships(&door.engine, &config.network, &request)?;

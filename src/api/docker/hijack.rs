@@ -16,11 +16,13 @@ use futures_util::future::BoxFuture;
 use http::{HeaderValue, Response, StatusCode, header};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, duplex};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, duplex};
 use tokio::time::timeout;
 use tokio_util::io::ReaderStream;
 use tracing::Instrument;
 
+use super::detach::{Detach, Presence};
+use super::peer::Peer;
 use super::reply::{self, Body};
 use crate::engine::standalone::Session;
 use crate::engine::streams::{Pipe, Stdio};
@@ -38,7 +40,24 @@ const QUIET: Duration = Duration::from_millis(100);
 /// came would be an error to the client.
 const LINGER: Duration = Duration::from_secs(1);
 
-pub(super) type Client = Box<dyn Connection>;
+/// Who gets the streams.
+pub(super) struct Client {
+    pub(super) stream: Box<dyn Connection>,
+    peer: Option<Peer>,
+}
+
+impl Client {
+    /// Resolves when the client neither reads nor writes any more.
+    pub(super) fn gone(&self) -> impl Future<Output = ()> + Send + use<> {
+        let peer = self.peer.clone();
+        async move {
+            match peer {
+                Some(peer) => peer.gone().await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+}
 
 pub(super) trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
 
@@ -85,7 +104,7 @@ impl Framing {
 /// The answer with which a connection changes hands; `carry` then has it. Who did not ask for that
 /// gets the same output as a body, and has no standard input.
 pub(super) fn answer<F>(
-    upgrade: Option<OnUpgrade>,
+    (upgrade, peer): (Option<OnUpgrade>, Option<Peer>),
     framing: Framing,
     carry: impl FnOnce(Client) -> F + Send + 'static,
 ) -> Response<Body>
@@ -95,12 +114,12 @@ where
     let Some(upgrade) = upgrade else {
         let (ours, theirs) = duplex(PIECE);
         let pieces = ReaderStream::new(theirs).filter_map(async |piece| piece.ok());
-        spawn(async move { carry(Box::new(ours)).await });
+        spawn(async move { carry(Client { stream: Box::new(ours), peer }).await });
         return reply::stream(framing.media_type(), Box::pin(pieces));
     };
     spawn(async move {
         let upgraded = upgrade.await.map_err(io::Error::other)?;
-        carry(Box::new(TokioIo::new(upgraded))).await
+        carry(Client { stream: Box::new(TokioIo::new(upgraded)), peer }).await
     });
     let mut response = reply::empty(StatusCode::SWITCHING_PROTOCOLS);
     reply::set_type(&mut response, framing.media_type());
@@ -119,43 +138,80 @@ fn spawn(carrying: impl Future<Output = io::Result<()>> + Send + 'static) {
     tokio::spawn(logged.in_current_span());
 }
 
-/// Carries the streams until they end, or until `over` says that the process has ended and they
-/// have nothing more to say. Then our half ends.
+/// Carries the streams until they end, until `over` says that the process has ended and they have
+/// nothing more to say, or until the client leaves: by its keys or without a word. Then our half
+/// ends.
 pub(super) async fn carry(
     session: Session,
     client: Client,
     framing: Framing,
-    over: Option<BoxFuture<'static, ()>>,
+    (over, detach): (Option<BoxFuture<'static, ()>>, Option<Detach>),
 ) -> io::Result<()> {
     let (mut streams, session) = Streams::of(session)?;
-    let (from, mut to) = tokio::io::split(client);
-    let mut feeding = tokio::spawn(feed(from, streams.stdin.take()));
-    let carried = streams.drain(&mut to, framing, over).await;
+    let gone = client.gone();
+    // A container's own streams stay with its monitor.
+    let is_command = over.is_some();
+    let (from, mut to) = tokio::io::split(client.stream);
+    let mut feeding = tokio::spawn(feed(from, streams.stdin.take(), detach));
+    let carried = {
+        let left = async {
+            match (&mut feeding).await {
+                Ok(Ok(Presence::Left)) => {}
+                // It has said all, and reads on.
+                Ok(Ok(Presence::There) | Err(_)) | Err(_) => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            drained = streams.drain(&mut to, framing, over) => drained.map(|()| Presence::There),
+            () = left => Ok(Presence::Left),
+            () = gone => Ok(Presence::There),
+        }
+    };
     let shut = to.shutdown().await;
-    drop((streams, session));
-    if timeout(LINGER, &mut feeding).await.is_err() {
+    match carried {
+        // A command goes on without a client, and must not find its terminal closed.
+        Ok(Presence::Left) if is_command => spawn(async move {
+            let drained = streams.drain(&mut tokio::io::sink(), framing, None).await;
+            drop(session);
+            drained
+        }),
+        Ok(_) | Err(_) => drop((streams, session)),
+    }
+    if !feeding.is_finished() && timeout(LINGER, &mut feeding).await.is_err() {
         feeding.abort();
     }
     carried.and(shut)
 }
 
 /// From the client to the process. The end of the one is the end of the other.
-async fn feed(mut from: ReadHalf<Client>, stdin: Option<Pipe>) -> io::Result<()> {
+async fn feed(
+    mut from: ReadHalf<Box<dyn Connection>>,
+    mut stdin: Option<Pipe>,
+    mut detach: Option<Detach>,
+) -> io::Result<Presence> {
     let mut buffer = vec![0; PIECE];
-    let Some(mut stdin) = stdin else {
-        // What nobody reads is read here, so that the client's going is seen.
-        while from.read(&mut buffer).await? > 0 {}
-        return Ok(());
-    };
+    let mut input = Vec::new();
     loop {
         let count = from.read(&mut buffer).await?;
         let Some(piece) = buffer.get(..count).filter(|piece| !piece.is_empty()) else {
-            return Ok(());
+            return Ok(Presence::There);
         };
-        if stdin.write_all(piece).await.is_err() {
-            // The process closed it; the client may go on for nobody.
-            while from.read(&mut buffer).await? > 0 {}
-            return Ok(());
+        input.clear();
+        let presence = match &mut detach {
+            Some(detach) => detach.pass(piece, &mut input),
+            None => {
+                input.extend_from_slice(piece);
+                Presence::There
+            }
+        };
+        // What nobody reads, or nobody any more, is read here, so that the client's going is seen.
+        if let Some(pipe) = &mut stdin
+            && pipe.write_all(&input).await.is_err()
+        {
+            stdin = None;
+        }
+        if presence == Presence::Left {
+            return Ok(presence);
         }
     }
 }
@@ -182,7 +238,7 @@ impl Streams {
 
     async fn drain(
         &mut self,
-        to: &mut WriteHalf<Client>,
+        to: &mut (impl AsyncWrite + Unpin),
         framing: Framing,
         mut over: Option<BoxFuture<'static, ()>>,
     ) -> io::Result<()> {

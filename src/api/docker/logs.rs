@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::io::SeekFrom;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,7 +24,9 @@ use super::convert::time;
 use super::hijack::{Framing, Stream};
 use super::reply::{self, Answer};
 use crate::engine::container::phase::Phase;
-use crate::error::{Context, Error, Result};
+use crate::engine::standalone::Standalone;
+use crate::engine::streams::Wanted as Streams;
+use crate::error::{Context, Error, Kind, Result};
 
 /// How often a follower looks whether there is more.
 const PERIOD: Duration = Duration::from_millis(50);
@@ -40,6 +43,12 @@ pub(super) async fn logs(door: &Door, id: &str, call: &Call) -> Answer {
     let (path, tty) = match &found {
         Found::Standalone(container) => {
             let record = container.record();
+            if record.config.container.log_path.is_none() {
+                return Err(Error::new(
+                    Kind::Unsupported,
+                    "configured logging driver does not support reading",
+                ));
+            }
             (Some(door.engine.standalone_log(&record.id)), record.config.container.tty)
         }
         Found::Pod(record) => (record.log_path.clone(), record.config.tty),
@@ -53,6 +62,35 @@ pub(super) async fn logs(door: &Door, id: &str, call: &Call) -> Answer {
         Reader { door: door.clone(), found, path, wanted, framing, pieces, out: Vec::new() };
     tokio::spawn(reader.run());
     Ok(reply::stream(framing.media_type(), ReceiverStream::new(outgoing)))
+}
+
+/// What a container has written until now, for who attaches to it.
+pub(super) fn so_far(
+    door: &Door,
+    container: &Arc<Standalone>,
+    streams: Streams,
+) -> mpsc::Receiver<Bytes> {
+    let record = container.record();
+    let (pieces, outgoing) = mpsc::channel(BACKLOG);
+    let reader = Reader {
+        door: door.clone(),
+        found: Found::Standalone(container.clone()),
+        path: door.engine.standalone_log(&record.id),
+        wanted: Wanted {
+            stdout: streams.stdout,
+            stderr: streams.stderr,
+            follow: false,
+            timestamps: false,
+            since: None,
+            until: None,
+            tail: None,
+        },
+        framing: Framing::of(streams.tty),
+        pieces,
+        out: Vec::new(),
+    };
+    tokio::spawn(reader.run());
+    outgoing
 }
 
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own in the API")]

@@ -15,12 +15,14 @@ mod attach;
 mod call;
 mod containers;
 mod convert;
+mod detach;
 mod execs;
 mod hijack;
 mod images;
 mod logs;
 mod making;
 mod networks;
+mod peer;
 mod prune;
 mod ps;
 mod pull;
@@ -29,6 +31,7 @@ mod query;
 mod reply;
 mod router;
 mod status;
+mod swarm;
 mod system;
 mod top;
 mod volumes;
@@ -49,6 +52,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
+use self::peer::Peer;
 use self::reply::Body;
 use crate::engine::Engine;
 
@@ -97,9 +101,15 @@ impl Door {
     }
 
     async fn connection(self, stream: UnixStream, stopping: CancellationToken) {
-        let answer = service_fn(|request| {
+        let peer = match Peer::of(&stream) {
+            Ok(peer) => peer,
+            Err(error) => return tracing::warn!(%error, "watch a docker client"),
+        };
+        let answer = service_fn(|mut request: Request<Incoming>| {
+            request.extensions_mut().insert(peer.clone());
             let answer = self.answer(request);
-            async { Ok::<_, Infallible>(answer.await) }
+            let peer = peer.clone();
+            async { Ok::<_, Infallible>(reply::while_there(answer.await, peer)) }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())

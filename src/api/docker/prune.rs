@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Value, json};
 
-use super::Door;
 use super::call::Call;
 use super::convert::{container, image, time, volume};
 use super::query::{Filters, check_names, wanted};
 use super::reply::{self, Answer};
 use super::wire::image::Removed;
+use super::{Door, ps};
 use crate::error::{Context, Error, Result};
 use crate::image::LayerKey;
 
@@ -136,15 +136,11 @@ async fn container_usage(door: &Door) -> Result<Value> {
     let mut rows = Vec::new();
     for found in door.engine.standalones() {
         let record = found.record();
-        let row = container::summary(&door.engine, &record)?;
-        let mut row = serde_json::to_value(row).context("write the reply")?;
-        let bytes = door.engine.writable_size(&record.id).await;
-        let image = door.engine.images().resolve(&record.image_id).map_or(0, |image| image.size);
-        row["SizeRw"] = json!(bytes);
-        row["SizeRootFs"] = json!(bytes + image);
+        let mut row = container::summary(&door.engine, &record)?;
+        ps::measure(door, &mut row).await;
         rows.push(row);
     }
-    Ok(Value::Array(rows))
+    serde_json::to_value(rows).context("write the reply")
 }
 
 async fn volume_usage(door: &Door) -> Result<Value> {

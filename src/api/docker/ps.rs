@@ -1,5 +1,6 @@
 //! The list of containers, of both doors.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use regex::Regex;
@@ -25,7 +26,7 @@ const FILTERS: [&str; 14] = [
 const STATES: [&str; 7] =
     ["created", "restarting", "running", "removing", "paused", "exited", "dead"];
 
-pub(super) fn list(door: &Door, call: &Call) -> Answer {
+pub(super) async fn list(door: &Door, call: &Call) -> Answer {
     let filters = call.query.filters()?;
     check_names(&filters, &FILTERS)?;
     let limit = call.query.number::<i64>("limit")?.filter(|limit| *limit > 0);
@@ -40,7 +41,23 @@ pub(super) fn list(door: &Door, call: &Call) -> Answer {
     if let Some(limit) = limit {
         rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     }
-    reply::json(&rows.into_iter().map(|row| row.summary).collect::<Vec<_>>())
+    let mut summaries: Vec<Summary> = rows.into_iter().map(|row| row.summary).collect();
+    if call.query.switch("size") {
+        for summary in &mut summaries {
+            measure(door, summary).await;
+        }
+    }
+    reply::json(&summaries)
+}
+
+/// What the container wrote, and that with its image; of those that are ours to measure.
+pub(super) async fn measure(door: &Door, summary: &mut Summary) {
+    let Ok(found) = door.engine.standalone(&summary.id) else { return };
+    let record = found.record();
+    let written = door.engine.writable_size(&record.id).await;
+    let image = door.engine.images().resolve(&record.image_id).map_or(0, |image| image.size);
+    summary.size_rw = Some(written);
+    summary.size_root_fs = Some(written + image);
 }
 
 /// A row, and what filters look at beside it.
@@ -93,6 +110,27 @@ struct Narrowed<'a> {
     before: Option<i64>,
     since: Option<i64>,
     exited: Vec<i32>,
+    publish: Vec<Ports>,
+    expose: Vec<Ports>,
+}
+
+/// `80`, `80/udp`, `8000-9000/tcp`
+struct Ports {
+    numbers: RangeInclusive<u16>,
+    protocol: String,
+}
+
+impl Ports {
+    fn parse(text: &str) -> Option<Self> {
+        let (numbers, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+        let (first, last) = numbers.split_once('-').unwrap_or((numbers, numbers));
+        let numbers = first.parse().ok()?..=last.parse().ok()?;
+        (!numbers.is_empty()).then(|| Self { numbers, protocol: protocol.to_owned() })
+    }
+
+    fn has(&self, number: Option<u16>, protocol: &str) -> bool {
+        self.protocol == protocol && number.is_some_and(|number| self.numbers.contains(&number))
+    }
 }
 
 impl<'a> Narrowed<'a> {
@@ -118,6 +156,11 @@ impl<'a> Narrowed<'a> {
         let code = |text: &String| {
             text.parse().map_err(|_| Error::invalid(format!("invalid filter 'exited={text}'")))
         };
+        let ports = |name: &str| -> Result<Vec<Ports>> {
+            let refuse = |text: &str| Error::invalid(format!("invalid filter '{name}={text}'"));
+            let parse = |text: &String| Ports::parse(text).ok_or_else(|| refuse(text));
+            wanted(filters, name).iter().map(parse).collect()
+        };
         // An image that is not there is nobody's ancestor.
         let images =
             wanted(filters, "ancestor").iter().filter_map(|it| images::find(door, it).ok());
@@ -128,6 +171,8 @@ impl<'a> Narrowed<'a> {
             before: created("before")?,
             since: created("since")?,
             exited: wanted(filters, "exited").iter().map(code).collect::<Result<_>>()?,
+            publish: ports("publish")?,
+            expose: ports("expose")?,
         })
     }
 
@@ -137,12 +182,11 @@ impl<'a> Narrowed<'a> {
             let values = wanted(self.filters, name);
             values.is_empty() || values.iter().any(|value| holds(value))
         };
-        let ports = |value: &str, number: &dyn Fn(&super::wire::container::Port) -> Option<u16>| {
-            let (port, protocol) = value.split_once('/').unwrap_or((value, "tcp"));
-            summary.ports.iter().any(|it| {
-                it.kind == protocol && number(it).is_some_and(|number| number.to_string() == port)
-            })
-        };
+        // A port that is published or one that is exposed is enough.
+        let has_port = summary.ports.iter().any(|port| {
+            self.publish.iter().any(|ports| ports.has(port.public_port, port.kind))
+                || self.expose.iter().any(|ports| ports.has(Some(port.private_port), port.kind))
+        });
         any("id", &|id| summary.id.starts_with(id))
             && (self.names.is_empty() || self.names.iter().any(|it| names(it, row)))
             && any("status", &|status| status == summary.state)
@@ -156,8 +200,7 @@ impl<'a> Narrowed<'a> {
                         || it.name.as_deref() == Some(place)
                 })
             })
-            && any("publish", &|value| ports(value, &|it| it.public_port))
-            && any("expose", &|value| ports(value, &|it| Some(it.private_port)))
+            && (has_port || (self.publish.is_empty() && self.expose.is_empty()))
             && (wanted(self.filters, "ancestor").is_empty()
                 || self.images.iter().any(|image| summary.image_id == image.id.to_string()))
             && has_labels(&summary.labels, wanted(self.filters, "label"))

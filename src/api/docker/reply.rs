@@ -4,10 +4,11 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Empty, Full, StreamBody};
-use hyper::body::Frame;
+use http_body_util::{BodyExt, BodyStream, Empty, Full, StreamBody};
+use hyper::body::{Body as _, Frame};
 use serde::Serialize;
 
+use super::peer::Peer;
 use crate::error::{Context, Error, Result};
 
 pub(super) type Body = UnsyncBoxBody<Bytes, Error>;
@@ -77,4 +78,16 @@ pub(super) fn fallible_stream(
 
 pub(super) fn set_type(response: &mut Response<Body>, media_type: &'static str) {
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+}
+
+/// A body that is not known to its end ends when its client is gone: it may have nothing to say for
+/// a long time, and would not be seen to be talking to nobody.
+pub(super) fn while_there(response: Response<Body>, peer: Peer) -> Response<Body> {
+    if response.body().size_hint().exact().is_some() {
+        return response;
+    }
+    response.map(|body| {
+        let frames = BodyStream::new(body).take_until(async move { peer.gone().await });
+        BodyExt::boxed_unsync(StreamBody::new(frames))
+    })
 }

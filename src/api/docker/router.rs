@@ -8,7 +8,7 @@ use super::call::Call;
 use super::reply::Answer;
 use super::{
     Door, archive, attach, containers, execs, images, logs, making, networks, prune, ps, pull,
-    push, system, volumes,
+    push, swarm, system, volumes,
 };
 use crate::error::{Error, Result};
 
@@ -26,7 +26,7 @@ pub(super) async fn route(door: &Door, request: Request<Incoming>) -> Answer {
         (&Method::POST, ["build", "prune"]) => prune::builds(),
         (&Method::POST, ["images", "prune"]) => prune::images(door, &call).await,
         (&Method::POST, ["containers", ..] | ["exec", ..]) => post(door, call, &path).await,
-        (&Method::GET, ["containers", "json"]) => ps::list(door, &call),
+        (&Method::GET, ["containers", "json"]) => ps::list(door, &call).await,
         (&Method::GET, ["containers", id, "json"]) => containers::inspect(door, id),
         (&Method::GET, ["containers", id, "logs"]) => logs::logs(door, id, &call).await,
         (&Method::GET, ["containers", id, "top"]) => containers::top(door, id, &call).await,
@@ -57,6 +57,9 @@ pub(super) async fn route(door: &Door, request: Request<Incoming>) -> Answer {
             images::remove(door, &name.join("/"), &call).await
         }
         (method, ["volumes", rest @ ..]) => volumes::route(door, method, rest, call).await,
+        (method, ["configs" | "nodes" | "secrets" | "services" | "swarm" | "tasks", ..]) => {
+            swarm::route(method, &path)
+        }
         (_, ["networks", rest @ ..]) => network(door, call, &method, rest).await,
         _ => Err(unknown()),
     }

@@ -272,6 +272,8 @@ fn seccomp(profile: &SeccompProfile) -> SecurityProfile {
         SeccompProfile::RuntimeDefault => (ProfileType::RuntimeDefault, String::new()),
         SeccompProfile::Unconfined => (ProfileType::Unconfined, String::new()),
         SeccompProfile::Localhost(path) => (ProfileType::Localhost, path.display().to_string()),
+        // It has no name to be told by.
+        SeccompProfile::Given(_) => (ProfileType::Localhost, String::new()),
     };
     SecurityProfile { profile_type: kind.into(), localhost_ref: path }
 }

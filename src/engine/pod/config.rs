@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup::Resources;
 use crate::engine::networks::membership::Membership;
 use crate::executor::plan::UserNamespace;
-use crate::id::PodId;
+use crate::id::{ContainerId, PodId};
 pub(crate) use crate::net::dns_files::Dns;
 pub(crate) use crate::net::{PortMapping, Protocol};
 
@@ -58,6 +58,31 @@ pub(crate) struct Standalone {
     pub(crate) hosts: Vec<(IpAddr, String)>,
     /// Bytes of `/dev/shm`.
     pub(crate) shm_size: Option<u64>,
+    #[serde(default)]
+    pub(crate) sharing: Sharing,
+}
+
+/// Which namespaces it shares with whom, beside that of the network.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Sharing {
+    pub(crate) ipc: OwnIpc,
+    /// The pod's PID namespace is that of this container, which is in another pod.
+    pub(crate) pid_of: Option<ContainerId>,
+    /// The host's name is its own.
+    pub(crate) host_uts: bool,
+    /// It sees the host's cgroups.
+    pub(crate) host_cgroup: bool,
+}
+
+/// What becomes of an IPC namespace that is not the host's.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum OwnIpc {
+    #[default]
+    New,
+    /// A new one, and no `/dev/shm`.
+    WithoutShm,
+    /// Namespace and `/dev/shm` are those of this pod.
+    Joined(PodId),
 }
 
 /// What becomes of a network namespace that is not the host's.
@@ -83,6 +108,11 @@ impl Config {
     /// What becomes of its network namespace, when that is not the host's.
     pub(crate) fn own_network(&self) -> &OwnNetwork {
         self.standalone.as_ref().map_or(&OwnNetwork::Attached, |own| &own.network)
+    }
+
+    /// `None` for a pod that shares with the host what its [`Namespaces`] say, and nothing more.
+    pub(crate) fn sharing(&self) -> Option<&Sharing> {
+        self.standalone.as_ref().map(|own| &own.sharing)
     }
 
     /// What the host calls user and group 0 of the pod.
@@ -118,6 +148,8 @@ pub(crate) enum SeccompProfile {
     Unconfined,
     /// A profile file on the host, absolute.
     Localhost(PathBuf),
+    /// The profile itself, in the form of the files.
+    Given(String),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,6 +3,7 @@
 pub(in crate::engine) mod attach;
 pub(crate) mod config;
 pub(super) mod files;
+mod join;
 mod names;
 pub(crate) mod phase;
 pub(crate) mod record;

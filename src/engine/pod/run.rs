@@ -15,7 +15,7 @@ use std::sync::Arc;
 use super::config::{Config, OwnNetwork};
 use super::phase::Phase;
 use super::record::Record;
-use super::{Pod, attach, files, watch};
+use super::{Pod, attach, files, join, watch};
 use crate::engine::clock::now;
 use crate::engine::events::Change;
 use crate::engine::undo::Undo;
@@ -200,28 +200,19 @@ async fn set_up(
     config: &Config,
     directory: &Path,
 ) -> Result<()> {
-    let mut plan = spec::pod_plan(config, &shared.host)?;
+    let mut descriptors = vec![files::open_directory(&directory.join("exits"))?];
+    let joined = join::open(shared, config, &mut descriptors).await?;
+    let mut plan = spec::pod_plan(config, &shared.host, joined)?;
     if plan.network == Namespace::New {
         let ours = shared.network.pod_sysctls()?.iter();
         // The pod's own come last and win.
         plan.sysctls.splice(0..0, ours.map(|(key, value)| ((*key).into(), (*value).into())));
-    }
-    let mut descriptors = vec![files::open_directory(&directory.join("exits"))?];
-    if let OwnNetwork::Joined(other) = config.own_network() {
-        descriptors.push(open_netns(shared, other)?);
     }
     monitor
         .call(Request::SetUpPod(Box::new(plan)), descriptors)
         .await
         .context("set up the pod's namespaces")?;
     Ok(())
-}
-
-fn open_netns(shared: &Shared, pod: &PodId) -> Result<OwnedFd> {
-    let pid = shared.pods.find(pod.as_str())?.record().monitor_pid;
-    let path = netns(pid.context("the pod whose network is to be joined does not run")?);
-    let file = std::fs::File::open(&path).with_context(|| format!("open {}", path.display()))?;
-    Ok(file.into())
 }
 
 /// The pod's network namespace: the one its monitor lives in.

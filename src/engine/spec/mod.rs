@@ -40,7 +40,7 @@ use capabilities::set as capability_set;
 pub(crate) use host::Host;
 pub(crate) use lsm::load_default_profile;
 pub(crate) use mounts::{IMAGE, POD_SHM, VOLUME};
-pub(crate) use pod::{hostname, pod_plan};
+pub(crate) use pod::{Joined, hostname, pod_plan};
 pub(in crate::engine) use privileges::oom_score;
 pub(in crate::engine) use user::user_in;
 

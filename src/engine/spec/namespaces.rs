@@ -5,6 +5,7 @@ use oci_spec::runtime::{
     LinuxNamespaceType,
 };
 
+use super::pod::has_host_name;
 use super::{Draft, Input};
 use crate::engine::pod::config::NamespaceMode;
 use crate::error::{Context, Error, Result};
@@ -48,10 +49,12 @@ pub(super) fn apply(input: &Input<'_>, draft: &mut Draft) -> Result<()> {
         }
     };
     use LinuxNamespaceType as Type;
-    let mut all = vec![namespace(Type::Mount)?, namespace(Type::Cgroup)?];
+    let mut all = vec![namespace(Type::Mount)?];
+    let is_own_cgroup = input.pod.sharing().is_none_or(|sharing| !sharing.host_cgroup);
     let shared = [
+        (is_own_cgroup, Type::Cgroup),
         (!is_node(&pod.network), Type::Network),
-        (!is_node(&pod.network), Type::Uts),
+        (!has_host_name(input.pod), Type::Uts),
         (!is_node(&pod.ipc), Type::Ipc),
         (draft.pid != ContainerPid::Host, Type::Pid),
         (users.is_some(), Type::User),

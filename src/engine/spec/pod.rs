@@ -1,7 +1,7 @@
 //! What the pod itself is: its namespaces, name and kernel settings.
 
 use super::{Host, field};
-use crate::engine::pod::config::{Config, NamespaceMode, OwnNetwork};
+use crate::engine::pod::config::{Config, NamespaceMode, OwnIpc};
 use crate::error::{Error, Result};
 use crate::executor::plan::{Fd, Namespace, PodPid, PodPlan};
 
@@ -10,30 +10,38 @@ const SHM_SIZE: u64 = 64 << 20;
 /// What `sethostname` takes.
 const HOSTNAME_MAX: usize = 64;
 
-/// The network namespace to join.
-const JOINED: Fd = Fd(1);
+/// What is another pod's, as descriptors that go along with the plan.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Joined {
+    pub(crate) network: Option<Fd>,
+    pub(crate) ipc: Option<Fd>,
+    /// A detached mount.
+    pub(crate) shm: Option<Fd>,
+    /// A pidfd.
+    pub(crate) pid: Option<Fd>,
+}
 
-/// The plan a monitor gets first. Its descriptors are the directory for exit records, and the
-/// network namespace of the pod that it joins, if it does.
-pub(crate) fn pod_plan(config: &Config, host: &Host) -> Result<PodPlan> {
+/// The plan a monitor gets first. Its first descriptor is the directory for exit records; `joined`
+/// names the others.
+pub(crate) fn pod_plan(config: &Config, host: &Host, joined: Joined) -> Result<PodPlan> {
     check(config)?;
+    let sharing = config.sharing();
     let own = |mode: &NamespaceMode| match mode {
         NamespaceMode::Node => Namespace::Host,
         NamespaceMode::Pod | NamespaceMode::Container | NamespaceMode::Target(_) => Namespace::New,
     };
-    let (network, uts) = match config.own_network() {
-        // Its own name, though the addresses are another pod's.
-        OwnNetwork::Joined(_) => (Namespace::Join(JOINED), Namespace::New),
-        OwnNetwork::Attached | OwnNetwork::Networks(_) | OwnNetwork::Isolated => {
-            // A pod of the host's network is known to it by the host's name.
-            (own(&config.namespaces.network), own(&config.namespaces.network))
-        }
-    };
-    let ipc = own(&config.namespaces.ipc);
+    let join_or = |joined: Option<Fd>, mode| joined.map_or(own(mode), Namespace::Join);
+    let network = join_or(joined.network, &config.namespaces.network);
+    let ipc = join_or(joined.ipc, &config.namespaces.ipc);
+    // It has its own name, though the addresses may be another pod's.
+    let uts = if has_host_name(config) { Namespace::Host } else { Namespace::New };
+    let has_shm =
+        ipc == Namespace::New && sharing.is_none_or(|sharing| sharing.ipc != OwnIpc::WithoutShm);
     let shm_size = config.standalone.as_ref().and_then(|own| own.shm_size);
-    let pid = match config.namespaces.pid {
-        NamespaceMode::Pod => PodPid::Shared,
-        NamespaceMode::Container | NamespaceMode::Node | NamespaceMode::Target(_) => {
+    let pid = match (joined.pid, &config.namespaces.pid) {
+        (Some(process), _) => PodPid::Joined(process),
+        (None, NamespaceMode::Pod) => PodPid::Shared,
+        (None, NamespaceMode::Container | NamespaceMode::Node | NamespaceMode::Target(_)) => {
             PodPid::PerContainer
         }
     };
@@ -46,14 +54,21 @@ pub(crate) fn pod_plan(config: &Config, host: &Host) -> Result<PodPlan> {
         hostname: (uts == Namespace::New).then(|| hostname(config, host)),
         domainname: None,
         sysctls: config.sysctls.iter().map(|(key, value)| (dotted(key), value.clone())).collect(),
-        shm_size: (ipc == Namespace::New).then_some(shm_size.unwrap_or(SHM_SIZE)),
+        shm_size: has_shm.then_some(shm_size.unwrap_or(SHM_SIZE)),
+        shm: joined.shm,
         exits: Fd(0),
     })
 }
 
+/// A pod of the host's network is known to it by the host's name.
+pub(super) fn has_host_name(config: &Config) -> bool {
+    config.namespaces.network == NamespaceMode::Node
+        || config.sharing().is_some_and(|sharing| sharing.host_uts)
+}
+
 /// The name that the pod's containers see.
 pub(crate) fn hostname(config: &Config, host: &Host) -> String {
-    let own = config.namespaces.network != NamespaceMode::Node && !config.hostname.is_empty();
+    let own = !has_host_name(config) && !config.hostname.is_empty();
     if own { config.hostname.clone() } else { host.hostname.clone() }
 }
 

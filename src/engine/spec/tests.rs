@@ -391,7 +391,7 @@ fn a_pods_kernel_settings_stay_inside_its_own_namespaces() {
         let mut whole = plain();
         merge(&mut whole, &json!({ "pod": patch }));
         let pod: PodConfig = serde_json::from_value(whole["pod"].clone()).unwrap();
-        pod_plan(&pod, &host)
+        pod_plan(&pod, &host, Joined::default())
     };
     let good = json!({ "sysctls": { "net/ipv4/ip_forward": "1", "kernel.shm_rmid_forced": "1" } });
     assert_eq!(

@@ -30,6 +30,8 @@ pub(crate) struct Config {
     pub(crate) sysctls: BTreeMap<String, String>,
     /// Bytes of `/dev/shm`; `None`: 64 MiB.
     pub(crate) shm_size: Option<u64>,
+    #[serde(default)]
+    pub(crate) sharing: Sharing,
     /// A process of ours is PID 1 and reaps; it is no part of the image.
     pub(crate) init: bool,
     /// Empty: our default.
@@ -54,6 +56,33 @@ pub(crate) enum Network {
     /// Its own loopback and nothing else.
     None,
     /// That of another standalone container, by id.
+    Container(String),
+}
+
+/// Which namespaces it shares with whom, beside that of the network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub(crate) struct Sharing {
+    pub(crate) ipc: Ipc,
+    /// Its PID namespace is that of this standalone container, by id.
+    pub(crate) pid_of: Option<String>,
+    /// It has the host's name for its own.
+    pub(crate) host_uts: bool,
+    /// It sees the host's cgroups.
+    pub(crate) host_cgroup: bool,
+}
+
+/// Whose the IPC namespace and `/dev/shm` are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub(crate) enum Ipc {
+    /// Its own alone.
+    #[default]
+    Private,
+    /// Its own, and others may join them.
+    Shareable,
+    /// Its own, without a `/dev/shm`.
+    WithoutShm,
+    Host,
+    /// Those of another standalone container, by id.
     Container(String),
 }
 

@@ -41,6 +41,8 @@ pub(crate) struct Request {
     pub(crate) stdin: bool,
     pub(crate) stdout: bool,
     pub(crate) stderr: bool,
+    /// As the client wrote them; empty: the usual ones.
+    pub(crate) detach_keys: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -24,6 +24,7 @@ mod registry;
 mod remove;
 mod restart;
 mod run;
+mod share;
 mod start;
 mod stop;
 mod supervise;

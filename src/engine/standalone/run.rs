@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::Standalone;
 use super::config::Network;
 use super::record::{Record, Run};
+use super::{Standalone, share};
 use crate::engine::container::phase::Phase;
 use crate::engine::networks::membership::{Link, Membership};
 use crate::engine::pod::config::{Config as PodConfig, OwnNetwork, PortMapping, Standalone as Own};
@@ -118,7 +118,12 @@ fn pod_config(shared: &Shared, record: &Record, ports: Vec<PortMapping>) -> Resu
         apparmor: security.apparmor.clone(),
         selinux: None,
         runtime_handler: String::new(),
-        standalone: Some(Own { network, hosts, shm_size: config.shm_size }),
+        standalone: Some(Own {
+            network,
+            hosts,
+            shm_size: config.shm_size,
+            sharing: share::of(shared, &config.sharing)?,
+        }),
     })
 }
 

@@ -38,6 +38,13 @@ impl Server {
         }
     }
 
+    pub(super) fn open_shm(&mut self, caller: Caller) {
+        match self.pod().and_then(Pod::copy_shm) {
+            Ok(shm) => self.reply_with(caller, Ok(Reply::Shm), vec![shm]),
+            Err(fault) => self.reply(caller, Err(fault.into_failure("open the shared memory"))),
+        }
+    }
+
     pub(super) fn set_up_pod(&mut self, caller: Caller, plan: &PodPlan, fds: &Fds) {
         let result = match self.pod {
             PodState::None => self.enter_pod(plan, fds),

@@ -27,6 +27,7 @@ impl Server {
             Request::SetUpPod(plan) => self.set_up_pod(caller, &plan, &fds),
             Request::OpenSocket(kind) => self.open_socket(caller, kind),
             Request::OpenUserNamespace(map) => self.open_user_namespace(caller, &map),
+            Request::OpenShm => self.open_shm(caller),
             Request::Create { container, plan } => self.create(caller, container, *plan, fds),
             Request::Start { container } => self.start(caller, &container),
             Request::Kill { container, signal, scope } => {

@@ -126,10 +126,12 @@ impl Server {
     ) -> Result<Option<std::os::fd::BorrowedFd<'_>>, Fault> {
         match pid {
             ContainerPid::Own | ContainerPid::Host => Ok(None),
-            ContainerPid::Pod => match &self.pod()?.init {
-                Some(init) => Ok(Some(init.pidfd.as_fd())),
-                None => Err(Fault::invalid("the pod has no PID namespace to share")),
-            },
+            ContainerPid::Pod => {
+                let pod = self.pod()?;
+                let process = pod.init.as_ref().map(|init| &init.pidfd).or(pod.pid_of.as_ref());
+                let none = || Fault::invalid("the pod has no PID namespace to share");
+                process.map(|process| Some(process.as_fd())).ok_or_else(none)
+            }
             ContainerPid::Target(id) => {
                 let target = self.containers.values().find(|container| container.id == *id);
                 match target {

@@ -307,6 +307,7 @@ async fn namespaces_are_joined_by_descriptor() {
         domainname: None,
         sysctls: vec![],
         shm_size: None,
+        shm: None,
         exits: Fd(0),
     };
     let request = crate::monitor::protocol::Request::SetUpPod(Box::new(plan));

@@ -56,6 +56,7 @@ impl Pod {
             domainname: None,
             sysctls: vec![("net.ipv4.ip_forward".to_owned(), "1".to_owned())],
             shm_size: Some(1 << 20),
+            shm: None,
             exits: Fd(0),
         };
         change(&mut plan);

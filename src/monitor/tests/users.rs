@@ -272,6 +272,7 @@ async fn a_sysctl_of_the_host_fails_the_pod_with_its_name() {
         domainname: None,
         sysctls: vec![("kernel.panic".to_owned(), "7".to_owned())],
         shm_size: None,
+        shm: None,
         exits: crate::executor::plan::Fd(0),
     };
     let request = Request::SetUpPod(Box::new(plan));

@@ -29,6 +29,8 @@ pub(crate) fn summary(engine: &Engine, record: &Record) -> Result<Summary> {
         command: command_line(config),
         created: time::seconds(record.created_at),
         ports: ports(&settings.ports),
+        size_rw: None,
+        size_root_fs: None,
         labels: config.labels.clone(),
         state: state_name(&record.state),
         status: status(&record.state),
@@ -47,6 +49,8 @@ pub(crate) fn pod_summary(engine: &Engine, record: &PodContainer) -> Summary {
         command: command_line(&record.config),
         created: time::seconds(record.created_at),
         ports: Vec::new(),
+        size_rw: None,
+        size_root_fs: None,
         labels: record.config.labels.clone(),
         state: phase_name(&record.phase),
         status: match &record.phase {
@@ -125,10 +129,19 @@ fn host_config(asked: Value, record: &Record) -> Value {
     });
     if let (Some(all), Value::Object(asked)) = (all.as_object_mut(), asked) {
         let is_said = |value: &Value| !value.is_null() && value.as_str() != Some("");
+        let log = log_config(asked.get("LogConfig"));
         all.extend(asked.into_iter().filter(|(_, value)| is_said(value)));
+        all.insert("LogConfig".into(), log);
         all.insert("NetworkMode".into(), json!(network_mode(&record.config.network)));
     }
     all
+}
+
+fn log_config(asked: Option<&Value>) -> Value {
+    let of = |key: &str| asked.and_then(|asked| asked.get(key));
+    let driver = of("Type").and_then(Value::as_str).filter(|driver| !driver.is_empty());
+    let options = of("Config").filter(|options| options.is_object()).cloned();
+    json!({ "Type": driver.unwrap_or("json-file"), "Config": options.unwrap_or_else(|| json!({})) })
 }
 
 /// What can be said of a container that a kubelet made.

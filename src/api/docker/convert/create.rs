@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::{host, mounts, network, security};
+use super::{host, mounts, namespaces, network, security};
 use crate::api::docker::wire::container::{CreateRequest, HostConfig, RestartPolicy, Words};
-use crate::engine::container::config::{Config as ContainerConfig, Mount};
+use crate::engine::container::config::{Config as ContainerConfig, Mount, Security};
+use crate::engine::parse_signal;
 use crate::engine::standalone::config::{Config, RestartPolicy as EngineRestart};
-use crate::engine::{parse_signal, standalone::config::Network};
 use crate::error::{Context, Error, Kind, Result};
 use crate::image::Image;
 use crate::image::config::ImageConfig;
@@ -47,8 +47,10 @@ pub(crate) fn config(
     if auto_remove && restart != EngineRestart::No {
         return Err(Error::invalid("can't create 'AutoRemove' container with restart policy"));
     }
-    host::check_supported(&of_host)?;
-    let mut container = container(request, &of_host, &merged, &network, image)?;
+    host::check_supported(request, &of_host)?;
+    let asked = namespaces::of(request, &of_host, &network)?;
+    let security = security::of(request, &of_host, asked.namespaces)?;
+    let mut container = container(request, &of_host, &merged, security, image)?;
     let anonymous: Vec<&String> =
         request.volumes.iter().flat_map(|all| all.keys()).chain(&image.config.volumes).collect();
     container.mounts = mounts::all(&of_host, from, &anonymous)?;
@@ -61,6 +63,7 @@ pub(crate) fn config(
         links: Vec::new(),
         sysctls: host::sysctls(&of_host, &network),
         shm_size: of_host.shm_size.filter(|size| *size > 0),
+        sharing: asked.sharing,
         init: of_host.init == Some(true),
         cgroup_parent: of_host.cgroup_parent.clone().unwrap_or_default(),
         restart,
@@ -83,7 +86,7 @@ fn container(
     request: &CreateRequest,
     of_host: &HostConfig,
     merged: &Merged,
-    network: &Network,
+    security: Security,
     image: &Image,
 ) -> Result<ContainerConfig> {
     let tty = request.tty == Some(true);
@@ -101,7 +104,8 @@ fn container(
         cdi_devices: Vec::new(),
         labels: merged.labels.clone(),
         annotations: of_host.annotations.clone().unwrap_or_default(),
-        log_path: Some(PathBuf::from("container.log")),
+        log_path: (host::log_driver(of_host) != host::NO_LOG)
+            .then(|| PathBuf::from("container.log")),
         stdin: request.open_stdin == Some(true),
         // The end of a terminal's client is no end of its input.
         stdin_once: request.stdin_once == Some(true) && !tty,
@@ -110,7 +114,7 @@ fn container(
         resources: host::resources(of_host),
         oom_score_adj: of_host.oom_score_adj.unwrap_or_default(),
         rlimits: host::rlimits(of_host)?,
-        security: security::of(request, of_host, network)?,
+        security,
         standalone: None,
     })
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::create::unsupported;
-use crate::api::docker::wire::container::HostConfig;
+use crate::api::docker::wire::container::{CreateRequest, HostConfig};
 use crate::cgroup::Resources;
 use crate::engine::container::config::{Device, RlimitRequest};
 use crate::engine::standalone::config::Network;
@@ -13,10 +13,32 @@ use crate::error::{Error, Result};
 /// Microseconds, as every engine has it for `--cpus`.
 const PERIOD: u64 = 100_000;
 
+/// The log driver of a container that keeps no log.
+pub(crate) const NO_LOG: &str = "none";
+
+pub(crate) fn log_driver(host: &HostConfig) -> &str {
+    host.log_config.as_ref().map(|log| log.driver.as_str()).unwrap_or_default()
+}
+
 /// What would otherwise be passed over in silence.
-pub(crate) fn check_supported(host: &HostConfig) -> Result<()> {
+pub(crate) fn check_supported(request: &CreateRequest, host: &HostConfig) -> Result<()> {
+    if request.mac_address.as_ref().is_some_and(|address| !address.is_empty()) {
+        return unsupported("--mac-address");
+    }
+    // Its options are about files that it does not write.
+    match log_driver(host) {
+        // Two names for a file here, whose form is nobody's business.
+        "" | "json-file" | "local" | NO_LOG => {}
+        driver
+        @ ("journald" | "syslog" | "gelf" | "fluentd" | "awslogs" | "gcplogs" | "splunk") => {
+            return unsupported(format!("--log-driver {driver}"));
+        }
+        other => {
+            let text = format!("logger: no log driver named '{other}' is registered");
+            return Err(Error::invalid(text));
+        }
+    }
     let some = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
-    let mode = |mode: &Option<String>| mode.clone().unwrap_or_default();
     if host.device_requests.as_ref().is_some_and(|list| !list.is_empty()) {
         return unsupported("--gpus");
     }
@@ -26,16 +48,7 @@ pub(crate) fn check_supported(host: &HostConfig) -> Result<()> {
     if host.storage_opt.as_ref().is_some_and(|options| !options.is_empty()) {
         return unsupported("--storage-opt");
     }
-    if !matches!(mode(&host.uts_mode).as_str(), "" | "private") {
-        return unsupported("--uts");
-    }
-    if !matches!(mode(&host.userns_mode).as_str(), "" | "host") {
-        return unsupported("--userns");
-    }
-    if !matches!(mode(&host.cgroupns_mode).as_str(), "" | "private") {
-        return unsupported("--cgroupns");
-    }
-    match mode(&host.runtime).as_str() {
+    match host.runtime.as_deref().unwrap_or_default() {
         "" | "cais" | "runc" | "io.containerd.runc.v2" => Ok(()),
         other => Err(Error::invalid(format!("unknown or invalid runtime name: {other}"))),
     }

@@ -8,6 +8,7 @@ pub(super) mod credentials;
 mod host;
 pub(super) mod image;
 pub(super) mod mounts;
+mod namespaces;
 pub(super) mod network;
 pub(super) mod network_object;
 mod network_settings;

@@ -3,18 +3,16 @@
 use super::create::unsupported;
 use crate::api::docker::wire::container::{CreateRequest, HostConfig};
 use crate::engine::container::config::{GroupsPolicy, Security, UserRequest};
-use crate::engine::pod::config::{AppArmorProfile, NamespaceMode, Namespaces, SeccompProfile};
-use crate::engine::standalone::config::Network;
+use crate::engine::pod::config::{AppArmorProfile, Namespaces, SeccompProfile};
 use crate::error::{Error, Result};
 
 pub(crate) fn of(
     request: &CreateRequest,
     host: &HostConfig,
-    network: &Network,
+    namespaces: Namespaces,
 ) -> Result<Security> {
     let privileged = host.privileged == Some(true);
     let options = Options::of(host)?;
-    let unconfined = privileged || options.is_seccomp_unconfined;
     // The engine adds those that are always hidden.
     let paths = |own: &Option<Vec<String>>| match own {
         Some(own) if !privileged => own.clone(),
@@ -25,7 +23,7 @@ pub(crate) fn of(
         drop_capabilities: capabilities(host.cap_drop.as_deref()),
         add_ambient_capabilities: Vec::new(),
         privileged,
-        namespaces: namespaces(host, network)?,
+        namespaces,
         user_namespace: None,
         user: match request.user.as_deref().unwrap_or_default() {
             "" => UserRequest::Image,
@@ -38,9 +36,10 @@ pub(crate) fn of(
         no_new_privileges: options.no_new_privileges,
         masked_paths: paths(&host.masked_paths),
         readonly_paths: paths(&host.readonly_paths),
-        seccomp: match unconfined {
-            true => SeccompProfile::Unconfined,
-            false => SeccompProfile::RuntimeDefault,
+        seccomp: match options.seccomp {
+            _ if privileged => SeccompProfile::Unconfined,
+            Some(asked) => asked,
+            None => SeccompProfile::RuntimeDefault,
         },
         apparmor: options.apparmor,
         selinux: None,
@@ -64,32 +63,10 @@ fn groups(host: &HostConfig) -> Result<Vec<u32>> {
     host.group_add.iter().flatten().map(number).collect()
 }
 
-fn namespaces(host: &HostConfig, network: &Network) -> Result<Namespaces> {
-    let ipc = match host.ipc_mode.as_deref().unwrap_or_default() {
-        "" | "private" | "shareable" => NamespaceMode::Pod,
-        "host" => NamespaceMode::Node,
-        other => return unsupported(format!("--ipc {other}")),
-    };
-    let pid = match host.pid_mode.as_deref().unwrap_or_default() {
-        // The pod's PID 1 is ours, and reaps.
-        "" if host.init == Some(true) => NamespaceMode::Pod,
-        "" => NamespaceMode::Container,
-        "host" => NamespaceMode::Node,
-        other => return unsupported(format!("--pid {other}")),
-    };
-    let network = match network {
-        Network::Host => NamespaceMode::Node,
-        Network::Bridge | Network::Custom(_) | Network::None | Network::Container(_) => {
-            NamespaceMode::Pod
-        }
-    };
-    Ok(Namespaces { network, pid, ipc })
-}
-
 #[derive(Default)]
 struct Options {
     no_new_privileges: bool,
-    is_seccomp_unconfined: bool,
+    seccomp: Option<SeccompProfile>,
     apparmor: Option<AppArmorProfile>,
 }
 
@@ -102,9 +79,12 @@ impl Options {
             match (key, value) {
                 ("no-new-privileges", "" | "true") => options.no_new_privileges = true,
                 ("no-new-privileges", "false") => options.no_new_privileges = false,
-                ("seccomp", "unconfined") => options.is_seccomp_unconfined = true,
-                ("seccomp", "builtin") => {}
-                ("seccomp", _) => return unsupported("a seccomp profile of the client's"),
+                ("seccomp", "unconfined") => options.seccomp = Some(SeccompProfile::Unconfined),
+                ("seccomp", "builtin") => options.seccomp = None,
+                // Clients send the content of the file that they were told of.
+                ("seccomp", text) => {
+                    options.seccomp = Some(SeccompProfile::Given(text.to_owned()));
+                }
                 ("apparmor", "unconfined") => options.apparmor = Some(AppArmorProfile::Unconfined),
                 ("apparmor", name) => {
                     options.apparmor = Some(AppArmorProfile::Localhost(name.to_owned()));

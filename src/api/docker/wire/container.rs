@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::network::{EndpointSettings, IpamConfig};
+use super::nullable::or_default;
 
 /// Clients written in Go send `null` for what is empty: everything is optional.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -26,6 +27,7 @@ pub(crate) struct CreateRequest {
     pub(crate) network_disabled: Option<bool>,
     pub(crate) labels: Option<BTreeMap<String, String>>,
     pub(crate) stop_signal: Option<String>,
+    pub(crate) mac_address: Option<String>,
     /// Seconds; -1 is for ever.
     pub(crate) stop_timeout: Option<i64>,
     pub(crate) host_config: Option<HostConfig>,
@@ -67,6 +69,7 @@ pub(crate) struct HostConfig {
     pub(crate) network_mode: Option<String>,
     pub(crate) links: Option<Vec<String>>,
     pub(crate) restart_policy: Option<RestartPolicy>,
+    pub(crate) log_config: Option<LogConfig>,
     pub(crate) auto_remove: Option<bool>,
     pub(crate) init: Option<bool>,
     pub(crate) cap_add: Option<Vec<String>>,
@@ -115,9 +118,13 @@ pub(crate) struct HostConfig {
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct MountRequest {
     #[serde(rename = "Type")]
+    #[serde(deserialize_with = "or_default")]
     pub(crate) kind: String,
+    #[serde(deserialize_with = "or_default")]
     pub(crate) source: String,
+    #[serde(deserialize_with = "or_default")]
     pub(crate) target: String,
+    #[serde(deserialize_with = "or_default")]
     pub(crate) read_only: bool,
     pub(crate) bind_options: Option<BindOptions>,
     pub(crate) volume_options: Option<VolumeOptions>,
@@ -161,15 +168,27 @@ pub(crate) struct TmpfsOptions {
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct PortBinding {
+    #[serde(deserialize_with = "or_default")]
     pub(crate) host_ip: String,
+    #[serde(deserialize_with = "or_default")]
     pub(crate) host_port: String,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct RestartPolicy {
+    #[serde(deserialize_with = "or_default")]
     pub(crate) name: String,
+    #[serde(deserialize_with = "or_default")]
     pub(crate) maximum_retry_count: u32,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct LogConfig {
+    #[serde(rename = "Type")]
+    #[serde(deserialize_with = "or_default")]
+    pub(crate) driver: String,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -183,8 +202,11 @@ pub(crate) struct Ulimit {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct Device {
+    #[serde(deserialize_with = "or_default")]
     pub(crate) path_on_host: String,
+    #[serde(deserialize_with = "or_default")]
     pub(crate) path_in_container: String,
+    #[serde(deserialize_with = "or_default")]
     pub(crate) cgroup_permissions: String,
 }
 
@@ -220,6 +242,11 @@ pub(crate) struct Summary {
     /// Seconds since the epoch.
     pub(crate) created: i64,
     pub(crate) ports: Vec<Port>,
+    /// Bytes, when they are asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) size_rw: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) size_root_fs: Option<u64>,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) state: &'static str,
     pub(crate) status: String,

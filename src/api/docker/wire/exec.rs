@@ -2,18 +2,25 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::nullable::or_default;
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a field of its own on the wire")]
 pub(crate) struct CreateRequest {
+    #[serde(deserialize_with = "or_default")]
     pub(crate) attach_stdin: bool,
+    #[serde(deserialize_with = "or_default")]
     pub(crate) attach_stdout: bool,
+    #[serde(deserialize_with = "or_default")]
     pub(crate) attach_stderr: bool,
+    #[serde(deserialize_with = "or_default")]
     pub(crate) tty: bool,
     pub(crate) cmd: Option<Vec<String>>,
     pub(crate) env: Option<Vec<String>>,
     pub(crate) working_dir: Option<String>,
     pub(crate) user: Option<String>,
+    pub(crate) detach_keys: Option<String>,
+    #[serde(deserialize_with = "or_default")]
     pub(crate) privileged: bool,
 }
 
@@ -26,7 +33,11 @@ pub(crate) struct Created {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct StartRequest {
+    #[serde(deserialize_with = "or_default")]
     pub(crate) detach: bool,
+    /// How output is to travel; the terminal itself was asked for before.
+    #[serde(deserialize_with = "or_default")]
+    pub(crate) tty: bool,
     /// Height and width.
     pub(crate) console_size: Option<(u16, u16)>,
 }
@@ -54,7 +65,7 @@ pub(crate) struct Details {
     #[serde(rename = "ContainerID")]
     pub(crate) container_id: String,
     #[serde(rename = "DetachKeys")]
-    pub(crate) detach_keys: &'static str,
+    pub(crate) detach_keys: String,
     #[serde(rename = "Pid")]
     pub(crate) pid: i32,
 }

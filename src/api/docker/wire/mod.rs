@@ -6,5 +6,6 @@ pub(super) mod details;
 pub(super) mod exec;
 pub(super) mod image;
 pub(super) mod network;
+mod nullable;
 pub(super) mod system;
 pub(super) mod volume;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::nullable::or_default;
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct CreateRequest {
@@ -35,10 +36,13 @@ pub(crate) struct Ipam {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct Pool {
+    #[serde(deserialize_with = "or_default")]
     pub(crate) subnet: String,
     #[serde(rename = "IPRange", skip_serializing_if = "String::is_empty")]
+    #[serde(deserialize_with = "or_default")]
     pub(crate) ip_range: String,
     #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(deserialize_with = "or_default")]
     pub(crate) gateway: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) auxiliary_addresses: Option<BTreeMap<String, String>>,
@@ -47,6 +51,7 @@ pub(crate) struct Pool {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct ConfigFrom {
+    #[serde(deserialize_with = "or_default")]
     pub(crate) network: String,
 }
 
@@ -105,6 +110,7 @@ pub(crate) struct Pruned {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct ConnectRequest {
+    #[serde(deserialize_with = "or_default")]
     pub(crate) container: String,
     pub(crate) endpoint_config: Option<EndpointSettings>,
 }
@@ -112,6 +118,7 @@ pub(crate) struct ConnectRequest {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct DisconnectRequest {
+    #[serde(deserialize_with = "or_default")]
     pub(crate) container: String,
 }
 
@@ -131,7 +138,9 @@ pub(crate) struct EndpointSettings {
 #[serde(default)]
 pub(crate) struct IpamConfig {
     #[serde(rename = "IPv4Address", skip_serializing_if = "String::is_empty")]
+    #[serde(deserialize_with = "or_default")]
     pub(crate) ipv4_address: String,
     #[serde(rename = "IPv6Address", skip_serializing_if = "String::is_empty")]
+    #[serde(deserialize_with = "or_default")]
     pub(crate) ipv6_address: String,
 }

@@ -65,9 +65,34 @@ pub(crate) fn copy_of_host(host: &str) -> String {
     host.lines().filter(is_kept).map(|line| format!("{line}\n")).collect()
 }
 
+/// The resolv.conf of a container that asks for some of it: the host has the rest.
+pub(crate) fn over_host(dns: &Dns, host: &str) -> Result<String> {
+    let host = copy_of_host(host);
+    let servers = host.lines().filter_map(|line| {
+        let mut fields = line.split_whitespace();
+        (fields.next() == Some("nameserver")).then(|| fields.next().map(str::to_owned))?
+    });
+    let servers = if dns.servers.is_empty() { servers.collect() } else { dns.servers.clone() };
+    resolv_conf(&over(dns, servers, &host))
+}
+
 /// The resolv.conf of a pod whose names are answered at `server`. What it asks for comes before what
 /// the host has; who its questions are passed on to is the server's to know.
 pub(crate) fn with_server(server: IpAddr, dns: &Dns, host: &str) -> Result<String> {
+    let mut all = over(dns, vec![server.to_string()], host);
+    // A name without a dot is a container's: it is asked for before anything is added to it.
+    if !all.options.iter().any(|option| option.starts_with("ndots:")) {
+        all.options.push("ndots:0".to_owned());
+    }
+    let text = resolv_conf(&all)?;
+    // As Docker has it, the server comes first.
+    let (servers, others): (Vec<&str>, Vec<&str>) =
+        text.lines().partition(|line| line.starts_with("nameserver"));
+    Ok(servers.into_iter().chain(others).map(|line| format!("{line}\n")).collect())
+}
+
+/// These servers, with the searches and options of `dns`, or the host's if it has none.
+fn over(dns: &Dns, servers: Vec<String>, host: &str) -> Dns {
     let of_host = |keyword: &str| -> Vec<String> {
         // The last line of a kind counts, as for the C library.
         let line = host.lines().rev().find_map(|line| {
@@ -80,22 +105,10 @@ pub(crate) fn with_server(server: IpAddr, dns: &Dns, host: &str) -> Result<Strin
         true => of_host(keyword),
         false => own.clone(),
     };
-    let mut all = Dns {
-        servers: vec![server.to_string()],
-        searches: chosen(&dns.searches, "search"),
-        options: chosen(&dns.options, "options"),
-    };
+    let mut searches = chosen(&dns.searches, "search");
     // "." alone asks for no search at all.
-    all.searches.retain(|search| search != ".");
-    // A name without a dot is a container's: it is asked for before anything is added to it.
-    if !all.options.iter().any(|option| option.starts_with("ndots:")) {
-        all.options.push("ndots:0".to_owned());
-    }
-    let text = resolv_conf(&all)?;
-    // As Docker has it, the server comes first.
-    let (servers, others): (Vec<&str>, Vec<&str>) =
-        text.lines().partition(|line| line.starts_with("nameserver"));
-    Ok(servers.into_iter().chain(others).map(|line| format!("{line}\n")).collect())
+    searches.retain(|search| search != ".");
+    Dns { servers, searches, options: chosen(&dns.options, "options") }
 }
 
 /// The hosts file of a pod with a network of its own.
@@ -214,6 +227,19 @@ mod tests {
             copy_of_host(host),
             "# made by hand\nnameserver 192.0.2.1\nsearch example.org\noptions edns0 trust-ad\n"
         );
+    }
+
+    #[test]
+    fn the_host_has_what_a_container_does_not_ask_for() {
+        let host =
+            "nameserver 127.0.0.53\nnameserver 192.0.2.1\nsearch example.org\noptions edns0\n";
+        let dns = Dns { searches: list(&["a.example"]), ..Dns::default() };
+        assert_eq!(
+            over_host(&dns, host).unwrap(),
+            "search a.example\nnameserver 192.0.2.1\noptions edns0\n"
+        );
+        let dns = Dns { servers: list(&["192.0.2.7"]), searches: list(&["."]), ..Dns::default() };
+        assert_eq!(over_host(&dns, host).unwrap(), "nameserver 192.0.2.7\noptions edns0\n");
     }
 
     #[test]

@@ -99,6 +99,8 @@ fn resolv_conf(record: &Record) -> Result<String> {
         return dns_files::with_server(dns::ADDRESS.into(), &own, &host());
     }
     match (&config.dns, &record.attachment) {
+        // Kubernetes says all of it, Docker's clients say what differs from the host.
+        (Some(dns), _) if config.standalone.is_some() => dns_files::over_host(dns, &host()),
         (Some(dns), _) => dns_files::resolv_conf(dns),
         (None, Some(attachment)) if !attachment.name_servers.is_empty() => {
             dns_files::resolv_conf(&Dns {

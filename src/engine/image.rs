@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Shared;
+use super::actions::ImageAct;
 use super::layout::Layout;
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -34,6 +35,7 @@ pub(super) async fn pull(
     credentials: Credentials,
 ) -> Result<String> {
     let id = shared.images.pull(reference, credentials).await?;
+    shared.tell_of_image(&id, ImageAct::Pull(&Reference::parse(reference)?));
     Ok(id.to_string())
 }
 
@@ -42,10 +44,25 @@ pub(super) async fn pull(
 /// # Errors
 /// `WrongState` for the image of a standalone container, which is started from it again.
 pub(super) async fn remove(shared: &Arc<Shared>, reference: &str) -> Result<()> {
-    if let Some(image) = shared.images.resolve(reference) {
-        check_unused(shared, &image, None, false)?;
+    let found = shared.images.resolve(reference);
+    if let Some(image) = &found {
+        check_unused(shared, image, None, false)?;
     }
-    shared.images.remove(reference, layers_in_use(shared)).await
+    shared.images.remove(reference, layers_in_use(shared)).await?;
+    if let Some(image) = &found {
+        tell_removal(shared, image, image.tags.len(), shared.images.resolve(reference).is_none());
+    }
+    Ok(())
+}
+
+/// Names are taken away first, and with the last the image goes.
+fn tell_removal(shared: &Shared, image: &Image, untagged: usize, is_gone: bool) {
+    for _ in 0..untagged {
+        shared.tell_of_held_image(image, ImageAct::Plain("untag"));
+    }
+    if is_gone {
+        shared.tell_of_held_image(image, ImageAct::Plain("delete"));
+    }
 }
 
 /// What became of an image that was to be removed.
@@ -80,6 +97,7 @@ pub(super) async fn remove_name(
             let untagged = name.digest().map(|digest| name.digested_name(digest));
             let untagged = untagged.or_else(|| name.tagged_name()).into_iter().collect();
             shared.images.untag(name).await?;
+            tell_removal(shared, image, 1, false);
             return Ok(Removal { untagged, deleted: Vec::new() });
         }
         Some(_) => {}
@@ -97,7 +115,9 @@ pub(super) async fn remove_name(
     let mut deleted: Vec<String> = chain(layers.iter().map(|(diff_id, _)| diff_id)).collect();
     deleted.push(image.id.to_string());
     deleted.reverse();
-    Ok(Removal { untagged: image.tags.iter().chain(&image.digests).cloned().collect(), deleted })
+    let untagged: Vec<String> = image.tags.iter().chain(&image.digests).cloned().collect();
+    tell_removal(shared, image, untagged.len(), true);
+    Ok(Removal { untagged, deleted })
 }
 
 /// # Errors

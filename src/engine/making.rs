@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::actions::{Act, ImageAct};
 use super::files::Upload;
 use super::standalone::Standalone;
 use super::{Shared, operation, standalone};
@@ -75,7 +76,13 @@ pub(super) async fn commit(
         let base = serde_json::from_slice(&base).context("read the image's configuration")?;
         let mut layers = shared.images.layers_of(&held.image)?;
         layers.push(layer);
-        assemble(&shared, base, layers, about).await
+        let (comment, name) = (about.comment.clone(), about.name.clone());
+        let made = assemble(&shared, base, layers, about).await?;
+        let reference = name.map(|name| name.familiar()).unwrap_or_default();
+        let image = made.to_string();
+        let act = Act::Commit { image: &image, reference: &reference, comment: &comment };
+        shared.tell(&record, act);
+        Ok(made)
     })
     .await
 }
@@ -111,7 +118,11 @@ pub(super) async fn import(
     operation::run(async move {
         let platform = Platform::host();
         let base = json!({ "architecture": platform.architecture, "os": platform.os });
-        assemble(&shared, base, vec![layer], about).await
+        let name = about.name.clone();
+        let made = assemble(&shared, base, vec![layer], about).await?;
+        let act = name.as_ref().map_or(ImageAct::Plain("import"), ImageAct::Import);
+        shared.tell_of_image(&made, act);
+        Ok(made)
     })
     .await
 }
@@ -155,7 +166,11 @@ pub(super) async fn load(shared: Arc<Shared>, upload: Upload) -> Result<Vec<Load
         let inflating =
             tokio::task::spawn_blocking(move || load::inflate(archive, || nameless(&layout)));
         let archive = inflating.await.context("read the archive")??;
-        load::load(&shared.images, archive).await
+        let loaded = load::load(&shared.images, archive).await?;
+        for image in &loaded {
+            shared.tell_of_image(&image.id, ImageAct::Plain("load"));
+        }
+        Ok(loaded)
     })
     .await
 }
@@ -186,6 +201,9 @@ pub(super) fn archive(shared: &Arc<Shared>, names: &[String]) -> Result<Pieces> 
             }
             None => all.push(found),
         }
+    }
+    for saved in &all {
+        shared.tell_of_held_image(&saved.held.image, ImageAct::Plain("save"));
     }
     let shared = shared.clone();
     Ok(pieces::send(move |out| save(&shared.images, &all, out)))

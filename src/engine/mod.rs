@@ -6,7 +6,8 @@
 //!
 //! ```text
 //! Engine ─┬─ pods, containers   registries of what there is; records under the state directory
-//!         ├─ events             what happened, for those who follow
+//!         ├─ events             what happened to pods, for the kubelet that follows
+//!         ├─ actions            what was done to anything, for Docker's clients
 //!         ├─ images             what can be run
 //!         ├─ network            addresses and published ports
 //!         ├─ cgroups            limits and figures
@@ -15,6 +16,7 @@
 //!
 //! Begin reading at `pod::run` and `container::create`.
 
+pub(crate) mod actions;
 mod cdi;
 mod checkpoint;
 mod clock;
@@ -23,6 +25,7 @@ pub(crate) mod events;
 pub(crate) mod files;
 mod files_calls;
 pub(crate) mod image;
+mod image_calls;
 mod layout;
 pub(crate) mod making;
 mod making_calls;
@@ -102,6 +105,8 @@ pub(crate) struct Shared {
     containers: Registry<Container>,
     /// What happened to both.
     events: Arc<events::Log<events::Seen>>,
+    /// What was done to anything, in Docker's words.
+    actions: Arc<actions::Log>,
     pod_records: Table<pod::record::Record>,
     container_records: Table<container::record::Record>,
     /// What execs start from, beside the containers' records.
@@ -193,6 +198,7 @@ impl Engine {
             pods: Registry::new("pod sandbox"),
             containers: Registry::new("container"),
             events: Arc::new(events),
+            actions: Arc::default(),
             pod_records,
             container_records,
             processes,
@@ -272,9 +278,15 @@ impl Engine {
         self.shared.events.follow()
     }
 
+    /// What is done to anything, in Docker's words.
+    pub(crate) fn follow_actions(&self, span: actions::Span) -> actions::Follower {
+        self.shared.actions.follow(span)
+    }
+
     /// The daemon is about to end: who follows events would otherwise wait for ever.
     pub(crate) fn end_events(&self) {
         self.shared.events.close();
+        self.shared.actions.close();
     }
 
     /// The newest first; without those of standalone containers.
@@ -525,6 +537,14 @@ impl Shared {
         let standalone = config.standalone.as_ref();
         let found = standalone.and_then(|id| self.standalones.find(id.as_str()).ok());
         found.is_some_and(|found| !found.record().config.auto_remove)
+    }
+
+    /// `k8s_CONTAINER_POD_NAMESPACE_UID_ATTEMPT`, as clients know a kubelet's containers.
+    fn pod_container_name(&self, container: &container::record::Record) -> Option<String> {
+        let pod = self.pods.find(container.pod.as_str()).ok()?.record();
+        let (name, attempt) = (&container.config.name, container.config.attempt);
+        let pod = &pod.config;
+        Some(format!("k8s_{name}_{}_{}_{}_{attempt}", pod.name, pod.namespace, pod.uid))
     }
 
     fn containers_of(&self, pod: &PodId) -> Vec<Arc<Container>> {

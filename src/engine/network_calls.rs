@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use ipnet::Ipv4Net;
 
-use super::Engine;
 use super::networks::membership::{NetworkRef, Wanted};
 use super::networks::{self, Found, Member, Record, Request};
 use super::standalone::Standalone;
+use super::{Engine, actions};
 use crate::error::Result;
 use crate::id::PodId;
 use crate::image::digest::Digest;
@@ -64,8 +64,12 @@ impl Engine {
 
     /// Networks that are always there keep their ids for ever.
     pub(crate) fn network_id(&self, name: &str) -> String {
-        let whole = format!("{} {name}", self.shared.config.root.display());
-        Digest::of(whole.as_bytes()).hex().to_owned()
+        networks::fixed_id(&self.shared, name)
+    }
+
+    /// Networks that nobody is in were removed.
+    pub(crate) fn networks_pruned(&self) {
+        self.shared.tell_of_pruning(actions::Kind::Network, 0);
     }
 
     /// What a pod is in a network, for clients that want it to have an id.

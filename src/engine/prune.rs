@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::Shared;
 use super::image::{self, Removal};
 use super::standalone::record::{Record, State};
 use super::standalone::{self, Removal as ContainerRemoval};
 use super::stats::bytes_below;
+use super::{Shared, actions};
 use crate::error::{Kind, Result};
 use crate::id::ContainerId;
 use crate::image::Image;
@@ -37,6 +37,7 @@ pub(super) async fn containers(
             Err(error) => return Err(error),
         }
     }
+    shared.tell_of_pruning(actions::Kind::Container, bytes);
     Ok((removed, bytes))
 }
 
@@ -65,7 +66,9 @@ pub(super) async fn images(
             Err(error) => return Err(error),
         }
     }
-    Ok((removed, before.saturating_sub(shared.images.usage().bytes)))
+    let bytes = before.saturating_sub(shared.images.usage().bytes);
+    shared.tell_of_pruning(actions::Kind::Image, bytes);
+    Ok((removed, bytes))
 }
 
 /// Ids of the images that containers of both doors were made from, or have as volumes.

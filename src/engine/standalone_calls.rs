@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Engine;
+use super::actions::Act;
 use super::container::record::Record as ContainerRecord;
 use super::networks::membership::{Membership, NetworkRef};
 use super::standalone::config::Config;
 use super::standalone::exec::{self, Exec};
-use super::standalone::{self, Removal, Session, Standalone, Started};
+use super::standalone::{self, Removal, Session, Standalone, Started, Waiting};
 use crate::error::Result;
 use crate::id::{ContainerId, PodId};
 use crate::net::Attachment;
+use crate::streaming::backend::Wanted;
 
 type Container = Arc<Standalone>;
 
@@ -85,13 +87,31 @@ impl Engine {
         standalone::remove(self.shared.clone(), container.clone(), removal).await
     }
 
+    /// Joins the container's streams, now or when it is started.
+    pub(crate) async fn attach_standalone(
+        &self,
+        container: &Container,
+        wanted: Wanted,
+    ) -> Result<Waiting> {
+        let waiting = container.attach(wanted).await?;
+        self.shared.tell(&container.record(), Act::Plain("attach"));
+        Ok(waiting)
+    }
+
     pub(crate) async fn resize_standalone(
         &self,
         container: &Container,
         width: u16,
         height: u16,
     ) -> Result<()> {
-        container.resize(&self.shared, width, height).await
+        container.resize(&self.shared, width, height).await?;
+        self.shared.tell(&container.record(), Act::Resize { width, height });
+        Ok(())
+    }
+
+    /// A client did something to a container that changes nothing in it.
+    pub(crate) fn acted_on(&self, container: &ContainerId, act: Act<'_>) {
+        self.shared.tell_of_running(container, act);
     }
 
     /// The file that a standalone container's output goes to.
@@ -139,10 +159,7 @@ impl Engine {
 
     /// `k8s_CONTAINER_POD_NAMESPACE_UID_ATTEMPT`, as clients know a kubelet's containers.
     pub(crate) fn pod_container_name(&self, container: &ContainerRecord) -> Option<String> {
-        let pod = self.shared.pods.find(container.pod.as_str()).ok()?.record();
-        let (name, attempt) = (&container.config.name, container.config.attempt);
-        let pod = &pod.config;
-        Some(format!("k8s_{name}_{}_{}_{}_{attempt}", pod.name, pod.namespace, pod.uid))
+        self.shared.pod_container_name(container)
     }
 
     pub(crate) fn pod_directory(&self, pod: &PodId) -> PathBuf {

@@ -37,6 +37,7 @@ mod damaged_state;
 mod docker;
 mod docker_commands;
 mod docker_containers;
+mod docker_events;
 mod docker_files;
 mod docker_images;
 mod docker_making;

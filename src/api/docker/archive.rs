@@ -10,6 +10,7 @@ use super::call::Call;
 use super::containers::standalone;
 use super::convert::archive as convert;
 use super::reply::{self, Answer};
+use crate::engine::actions::Act;
 use crate::error::{Context, Error, Result};
 use crate::image::Overwrite;
 
@@ -28,12 +29,14 @@ pub(super) async fn route(door: &Door, method: &Method, id: &str, call: Call) ->
 }
 
 async fn get(door: &Door, method: &Method, id: &str, path: &str) -> Answer {
-    let found = door.engine.find_file(&*standalone(door, id)?, path).await?;
+    let container = standalone(door, id)?;
+    let found = door.engine.find_file(&container, path).await?;
     let stat = serde_json::to_vec(&convert::path_stat(&found.stat)).context("write the reply")?;
     let stat = HeaderValue::from_str(&STANDARD.encode(stat)).context("write the reply")?;
     let mut response = if *method == Method::HEAD {
         reply::empty(StatusCode::OK)
     } else {
+        door.engine.acted_on(&container.record().id, Act::File { name: "archive-path", path });
         reply::fallible_stream(TAR, crate::engine::files::archive(found))
     };
     response.headers_mut().insert("X-Docker-Container-Path-Stat", stat);
@@ -50,6 +53,8 @@ async fn put(door: &Door, id: &str, path: &str, call: Call) -> Answer {
     door.engine.find_file(&container, path).await?;
     let upload = receive(door, call).await?;
     door.engine.write_files(&container, path, upload, rule).await?;
+    let act = Act::File { name: "extract-to-dir", path };
+    door.engine.acted_on(&container.record().id, act);
     Ok(reply::empty(StatusCode::OK))
 }
 
@@ -70,6 +75,8 @@ pub(super) async fn changes(door: &Door, id: &str) -> Answer {
 }
 
 pub(super) fn export(door: &Door, id: &str) -> Answer {
-    let pieces = door.engine.export(&*standalone(door, id)?);
+    let container = standalone(door, id)?;
+    let pieces = door.engine.export(&container);
+    door.engine.acted_on(&container.record().id, Act::Plain("export"));
     Ok(reply::fallible_stream("application/octet-stream", pieces))
 }

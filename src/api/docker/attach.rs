@@ -31,7 +31,11 @@ pub(super) async fn attach(door: &Door, id: &str, call: Call) -> Answer {
     let keys = call.query.text("detachKeys").filter(|keys| !keys.is_empty());
     let detach = (wanted.tty && wanted.stdin).then(|| Detach::on(keys)).transpose()?;
     let is_streaming = switch("stream");
-    let waiting = if is_streaming { Some(container.attach(wanted).await?) } else { None };
+    let waiting = if is_streaming {
+        Some(door.engine.attach_standalone(&container, wanted).await?)
+    } else {
+        None
+    };
     let mut told = switch("logs").then(|| logs::so_far(door, &container, wanted));
     let peer = call.peer.clone();
     let (upgrade, _) = call.split_upgrade();

@@ -11,6 +11,7 @@ use super::convert::{container as convert, create, mounts, network};
 use super::reply::{self, Answer};
 use super::wire::container::{CreateRequest, Created, Processes, Waited};
 use super::{Door, images};
+use crate::engine::actions::Act;
 use crate::engine::container::config::Mount;
 use crate::engine::container::record::Record as PodContainer;
 use crate::engine::parse_signal;
@@ -224,5 +225,6 @@ pub(super) async fn top(door: &Door, id: &str, call: &Call) -> Answer {
     }
     let arguments = call.query.text("ps_args").unwrap_or("-ef");
     let (titles, processes) = super::top::list(arguments, &pids).await?;
+    door.engine.acted_on(&container, Act::Plain("top"));
     reply::json(&Processes { titles, processes })
 }

@@ -139,7 +139,7 @@ pub(super) async fn tag(door: &Door, name: &str, call: &Call) -> Answer {
         Some(tag) => format!("{repository}:{tag}"),
         None => repository.to_owned(),
     };
-    door.engine.images().tag(&image.id, Reference::parse(&target)?).await?;
+    door.engine.tag_image(&image.id, Reference::parse(&target)?).await?;
     Ok(reply::empty(StatusCode::CREATED))
 }
 

@@ -16,6 +16,7 @@ mod call;
 mod containers;
 mod convert;
 mod detach;
+mod events;
 mod execs;
 mod hijack;
 mod images;

@@ -100,6 +100,7 @@ pub(super) async fn prune(door: &Door, call: &Call) -> Answer {
             Err(error) => return Err(error),
         }
     }
+    door.engine.networks_pruned();
     reply::json(&Pruned { networks_deleted })
 }
 

@@ -17,6 +17,7 @@ use super::call::Call;
 use super::convert::credentials;
 use super::reply::{self, Answer};
 use super::wire::image::{Detail, ErrorDetail, Message};
+use crate::engine::actions::ImageAct;
 use crate::error::{Error, Result};
 use crate::image::platform::Platform;
 use crate::image::progress::{LayerProgress, LayerState};
@@ -88,6 +89,14 @@ struct Teller {
 impl Teller {
     async fn tell(mut self, pull: Pull) {
         let followed = self.follow(&pull).await;
+        // Told also when its client did not wait for it.
+        let id = match &followed {
+            Ok(ended) => ended.as_ref().ok().cloned(),
+            Err(Gone) => pull.done().await.ok(),
+        };
+        if let Some(id) = id {
+            self.door.engine.image_done(&id, ImageAct::Pull(&self.reference));
+        }
         // A client that is gone has nobody to tell.
         let _ = match followed {
             Ok(Ok(id)) => self.done(&id).await,

@@ -13,6 +13,7 @@ use super::convert::credentials;
 use super::pull::lines;
 use super::reply::{self, Answer};
 use super::wire::image::{AuthConfig, Detail, ErrorDetail, Message};
+use crate::engine::actions::ImageAct;
 use crate::error::{Error, Kind, Result};
 use crate::image::push::{self, Event, Pushed};
 use crate::image::reference::Reference;
@@ -54,6 +55,7 @@ pub(super) fn push(door: &Door, name: &str, call: &Call) -> Answer {
         Error::not_found(format!("An image does not exist locally with the tag: {familiar}"))
     })?;
     let credentials = credentials::of(&call.headers)?;
+    let (engine, id) = (door.engine.clone(), held.image.id.clone());
     let store = door.engine.images().clone();
     let (messages, outgoing) = mpsc::channel(BACKLOG);
     tokio::spawn(async move {
@@ -66,6 +68,9 @@ pub(super) fn push(door: &Door, name: &str, call: &Call) -> Answer {
             Err(Gone) = teller.follow(&reference, &mut told) => return,
         };
         drop(events);
+        if pushed.is_ok() {
+            engine.image_done(&id, ImageAct::Push(&reference));
+        }
         while let Some(event) = told.recv().await {
             if teller.say(&event).await.is_err() {
                 return;

@@ -70,6 +70,14 @@ pub(super) fn fallible_stream(
     mut pieces: tokio::sync::mpsc::Receiver<Result<Bytes>>,
 ) -> Response<Body> {
     let pieces = futures_util::stream::poll_fn(move |context| pieces.poll_recv(context));
+    breakable_stream(media_type, pieces)
+}
+
+/// As [`fallible_stream`], of pieces that are made when the client reads them.
+pub(super) fn breakable_stream(
+    media_type: &'static str,
+    pieces: impl Stream<Item = Result<Bytes>> + Send + 'static,
+) -> Response<Body> {
     let frames = pieces.map(|piece| piece.map(Frame::data));
     let mut response = Response::new(BodyExt::boxed_unsync(StreamBody::new(frames)));
     set_type(&mut response, media_type);

@@ -7,8 +7,8 @@ use percent_encoding::percent_decode_str;
 use super::call::Call;
 use super::reply::Answer;
 use super::{
-    Door, archive, attach, containers, execs, images, logs, making, networks, prune, ps, pull,
-    push, swarm, system, volumes,
+    Door, archive, attach, containers, events, execs, images, logs, making, networks, prune, ps,
+    pull, push, swarm, system, volumes,
 };
 use crate::error::{Error, Result};
 
@@ -22,6 +22,7 @@ pub(super) async fn route(door: &Door, request: Request<Incoming>) -> Answer {
         (&Method::GET | &Method::HEAD, ["_ping"]) => Ok(system::ping(&method)),
         (&Method::GET, ["version"]) => system::version(),
         (&Method::GET, ["info"]) => system::info(door),
+        (&Method::GET, ["events"]) => events::events(door, &call),
         (&Method::GET, ["system", "df"]) => prune::usage(door, &call).await,
         (&Method::POST, ["build", "prune"]) => prune::builds(),
         (&Method::POST, ["images", "prune"]) => prune::images(door, &call).await,

@@ -242,6 +242,7 @@ impl Shared {
         if record.config.standalone.is_some() {
             return;
         }
+        self.tell_change(change, &record);
         self.events.announce(change, container.id.as_str(), || self.seen(&pod));
     }
 

@@ -44,6 +44,10 @@ pub(crate) async fn connect(
             }
         }
         container.networks_changed(&shared, networks)?;
+        if record.run().is_some() {
+            let network = (&membership.network, membership.name.as_str());
+            shared.tell_of_member("connect", &record, network);
+        }
         names::publish(&shared).await
     })
     .await
@@ -78,6 +82,9 @@ pub(crate) async fn disconnect(
             settled(&shared, &pod, &networks).await?;
         }
         container.networks_changed(&shared, networks)?;
+        if record.run().is_some() {
+            shared.tell_of_member("disconnect", &record, (&wanted, network.name()));
+        }
         names::publish(&shared).await
     })
     .await

@@ -91,6 +91,7 @@ pub(crate) async fn create(shared: Arc<Shared>, request: Request) -> Result<Arc<
             return Err(error);
         }
         shared.networks.lock().insert(record.id.to_string(), record.clone());
+        shared.tell_of_network("create", &record);
         Ok(record)
     })
     .await

@@ -32,6 +32,7 @@ use super::pod::phase::Phase;
 use super::standalone::record::Record as Container;
 use crate::error::{Error, Result};
 use crate::id::{NetworkId, PodId, is_hex};
+use crate::image::digest::Digest;
 use crate::net::Attachment;
 use crate::net::leases::Pool;
 use crate::net::networks::Plan;
@@ -158,6 +159,12 @@ impl Networks {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Record>>> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Networks that are always there keep their ids for ever.
+pub(crate) fn fixed_id(shared: &Shared, name: &str) -> String {
+    let whole = format!("{} {name}", shared.config.root.display());
+    Digest::of(whole.as_bytes()).hex().to_owned()
 }
 
 /// A container that runs, and where it is in a network.

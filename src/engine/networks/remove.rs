@@ -36,6 +36,7 @@ pub(crate) async fn remove(shared: Arc<Shared>, record: Arc<Record>) -> Result<(
         shared.network.close_network(record.id.clone(), record.bridge.clone()).await?;
         shared.network_records.remove(record.id.as_str())?;
         shared.networks.lock().remove(record.id.as_str());
+        shared.tell_of_network("destroy", &record);
         Ok(())
     })
     .await

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::config::Config;
 use super::record::{Record, State};
 use super::{Standalone, names, volumes};
+use crate::engine::actions::Act;
 use crate::engine::networks::membership::Membership;
 use crate::engine::{Shared, clock, operation};
 use crate::error::{Error, Result};
@@ -54,6 +55,7 @@ pub(crate) async fn create(
             let container = Arc::new(Standalone::new(record));
             // Before the image and the volumes are let go.
             shared.standalones.insert(container.clone());
+            shared.tell(&container.record(), Act::Plain("create"));
             drop((held, volumes));
             Ok(container)
         };

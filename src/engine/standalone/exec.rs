@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::{Session, command_code};
 use crate::engine::Shared;
+use crate::engine::actions::Act;
 use crate::engine::container::exec::{self as engine_exec, ExecRequest};
 use crate::engine::spec::{self, field};
 use crate::error::{Context, Error, Result};
@@ -143,6 +144,8 @@ pub(crate) fn create(
         ended: Mutex::default(),
     });
     shared.execs.insert(exec.clone());
+    let command = &exec.request.command;
+    shared.tell_of_running(container, Act::ExecCreate { exec: exec.id.as_str(), command });
     Ok(exec)
 }
 
@@ -229,11 +232,14 @@ async fn launch(
     let exit = std::mem::replace(&mut process.exit, Box::pin(std::future::pending()));
     let resize = std::mem::replace(&mut process.resize, no_resize());
     *exec.resize.lock().await = Some(resize);
-    let ending = exec.clone();
+    let command = &request.command;
+    shared.tell_of_running(&exec.container, Act::ExecStart { exec: exec.id.as_str(), command });
+    let (shared, ending) = (shared.clone(), exec.clone());
     tokio::spawn(async move {
         // Without a monitor the container was killed, and the command with it.
         let code = exit.await.unwrap_or(137);
         *ending.resize.lock().await = None;
+        shared.tell_of_running(&ending.container, Act::ExecDie { exec: ending.id.as_str(), code });
         ending.over(code);
     });
     Ok(Session { process, _carrier: None })

@@ -38,7 +38,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
 
 use self::attach::Attachments;
-pub(crate) use self::attach::Session;
+pub(crate) use self::attach::{Session, Waiting};
 pub(crate) use self::create::create;
 use self::record::{Record, State};
 pub(super) use self::recover::load;
@@ -49,6 +49,7 @@ pub(crate) use self::run::LOG;
 pub(crate) use self::start::{Started, start};
 pub(crate) use self::stop::{kill, parse_signal, pause, rename, restart, stop, unpause};
 use super::Shared;
+use super::actions::Act;
 use super::networks::membership::Membership;
 use crate::error::{Error, Result};
 use crate::id::ContainerId;
@@ -117,6 +118,17 @@ impl Standalone {
     /// # Errors
     /// `NotFound` once it is removed: its record must not come back.
     fn update(&self, shared: &Shared, change: impl FnOnce(&mut Record)) -> Result<()> {
+        self.update_and(shared, change, |_| {})
+    }
+
+    /// As [`Standalone::update`]. `tell` sees the record after it is published, and before those
+    /// who wait for an end go on.
+    fn update_and(
+        &self,
+        shared: &Shared,
+        change: impl FnOnce(&mut Record),
+        tell: impl FnOnce(&Record),
+    ) -> Result<()> {
         let _change = self.change.lock().unwrap_or_else(PoisonError::into_inner);
         if self.ends.borrow().is_removed {
             return Err(Error::not_found(format!("No such container: {}", self.id)));
@@ -127,7 +139,9 @@ impl Standalone {
         shared.standalone_records.put(self.id.as_str(), &record)?;
         let has_ended = before.run().is_some() && record.run().is_none();
         let (is_running, code) = (record.run().is_some(), record.exit_code());
-        self.record.store(Arc::new(record));
+        let record = Arc::new(record);
+        self.record.store(record.clone());
+        tell(&record);
         self.ends.send_modify(|ends| {
             *ends = Ends { count: ends.count + u64::from(has_ended), is_running, code, ..*ends };
         });
@@ -147,6 +161,7 @@ impl Standalone {
         let _change = self.change.lock().unwrap_or_else(PoisonError::into_inner);
         shared.standalone_records.remove(self.id.as_str())?;
         shared.standalones.remove(&self.id);
+        shared.tell(&self.record(), Act::Plain("destroy"));
         self.ends.send_modify(|ends| ends.is_removed = true);
         self.attachments.forget();
         Ok(())

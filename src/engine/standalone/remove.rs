@@ -36,7 +36,7 @@ pub(crate) async fn remove(
             let why = if run.is_paused { PAUSED } else { RUNNING };
             return Err(not_now(&record, why));
         }
-        match stop(shared.clone(), container.clone(), None, Some(Duration::ZERO)).await {
+        match stop::halt(&shared, &container, None, Some(Duration::ZERO)).await {
             // It removed itself when it ended.
             Err(error) if error.kind() == Kind::NotFound => return Ok(()),
             Ok(_) => {}

@@ -28,6 +28,7 @@ pub(super) async fn make(shared: &Arc<Shared>, container: &Standalone) -> Result
     // They are published, or will not be.
     drop(reservation);
     let pod = pod.map_err(|error| in_the_way(&record, &ports, error))?;
+    shared.tell_of_joining(&record);
     match run_named(shared, container, &record, &pod).await {
         Ok((pid, started_at)) => {
             Ok(Run { pod, pid, started_at, ports, is_paused: false, end: None })
@@ -40,6 +41,7 @@ pub(super) async fn make(shared: &Arc<Shared>, container: &Standalone) -> Result
             if has_names {
                 names::publish_or_log(shared).await;
             }
+            shared.tell_of_leaving(&record);
             Err(error)
         }
     }

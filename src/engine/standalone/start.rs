@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::record::{StartFailure, State};
 use super::{Standalone, command_code, remove, run, supervise};
+use crate::engine::actions::Act;
 use crate::engine::{Shared, operation};
 use crate::error::{Error, Kind, Result};
 
@@ -52,6 +53,8 @@ pub(super) async fn start_locked(
         Ok(run) => {
             let pod = run.pod.clone();
             container.update(shared, |record| record.state = State::Running(run))?;
+            // Before anybody can tell of its end.
+            shared.tell(&container.record(), Act::Plain("start"));
             supervise::spawn(shared, container, pod);
             Ok(Started::Now)
         }

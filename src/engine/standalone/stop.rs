@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::record::{Run, State};
 use super::{Standalone, names, start};
+use crate::engine::actions::Act;
 use crate::engine::container::phase::Phase;
 use crate::engine::container::{signal, stop as engine_stop};
 use crate::engine::{Shared, operation};
@@ -24,10 +25,24 @@ pub(crate) async fn stop(
     timeout: Option<Duration>,
 ) -> Result<bool> {
     operation::run(async move {
-        container.update(&shared, |record| record.is_stopped = true)?;
-        end(&shared, &container, signal, timeout).await
+        let was_running = halt(&shared, &container, signal, timeout).await?;
+        if was_running {
+            shared.tell(&container.record(), Act::Plain("stop"));
+        }
+        Ok(was_running)
     })
     .await
+}
+
+/// As [`stop`], for callers that run to their end and tell of it themselves.
+pub(super) async fn halt(
+    shared: &Arc<Shared>,
+    container: &Arc<Standalone>,
+    signal: Option<i32>,
+    timeout: Option<Duration>,
+) -> Result<bool> {
+    container.update(shared, |record| record.is_stopped = true)?;
+    end(shared, container, signal, timeout).await
 }
 
 /// Ends the run that is under way. False if there is none.
@@ -51,15 +66,17 @@ async fn end(
     }
     let timeout = timeout.unwrap_or(record.config.stop_timeout);
     if let Ok(running) = shared.containers.find(container.id.as_str()) {
-        match signal {
-            Some(signal) => {
-                // A signal of the caller's choice in the place of the container's own.
-                send(shared, container, run, signal, KillScope::Init).await?;
-                let _ = tokio::time::timeout(timeout, running.exited()).await;
-                engine_stop::stop_container(shared, &running, Duration::ZERO).await?;
-            }
-            None => engine_stop::stop_container(shared, &running, timeout).await?,
+        // Without patience only a signal of the caller's choice comes before SIGKILL.
+        if signal.is_some() || !timeout.is_zero() {
+            let signal = signal.unwrap_or(running.record().stop_signal);
+            shared.tell(&record, Act::Kill { signal });
+            send(shared, container, run, signal, KillScope::Init).await?;
+            let _ = tokio::time::timeout(timeout, running.exited()).await;
         }
+        if !has_ended(shared, container) {
+            shared.tell(&record, Act::Kill { signal: libc::SIGKILL });
+        }
+        engine_stop::stop_container(shared, &running, Duration::ZERO).await?;
     }
     container.rests().await;
     Ok(true)
@@ -99,10 +116,14 @@ async fn end_and_start(
     signal: Option<i32>,
     timeout: Option<Duration>,
 ) -> Result<()> {
-    end(shared, container, signal, timeout).await?;
+    if end(shared, container, signal, timeout).await? {
+        shared.tell(&container.record(), Act::Plain("stop"));
+    }
     let _mutation = container.mutation.lock().await;
     container.update(shared, |record| record.is_stopped = false)?;
-    start::start_locked(shared, container).await.map(drop)
+    start::start_locked(shared, container).await?;
+    shared.tell(&container.record(), Act::Plain("restart"));
+    Ok(())
 }
 
 /// # Errors
@@ -125,6 +146,8 @@ pub(crate) async fn kill(
             container.update(&shared, |record| record.is_stopped = true)?;
         }
         let scope = if signal == libc::SIGKILL { KillScope::All } else { KillScope::Init };
+        // Before the end that it may bring is told.
+        shared.tell(&record, Act::Kill { signal });
         send(&shared, &container, run, signal, scope).await?;
         // A frozen process dies of nothing.
         if run.is_paused && signal == libc::SIGKILL {
@@ -171,7 +194,9 @@ pub(crate) async fn pause(shared: Arc<Shared>, container: Arc<Standalone>) -> Re
             Some(_) => {}
         }
         group(&shared, &container)?.freeze().context("pause the container")?;
-        set_paused(&shared, &container, true)
+        set_paused(&shared, &container, true)?;
+        shared.tell(&record, Act::Plain("pause"));
+        Ok(())
     })
     .await
 }
@@ -185,7 +210,11 @@ pub(crate) async fn unpause(shared: Arc<Shared>, container: Arc<Standalone>) -> 
                 let id = &record.id;
                 Err(Error::wrong_state(format!("Container {id} is not paused")))
             }
-            Some(_) => thaw(&shared, &container),
+            Some(_) => {
+                thaw(&shared, &container)?;
+                shared.tell(&record, Act::Plain("unpause"));
+                Ok(())
+            }
         }
     })
     .await
@@ -234,6 +263,7 @@ pub(crate) async fn rename(
         let freed = if renamed.is_ok() { &old } else { &name };
         shared.standalones.release(freed, &container.id);
         renamed?;
+        shared.tell(&container.record(), Act::Rename { old: &old });
         crate::engine::names::publish(&shared).await
     })
     .await

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::record::State;
+use super::record::{Record, State};
 use super::{Standalone, remove, restart};
 use crate::engine::Shared;
+use crate::engine::actions::Act;
 use crate::engine::container::Container;
-use crate::engine::container::phase::{End, Phase};
+use crate::engine::container::phase::{End, Phase, Reason};
 use crate::engine::names;
 use crate::engine::pod::{self, watch::monitor_lost};
 use crate::id::PodId;
@@ -83,7 +84,14 @@ pub(super) async fn over(shared: &Arc<Shared>, container: &Arc<Standalone>, end:
         true => State::Restarting(end.clone()),
         false => State::Exited { end: end.clone(), failure: None },
     };
-    if let Err(error) = container.update(shared, |record| record.state = state) {
+    let told = |record: &Record| {
+        if end.reason == Reason::OomKilled {
+            shared.tell(record, Act::Plain("oom"));
+        }
+        shared.tell(record, Act::Die(&end));
+        shared.tell_of_leaving(record);
+    };
+    if let Err(error) = container.update_and(shared, |record| record.state = state, told) {
         tracing::error!(container = %container.id, error = error.chain(), "record an end");
     }
     if again {

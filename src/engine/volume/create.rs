@@ -55,6 +55,7 @@ pub(in crate::engine) async fn ensure(shared: &Shared, request: Request) -> Resu
     }
     let volume = Arc::new(Volume::new(record));
     shared.volumes.insert(volume.clone());
+    shared.tell_of_volume("create", &volume.record.name, &[]);
     Ok((Claim::of(volume), true))
 }
 

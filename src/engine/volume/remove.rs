@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Volume;
 use crate::engine::stats::bytes_below;
-use crate::engine::{Shared, operation};
+use crate::engine::{Shared, actions, operation};
 use crate::error::{Error, Kind, Result};
 use crate::id::ContainerId;
 
@@ -46,6 +46,7 @@ pub(in crate::engine) async fn remove_unclaimed(
     shared.layout.discard(&shared.layout.volume(name))?;
     shared.volume_records.remove(name)?;
     shared.volumes.forget(name);
+    shared.tell_of_volume("destroy", name, &[]);
     Ok(())
 }
 
@@ -72,6 +73,7 @@ pub(crate) async fn prune(
                 Err(error) => return Err(error),
             }
         }
+        shared.tell_of_pruning(actions::Kind::Volume, bytes);
         Ok((removed, bytes))
     })
     .await

@@ -3,6 +3,7 @@
 pub(super) mod archive;
 pub(super) mod container;
 pub(super) mod details;
+pub(super) mod event;
 pub(super) mod exec;
 pub(super) mod image;
 pub(super) mod network;

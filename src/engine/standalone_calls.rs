@@ -87,6 +87,12 @@ impl Engine {
         standalone::remove(self.shared.clone(), container.clone(), removal).await
     }
 
+    /// What a container's last probes came to.
+    pub(crate) fn health_results(&self, id: &ContainerId) -> standalone::health::Results {
+        let found = self.shared.standalones.find(id.as_str());
+        found.map(|found| found.health_results()).unwrap_or_default()
+    }
+
     /// Joins the container's streams, now or when it is started.
     pub(crate) async fn attach_standalone(
         &self,

@@ -39,6 +39,7 @@ mod docker_commands;
 mod docker_containers;
 mod docker_events;
 mod docker_files;
+mod docker_health;
 mod docker_images;
 mod docker_making;
 mod docker_misuse;

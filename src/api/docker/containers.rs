@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::call::Call;
-use super::convert::{container as convert, create, mounts, network};
+use super::convert::{container as convert, create, health, mounts, network};
 use super::reply::{self, Answer};
 use super::wire::container::{CreateRequest, Created, Processes, Waited};
 use super::{Door, images};
@@ -85,6 +85,11 @@ pub(super) async fn create(door: &Door, call: Call) -> Answer {
     let from = volumes_from(door, &request)?;
     let gateway = door.engine.node_network().map(|(_, gateway, _)| gateway);
     let mut config = create::config(&request, &image, &body, from, gateway)?;
+    let about_image = images::document(door, &image)?.config.unwrap_or_default();
+    if let Some(merged) = health::merged(&request, &about_image)? {
+        config.health = health::check(&merged, &request, &about_image);
+        config.request["Config"]["Healthcheck"] = json!(merged);
+    }
     // By their ids from now on: a name may be somebody else's tomorrow.
     let id = |other: &str| Ok::<_, Error>(standalone(door, other)?.record().id.to_string());
     if let Network::Container(other) = &mut config.network {

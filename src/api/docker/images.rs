@@ -127,7 +127,7 @@ pub(super) fn history(door: &Door, name: &str) -> Answer {
     reply::json(&convert::history(&image, steps, &layers))
 }
 
-fn document(door: &Door, image: &Image) -> Result<Document> {
+pub(super) fn document(door: &Door, image: &Image) -> Result<Document> {
     let bytes = door.engine.images().configuration(image)?;
     serde_json::from_slice(&bytes).context("read the image's configuration")
 }

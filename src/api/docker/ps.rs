@@ -7,7 +7,7 @@ use regex::Regex;
 
 use super::call::Call;
 use super::containers::{self, Found};
-use super::convert::container as convert;
+use super::convert::{container as convert, health};
 use super::query::{Filters, check_names, has_labels, wanted};
 use super::reply::{self, Answer};
 use super::wire::container::Summary;
@@ -66,6 +66,7 @@ struct Row {
     /// Nanoseconds since the epoch.
     created_at: i64,
     exit_code: Option<i32>,
+    health: &'static str,
 }
 
 impl Row {
@@ -88,6 +89,7 @@ fn all(door: &Door) -> Result<Vec<Row>> {
             summary: convert::summary(&door.engine, &record)?,
             created_at: record.created_at,
             exit_code: matches!(record.state, State::Exited { .. }).then(|| record.exit_code()),
+            health: health::name(&record),
         });
     }
     for record in door.engine.containers() {
@@ -98,6 +100,7 @@ fn all(door: &Door) -> Result<Vec<Row>> {
                 Phase::Exited(end) => Some(end.code),
                 Phase::Created { .. } | Phase::Running { .. } => None,
             },
+            health: "none",
         });
     }
     Ok(rows)
@@ -190,7 +193,7 @@ impl<'a> Narrowed<'a> {
         any("id", &|id| summary.id.starts_with(id))
             && (self.names.is_empty() || self.names.iter().any(|it| names(it, row)))
             && any("status", &|status| status == summary.state)
-            && any("health", &|health| health == "none")
+            && any("health", &|health| health == row.health)
             && any("is-task", &|is_task| matches!(is_task, "false" | "0"))
             && any("network", &|name| summary.network_settings.networks.contains_key(name))
             && any("volume", &|place| {

@@ -5,6 +5,7 @@ use crate::engine::Shared;
 use crate::engine::container::phase::{End, Phase, Reason};
 use crate::engine::container::record::Record as PodContainer;
 use crate::engine::events::Change;
+use crate::engine::standalone::health::Status;
 use crate::engine::standalone::record::Record;
 use crate::id::ContainerId;
 use crate::image::reference::Reference;
@@ -18,6 +19,7 @@ pub(crate) enum Act<'a> {
         signal: i32,
     },
     Die(&'a End),
+    Health(Status),
     Rename {
         old: &'a str,
     },
@@ -56,6 +58,7 @@ impl Act<'_> {
             Self::Plain(name) | Self::File { name, .. } => (*name).to_owned(),
             Self::Kill { .. } => "kill".to_owned(),
             Self::Die(_) => "die".to_owned(),
+            Self::Health(status) => format!("health_status: {}", status.as_str()),
             Self::Rename { .. } => "rename".to_owned(),
             Self::Resize { .. } => "resize".to_owned(),
             Self::Commit { .. } => "commit".to_owned(),
@@ -68,7 +71,7 @@ impl Act<'_> {
     /// What is said of this act beside what is said of its container.
     fn attributes(&self) -> Vec<(&'static str, String)> {
         match self {
-            Self::Plain(_) => Vec::new(),
+            Self::Plain(_) | Self::Health(_) => Vec::new(),
             Self::Kill { signal } => vec![("signal", signal.to_string())],
             Self::Die(end) => vec![
                 ("exitCode", end.code.to_string()),

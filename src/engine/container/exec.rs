@@ -62,6 +62,23 @@ pub(crate) async fn exec_sync(
     let container = running(shared, id)?;
     let request = ExecRequest { command, tty: false, stdin: false, stdout: true, stderr: true };
     let plan = plan(shared, &container, &request)?;
+    run(shared, &container, plan, Limits { time: timeout, bytes: CAPTURE_LIMIT }).await
+}
+
+/// How long a command may take, and what is kept of each of its streams.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) time: Option<Duration>,
+    pub(crate) bytes: usize,
+}
+
+/// As [`exec_sync`], with a plan that has both outputs and no input.
+pub(crate) async fn run(
+    shared: &Shared,
+    container: &Container,
+    plan: ExecPlan,
+    limits: Limits,
+) -> Result<ExecOutput> {
     let exec = plan.id.clone();
     tracing::debug!(exec = exec.as_str(), container = %container.id, "exec");
     // A connection of its own: the report of the end comes to whoever started the exec.
@@ -71,12 +88,12 @@ pub(crate) async fn exec_sync(
     let run = async {
         let started = monitor.call(Request::Exec(Box::new(plan)), Vec::new()).await;
         match started {
-            Ok((_, descriptors)) => capture(&mut reports, &exec, descriptors).await,
+            Ok((_, fds)) => capture(&mut reports, &exec, fds, limits.bytes).await,
             Err(error) => not_executed(error)
                 .with_context(|| format!("exec in container {}", container.id.short())),
         }
     };
-    let Some(limit) = timeout else { return run.await };
+    let Some(limit) = limits.time else { return run.await };
     match tokio::time::timeout(limit, run).await {
         Ok(output) => output,
         Err(_) => {
@@ -116,10 +133,11 @@ async fn capture(
     reports: &mut Reports,
     exec: &ExecId,
     descriptors: Vec<OwnedFd>,
+    limit: usize,
 ) -> Result<ExecOutput> {
     let mut pipes = descriptors.into_iter();
-    let mut stdout = Capture::of(pipes.next())?;
-    let mut stderr = Capture::of(pipes.next())?;
+    let mut stdout = Capture::of(pipes.next(), limit)?;
+    let mut stderr = Capture::of(pipes.next(), limit)?;
     let ended = ended(reports, exec);
     tokio::pin!(ended);
     let status = loop {
@@ -146,16 +164,18 @@ async fn ended(reports: &mut Reports, wanted: &ExecId) -> Result<ExitStatus> {
 struct Capture {
     pipe: pipe::Receiver,
     kept: Vec<u8>,
+    limit: usize,
     buffer: Box<[u8]>,
     is_open: bool,
 }
 
 impl Capture {
-    fn of(descriptor: Option<OwnedFd>) -> Result<Self> {
+    fn of(descriptor: Option<OwnedFd>, limit: usize) -> Result<Self> {
         let descriptor = descriptor.context("the monitor sent too few descriptors")?;
         Ok(Self {
             pipe: pipe::Receiver::from_owned_fd(descriptor).context("read from the command")?,
             kept: Vec::new(),
+            limit,
             buffer: vec![0; 16 << 10].into_boxed_slice(),
             is_open: true,
         })
@@ -187,7 +207,7 @@ impl Capture {
 
     fn keep(&mut self, count: usize) {
         self.is_open = count > 0;
-        let room = CAPTURE_LIMIT.saturating_sub(self.kept.len());
+        let room = self.limit.saturating_sub(self.kept.len());
         self.kept.extend(self.buffer.iter().take(count.min(room)));
     }
 }
@@ -234,7 +254,7 @@ mod tests {
     async fn output_that_the_reactor_has_not_seen_yet_is_not_lost() {
         let (reader, writer) = rustix::pipe::pipe().unwrap();
         rustix::io::ioctl_fionbio(&reader, true).unwrap();
-        let capture = Capture::of(Some(reader)).unwrap();
+        let capture = Capture::of(Some(reader), CAPTURE_LIMIT).unwrap();
         rustix::io::write(&writer, b"last words").unwrap();
 
         assert_eq!(capture.rest().unwrap(), b"last words");

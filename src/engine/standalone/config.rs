@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::health::Check;
 use crate::engine::container;
 use crate::engine::networks::membership::Link;
 use crate::engine::pod::config::Dns;
@@ -39,6 +40,8 @@ pub(crate) struct Config {
     pub(crate) restart: RestartPolicy,
     /// It goes when it ends.
     pub(crate) auto_remove: bool,
+    #[serde(default)]
+    pub(crate) health: Option<Check>,
     /// Between the stop signal and SIGKILL.
     pub(crate) stop_timeout: Duration,
     /// The request in the words of the door it came by, for that door to show; not read here.
@@ -94,6 +97,11 @@ pub(crate) enum RestartPolicy {
     /// As `Always`, but not when it was stopped before the daemon started.
     UnlessStopped,
     OnFailure {
+        /// 0: any number of times.
+        most: u32,
+    },
+    /// As `OnFailure`; and one that its healthcheck finds ill is ended, and counts as failed.
+    OnUnhealthy {
         /// 0: any number of times.
         most: u32,
     },

@@ -17,6 +17,7 @@ mod attach;
 pub(crate) mod config;
 mod create;
 pub(crate) mod exec;
+pub(crate) mod health;
 mod names;
 pub(crate) mod record;
 mod recover;
@@ -40,6 +41,7 @@ use tokio_util::task::TaskTracker;
 use self::attach::Attachments;
 pub(crate) use self::attach::{Session, Waiting};
 pub(crate) use self::create::create;
+use self::health::Health;
 use self::record::{Record, State};
 pub(super) use self::recover::load;
 pub(crate) use self::recover::recover;
@@ -72,6 +74,7 @@ pub(crate) struct Standalone {
     hurry: Notify,
     /// It is being stopped to be started again: an end is then no reason to go.
     is_restarting: AtomicBool,
+    health: Health,
 }
 
 /// What those who wait for an end look at.
@@ -80,6 +83,9 @@ pub(crate) struct Ends {
     /// How many runs are over.
     pub(crate) count: u64,
     pub(crate) is_running: bool,
+    pub(crate) is_paused: bool,
+    /// How often it was paused.
+    pub(crate) pauses: u64,
     pub(crate) is_removed: bool,
     pub(crate) code: i32,
 }
@@ -88,6 +94,7 @@ impl Standalone {
     fn new(record: Record) -> Self {
         let ends = Ends {
             is_running: record.run().is_some(),
+            is_paused: record.is_paused(),
             code: record.exit_code(),
             ..Ends::default()
         };
@@ -101,11 +108,17 @@ impl Standalone {
             carriers: TaskTracker::new(),
             hurry: Notify::new(),
             is_restarting: AtomicBool::new(false),
+            health: Health::default(),
         }
     }
 
     pub(crate) fn record(&self) -> Arc<Record> {
         self.record.load_full()
+    }
+
+    /// What its last probes came to.
+    pub(crate) fn health_results(&self) -> health::Results {
+        self.health.results()
     }
 
     /// For those who wait for its end; what happens after this call is not missed.
@@ -138,12 +151,15 @@ impl Standalone {
         change(&mut record);
         shared.standalone_records.put(self.id.as_str(), &record)?;
         let has_ended = before.run().is_some() && record.run().is_none();
-        let (is_running, code) = (record.run().is_some(), record.exit_code());
+        let (is_running, is_paused) = (record.run().is_some(), record.is_paused());
+        let code = record.exit_code();
         let record = Arc::new(record);
         self.record.store(record.clone());
         tell(&record);
         self.ends.send_modify(|ends| {
-            *ends = Ends { count: ends.count + u64::from(has_ended), is_running, code, ..*ends };
+            ends.count += u64::from(has_ended);
+            ends.pauses += u64::from(is_paused && !ends.is_paused);
+            *ends = Ends { is_running, is_paused, code, ..*ends };
         });
         Ok(())
     }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::config::Config;
+use super::health::Status;
 use crate::engine::container::phase::End;
 use crate::engine::networks::membership::Membership;
 use crate::engine::pod::config::PortMapping;
@@ -72,6 +73,9 @@ pub(crate) struct Run {
     pub(crate) started_at: i64,
     pub(crate) ports: Vec<PortMapping>,
     pub(crate) is_paused: bool,
+    /// `None`: nobody asks how it is.
+    #[serde(default)]
+    pub(crate) health: Option<Status>,
     /// Its end, while the pod is being taken down: the pod that knew it may be gone before the
     /// daemon is killed.
     pub(crate) end: Option<End>,
@@ -91,6 +95,10 @@ impl Record {
             State::Running(run) => Some(run),
             State::Created { .. } | State::Restarting(_) | State::Exited { .. } => None,
         }
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.run().is_some_and(|run| run.is_paused)
     }
 
     /// The code of the last end, or of the start that failed; 0 while it runs.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use super::config::RestartPolicy;
 use super::record::State;
-use super::{Standalone, remove, restart, start, supervise};
+use super::{Standalone, health, remove, restart, start, supervise};
 use crate::engine::Shared;
 use crate::error::Result;
 
@@ -35,6 +35,7 @@ pub(crate) async fn recover(shared: &Arc<Shared>) {
             State::Running(run) if shared.pods.find(run.pod.as_str()).is_ok() => {
                 if container.streams_opened(shared, &run.pod).await.is_ok() {
                     supervise::spawn(shared, &container, run.pod.clone());
+                    health::spawn(shared, &container);
                 }
             }
             State::Running(_) => {
@@ -76,6 +77,8 @@ fn is_due(policy: RestartPolicy, is_stopped: bool) -> bool {
     match policy {
         RestartPolicy::Always => true,
         RestartPolicy::UnlessStopped => !is_stopped,
-        RestartPolicy::No | RestartPolicy::OnFailure { .. } => false,
+        RestartPolicy::No | RestartPolicy::OnFailure { .. } | RestartPolicy::OnUnhealthy { .. } => {
+            false
+        }
     }
 }

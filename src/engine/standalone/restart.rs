@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::config::RestartPolicy;
+use super::health::Status;
 use super::record::{Record, State};
 use super::{Standalone, start};
 use crate::engine::Shared;
@@ -17,13 +18,18 @@ const GOOD_RUN_NANOS: i64 = 10_000_000_000;
 
 /// Whether the container is to be started again after an end with this code.
 pub(super) fn wants(record: &Record, code: i32) -> bool {
-    if record.is_stopped {
-        return false;
-    }
-    match record.config.restart {
+    let is_ill = record.run().is_some_and(|run| run.health == Some(Status::Unhealthy));
+    !record.is_stopped && grants(record.config.restart, record.restarts, code, is_ill)
+}
+
+fn grants(policy: RestartPolicy, restarts: u32, code: i32, is_ill: bool) -> bool {
+    match policy {
         RestartPolicy::No => false,
         RestartPolicy::Always | RestartPolicy::UnlessStopped => true,
-        RestartPolicy::OnFailure { most } => code != 0 && (most == 0 || record.restarts < most),
+        RestartPolicy::OnFailure { most } => code != 0 && (most == 0 || restarts < most),
+        RestartPolicy::OnUnhealthy { most } => {
+            (code != 0 || is_ill) && (most == 0 || restarts < most)
+        }
     }
 }
 
@@ -77,6 +83,27 @@ mod tests {
             finished_at: lasted,
             reason: Reason::Error,
             message: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_failure_and_an_illness_are_reasons_as_often_as_the_policy_says() {
+        let (failure, illness) =
+            (|most| RestartPolicy::OnFailure { most }, |most| RestartPolicy::OnUnhealthy { most });
+        for (policy, restarts, code, is_ill, expected) in [
+            (RestartPolicy::No, 0, 1, true, false),
+            (RestartPolicy::Always, 9, 0, false, true),
+            (failure(0), 9, 1, false, true),
+            (failure(2), 2, 1, false, false),
+            (failure(0), 0, 0, true, false),
+            (illness(0), 9, 0, true, true),
+            (illness(0), 9, 1, false, true),
+            (illness(0), 0, 0, false, false),
+            (illness(2), 1, 0, true, true),
+            (illness(2), 2, 0, true, false),
+        ] {
+            let granted = grants(policy, restarts, code, is_ill);
+            assert_eq!(granted, expected, "{policy:?} {restarts} {code} {is_ill}");
         }
     }
 

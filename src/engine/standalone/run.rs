@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::config::Network;
+use super::health::Status;
 use super::record::{Record, Run};
 use super::{Standalone, share};
 use crate::engine::container::phase::Phase;
@@ -31,7 +32,8 @@ pub(super) async fn make(shared: &Arc<Shared>, container: &Standalone) -> Result
     shared.tell_of_joining(&record);
     match run_named(shared, container, &record, &pod).await {
         Ok((pid, started_at)) => {
-            Ok(Run { pod, pid, started_at, ports, is_paused: false, end: None })
+            let health = record.config.health.as_ref().map(|_| Status::Starting);
+            Ok(Run { pod, pid, started_at, ports, is_paused: false, health, end: None })
         }
         Err(error) => {
             let has_names = names::concern(shared, &pod);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::record::{StartFailure, State};
-use super::{Standalone, command_code, remove, run, supervise};
+use super::{Standalone, command_code, health, remove, run, supervise};
 use crate::engine::actions::Act;
 use crate::engine::{Shared, operation};
 use crate::error::{Error, Kind, Result};
@@ -56,6 +56,8 @@ pub(super) async fn start_locked(
             // Before anybody can tell of its end.
             shared.tell(&container.record(), Act::Plain("start"));
             supervise::spawn(shared, container, pod);
+            container.health.begin();
+            health::spawn(shared, container);
             Ok(Started::Now)
         }
         Err(error) => {

@@ -46,7 +46,7 @@ pub(super) async fn halt(
 }
 
 /// Ends the run that is under way. False if there is none.
-async fn end(
+pub(super) async fn end(
     shared: &Arc<Shared>,
     container: &Arc<Standalone>,
     signal: Option<i32>,

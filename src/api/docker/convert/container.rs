@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{network_settings, time};
+use super::{health, network_settings, time};
 use crate::api::docker::wire::container::{
     MountPoint, Port, Summary, SummaryHostConfig, SummaryNetworks,
 };
@@ -88,7 +88,7 @@ pub(crate) fn details(engine: &Engine, record: &Record) -> Result<Details> {
         created: time::text(record.created_at),
         path: words.next().unwrap_or_default(),
         args: words.collect(),
-        state: state(record),
+        state: state(engine, record),
         image: record.image_id.clone(),
         resolv_conf_path: file("resolv.conf"),
         hostname_path: file("hostname"),
@@ -200,7 +200,7 @@ pub(crate) fn pod_details(engine: &Engine, record: &PodContainer) -> Result<Deta
     })
 }
 
-fn state(record: &Record) -> WireState {
+fn state(engine: &Engine, record: &Record) -> WireState {
     let ended = match &record.state {
         State::Restarting(end) | State::Exited { end, .. } => Some(end),
         State::Created { .. } | State::Running(_) => None,
@@ -226,6 +226,7 @@ fn state(record: &Record) -> WireState {
             .or(ended.and_then(|end| end.started_at))
             .map_or_else(|| time::NEVER.to_owned(), time::text),
         finished_at: finished(ended),
+        health: health::shown(engine, record),
     }
 }
 
@@ -252,6 +253,7 @@ fn phase_state(phase: &Phase) -> WireState {
         error: end.map(|end| end.message.clone()).unwrap_or_default(),
         started_at: started_at.map_or_else(|| time::NEVER.to_owned(), time::text),
         finished_at: finished(end),
+        health: None,
     }
 }
 
@@ -277,7 +279,7 @@ fn status(state: &State) -> String {
     match state {
         State::Created { .. } => "Created".to_owned(),
         State::Running(run) if run.is_paused => format!("{} (Paused)", up(run.started_at)),
-        State::Running(run) => up(run.started_at),
+        State::Running(run) => up(run.started_at) + health::suffix(run.health),
         State::Restarting(end) => {
             format!("Restarting ({}) {} ago", end.code, time::since(end.finished_at))
         }

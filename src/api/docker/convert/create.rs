@@ -68,6 +68,7 @@ pub(crate) fn config(
         cgroup_parent: of_host.cgroup_parent.clone().unwrap_or_default(),
         restart,
         auto_remove,
+        health: None,
         stop_timeout: match request.stop_timeout {
             None => STOP_TIMEOUT,
             Some(seconds) => seconds_or_for_ever(seconds),
@@ -143,7 +144,7 @@ fn restart(policy: Option<&RestartPolicy>) -> Result<EngineRestart> {
     let Some(RestartPolicy { name, maximum_retry_count: most }) = policy else {
         return Ok(EngineRestart::No);
     };
-    if *most > 0 && name != "on-failure" {
+    if *most > 0 && !matches!(name.as_str(), "on-failure" | "on-unhealthy") {
         return Err(Error::invalid(
             "invalid restart policy: maximum retry count can only be used with 'on-failure'",
         ));
@@ -153,6 +154,8 @@ fn restart(policy: Option<&RestartPolicy>) -> Result<EngineRestart> {
         "always" => Ok(EngineRestart::Always),
         "unless-stopped" => Ok(EngineRestart::UnlessStopped),
         "on-failure" => Ok(EngineRestart::OnFailure { most: *most }),
+        // Beyond Docker: the engine's own.
+        "on-unhealthy" => Ok(EngineRestart::OnUnhealthy { most: *most }),
         other => Err(Error::invalid(format!("invalid restart policy: unknown policy '{other}'"))),
     }
 }

@@ -5,6 +5,7 @@ pub(super) mod changes;
 pub(super) mod container;
 pub(super) mod create;
 pub(super) mod credentials;
+pub(super) mod health;
 mod host;
 pub(super) mod image;
 pub(super) mod mounts;

@@ -30,8 +30,33 @@ pub(crate) struct CreateRequest {
     pub(crate) mac_address: Option<String>,
     /// Seconds; -1 is for ever.
     pub(crate) stop_timeout: Option<i64>,
+    pub(crate) healthcheck: Option<Healthcheck>,
+    /// What runs a healthcheck that is one line.
+    pub(crate) shell: Option<Vec<String>>,
     pub(crate) host_config: Option<HostConfig>,
     pub(crate) networking_config: Option<NetworkingConfig>,
+}
+
+/// Times are nanoseconds; 0 is what nobody said.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct Healthcheck {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) test: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(crate) interval: i64,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(crate) timeout: i64,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(crate) start_period: i64,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(crate) start_interval: i64,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(crate) retries: i64,
+}
+
+fn is_zero(number: &i64) -> bool {
+    *number == 0
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -53,6 +53,25 @@ pub(crate) struct State {
     pub(crate) error: String,
     pub(crate) started_at: String,
     pub(crate) finished_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) health: Option<Health>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Health {
+    pub(crate) status: &'static str,
+    pub(crate) failing_streak: u32,
+    pub(crate) log: Vec<HealthResult>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct HealthResult {
+    pub(crate) start: String,
+    pub(crate) end: String,
+    pub(crate) exit_code: i32,
+    pub(crate) output: String,
 }
 
 #[derive(Default, Serialize)]

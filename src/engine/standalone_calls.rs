@@ -10,6 +10,7 @@ use super::container::record::Record as ContainerRecord;
 use super::networks::membership::{Membership, NetworkRef};
 use super::standalone::config::Config;
 use super::standalone::exec::{self, Exec};
+use super::standalone::update::Update;
 use super::standalone::{self, Removal, Session, Standalone, Started, Waiting};
 use crate::error::Result;
 use crate::id::{ContainerId, PodId};
@@ -85,6 +86,21 @@ impl Engine {
         removal: Removal,
     ) -> Result<()> {
         standalone::remove(self.shared.clone(), container.clone(), removal).await
+    }
+
+    /// # Errors
+    /// What the kernel refuses; then nothing is changed.
+    pub(crate) async fn update_standalone(
+        &self,
+        container: &Container,
+        update: Update,
+    ) -> Result<()> {
+        standalone::update::update(self.shared.clone(), container.clone(), update).await
+    }
+
+    /// Whether the kernel gives block I/O a weight; as far as that is known.
+    pub(crate) fn can_weigh_io(&self) -> bool {
+        self.shared.cgroups.can_weigh_io()
     }
 
     /// What a container's last probes came to.

@@ -19,6 +19,14 @@ impl Group {
         Self { path: PathBuf::from(&pod.node.name).join(&pod.id).join(&container.id) }
     }
 
+    /// That of a process, which has the same path in all hierarchies.
+    pub(crate) fn of_process(pid: i64) -> Self {
+        let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+        let line = text.lines().find(|line| line.starts_with("0::")).or(text.lines().next());
+        let path = line.and_then(|line| line.splitn(3, ':').nth(2)).unwrap();
+        Self { path: PathBuf::from(path.trim_start_matches('/')) }
+    }
+
     /// The content of the v1 file in the controller's hierarchy, or of the v2 file.
     pub(crate) fn text(&self, controller: &str, v1: &str, v2: &str) -> Option<String> {
         let root = Path::new("/sys/fs/cgroup");

@@ -51,6 +51,7 @@ mod docker_push;
 mod docker_restarts;
 mod docker_sharing;
 mod docker_system;
+mod docker_update;
 mod docker_volumes;
 mod events;
 mod fake_registry;

@@ -7,7 +7,7 @@ use futures_util::{FutureExt, StreamExt};
 use serde_json::{Value, json};
 
 use super::call::Call;
-use super::convert::{container as convert, create, health, mounts, network};
+use super::convert::{container as convert, create, health, mounts, network, update};
 use super::reply::{self, Answer};
 use super::wire::container::{CreateRequest, Created, Processes, Waited};
 use super::{Door, images};
@@ -19,6 +19,10 @@ use crate::engine::standalone::config::{Ipc, Network};
 use crate::engine::standalone::{Removal, Standalone, Started};
 use crate::error::{Context, Error, Kind, Result};
 use crate::id::ContainerId;
+
+/// In Docker's words.
+const NO_WEIGHT: &str =
+    "Your kernel does not support Block I/O weight or the cgroup is not mounted";
 
 /// A container of either door.
 pub(super) enum Found {
@@ -106,9 +110,30 @@ pub(super) async fn create(door: &Door, call: Call) -> Answer {
         *other = found.kind(kind)?;
     }
     config.links = network::links(&door.engine, &config.network, &request)?;
+    let mut warnings = Vec::new();
+    let weight = &mut config.container.resources.blkio_weight;
+    if weight.is_some() && !door.engine.can_weigh_io() {
+        *weight = None;
+        warnings.push(format!("{NO_WEIGHT}. Weight discarded."));
+    }
     let networks = network::memberships(&door.engine, &config.network, &request)?;
     let made = door.engine.create_standalone(&name, &wanted, config, networks).await?;
-    reply::created(&Created { id: made.record().id.to_string(), warnings: Vec::new() })
+    reply::created(&Created { id: made.record().id.to_string(), warnings })
+}
+
+/// What cannot be changed is refused, and then nothing is.
+pub(super) async fn update(door: &Door, id: &str, call: Call) -> Answer {
+    let container = standalone(door, id)?;
+    let body: Value = call.json().await?;
+    let update = update::request(&container.record(), &body)?;
+    if update.resources.blkio_weight.is_some() && !door.engine.can_weigh_io() {
+        return Err(Error::new(Kind::Unsupported, NO_WEIGHT));
+    }
+    door.engine.update_standalone(&container, update).await.map_err(|error| {
+        let message = format!("Cannot update container {id}: {}", error.chain());
+        Error::new(error.kind(), message)
+    })?;
+    reply::json(&update::reply())
 }
 
 /// The mounts of the containers that `--volumes-from` names.

@@ -91,6 +91,7 @@ async fn post(door: &Door, call: Call, path: &[&str]) -> Answer {
         ["containers", id, "pause"] => containers::pause(door, id).await,
         ["containers", id, "unpause"] => containers::unpause(door, id).await,
         ["containers", id, "rename"] => containers::rename(door, id, &call).await,
+        ["containers", id, "update"] => containers::update(door, id, call).await,
         ["containers", id, "wait"] => containers::wait(door, id, &call),
         ["containers", id, "attach"] => attach::attach(door, id, call).await,
         ["containers", id, "resize"] => attach::resize(door, id, &call).await,

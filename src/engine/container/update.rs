@@ -82,7 +82,7 @@ fn set_oom_score(pid: i32, score: i32) -> Result<()> {
     }
 }
 
-fn merged(applied: &Resources, change: Resources) -> Resources {
+pub(crate) fn merged(applied: &Resources, change: Resources) -> Resources {
     let mut hugepages = applied.hugepage_limits.clone();
     for (size, limit) in change.hugepage_limits {
         hugepages.retain(|(known, _)| *known != size);

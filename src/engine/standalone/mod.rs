@@ -29,6 +29,7 @@ mod share;
 mod start;
 mod stop;
 mod supervise;
+pub(crate) mod update;
 mod volumes;
 
 use std::sync::atomic::AtomicBool;

@@ -133,6 +133,8 @@ fn host_config(asked: Value, record: &Record) -> Value {
         all.extend(asked.into_iter().filter(|(_, value)| is_said(value)));
         all.insert("LogConfig".into(), log);
         all.insert("NetworkMode".into(), json!(network_mode(&record.config.network)));
+        let swap = record.config.container.resources.memory_swap_limit;
+        all.insert("MemorySwap".into(), json!(swap.unwrap_or_default()));
     }
     all
 }

@@ -48,6 +48,7 @@ pub(crate) fn config(
         return Err(Error::invalid("can't create 'AutoRemove' container with restart policy"));
     }
     host::check_supported(request, &of_host)?;
+    host::check_limits(&of_host)?;
     let asked = namespaces::of(request, &of_host, &network)?;
     let security = security::of(request, &of_host, asked.namespaces)?;
     let mut container = container(request, &of_host, &merged, security, image)?;
@@ -140,7 +141,7 @@ pub(crate) fn variables(lines: &[String]) -> Result<Vec<(String, Vec<u8>)>> {
     Ok(all)
 }
 
-fn restart(policy: Option<&RestartPolicy>) -> Result<EngineRestart> {
+pub(super) fn restart(policy: Option<&RestartPolicy>) -> Result<EngineRestart> {
     let Some(RestartPolicy { name, maximum_retry_count: most }) = policy else {
         return Ok(EngineRestart::No);
     };

@@ -1,6 +1,6 @@
 //! Limits, devices and settings of the kernel that a request asks for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::create::unsupported;
@@ -12,6 +12,13 @@ use crate::error::{Error, Result};
 
 /// Microseconds, as every engine has it for `--cpus`.
 const PERIOD: u64 = 100_000;
+
+const NANO: u128 = 1_000_000_000;
+
+const SMALLEST_MEMORY: i64 = 6 << 20;
+
+/// More than any machine has.
+const MOST_CPUS: u32 = 1 << 16;
 
 /// The log driver of a container that keeps no log.
 pub(crate) const NO_LOG: &str = "none";
@@ -52,6 +59,60 @@ pub(crate) fn check_supported(request: &CreateRequest, host: &HostConfig) -> Res
         "" | "cais" | "runc" | "io.containerd.runc.v2" => Ok(()),
         other => Err(Error::invalid(format!("unknown or invalid runtime name: {other}"))),
     }
+}
+
+/// What no machine, or not this one, can give.
+///
+/// # Errors
+/// In Docker's words.
+pub(crate) fn check_limits(host: &HostConfig) -> Result<()> {
+    if host.memory.is_some_and(|bytes| (1..SMALLEST_MEMORY).contains(&bytes)) {
+        return Err(Error::invalid("Minimum memory limit allowed is 6MB"));
+    }
+    if let (Some(memory @ 1..), Some(swap @ 1..)) = (host.memory, host.memory_swap)
+        && swap < memory
+    {
+        return Err(Error::invalid(
+            "Minimum memoryswap limit should be larger than memory limit, see usage",
+        ));
+    }
+    if host.blkio_weight.is_some_and(|weight| weight != 0 && !(10..=1000).contains(&weight)) {
+        return Err(Error::invalid("Range of blkio weight is from 10 to 1000"));
+    }
+    let online = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
+    // What cannot be read here, the kernel will know.
+    let Some(available) = cpus(online.trim()) else { return Ok(()) };
+    let count = available.len();
+    if host.nano_cpus.is_some_and(|it| u128::try_from(it).unwrap_or(0) > count as u128 * NANO) {
+        return Err(Error::invalid(format!(
+            "range of CPUs is from 0.01 to {count}.00, as there are only {count} CPUs available"
+        )));
+    }
+    let Some(wanted) = host.cpuset_cpus.as_deref().filter(|list| !list.is_empty()) else {
+        return Ok(());
+    };
+    match cpus(wanted) {
+        None => Err(Error::invalid(format!("Invalid value {wanted} for cpuset cpus"))),
+        Some(asked) if !asked.is_subset(&available) => Err(Error::invalid(format!(
+            "Requested CPUs are not available - requested {wanted}, available: {}",
+            online.trim()
+        ))),
+        Some(_) => Ok(()),
+    }
+}
+
+/// `0-2,7`
+fn cpus(list: &str) -> Option<BTreeSet<u32>> {
+    let mut all = BTreeSet::new();
+    for range in list.split(',') {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
+        if first > last || last > MOST_CPUS {
+            return None;
+        }
+        all.extend(first..=last);
+    }
+    Some(all)
 }
 
 /// Zero is "no limit" for all of these.
@@ -124,4 +185,32 @@ pub(crate) fn sysctls(host: &HostConfig, network: &Network) -> BTreeMap<String, 
     }
     all.extend(host.sysctls.clone().unwrap_or_default());
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_cpus_are_read_and_nonsense_is_none() {
+        assert_eq!(cpus("0-2,7").unwrap(), BTreeSet::from([0, 1, 2, 7]));
+        for text in ["", "a", "3-1", "0-", "-1", "0-4294967295"] {
+            assert_eq!(cpus(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_given_is_refused() {
+        let with = |change: fn(&mut HostConfig)| {
+            let mut host = HostConfig::default();
+            change(&mut host);
+            check_limits(&host)
+        };
+        assert!(with(|host| host.memory = Some(1024)).is_err());
+        assert!(with(|host| host.memory = Some(0)).is_ok());
+        assert!(with(|host| host.blkio_weight = Some(9)).is_err());
+        assert!(with(|host| host.nano_cpus = Some(1_000_000_000_000_000)).is_err());
+        assert!(with(|host| host.cpuset_cpus = Some("0".into())).is_ok());
+        assert!(with(|host| host.cpuset_cpus = Some("60000".into())).is_err());
+    }
 }

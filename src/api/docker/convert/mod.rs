@@ -15,6 +15,7 @@ pub(super) mod network_object;
 mod network_settings;
 mod security;
 pub(super) mod time;
+pub(super) mod update;
 pub(super) mod volume;
 
 use super::wire::container::PortBinding;

@@ -33,6 +33,7 @@ mod path;
 mod pids;
 mod program;
 mod properties;
+mod raw;
 mod remove;
 mod resources;
 mod settings;
@@ -56,6 +57,7 @@ pub(crate) use details::Hugetlb;
 pub(crate) use details::{Details, Io};
 pub(crate) use devices::{DeviceAccess, DeviceRule, DeviceType};
 use hierarchy::Hierarchy;
+pub(crate) use raw::Raw;
 pub(crate) use resources::Resources;
 pub(crate) use stats::{Pressure, Stall, Stats};
 

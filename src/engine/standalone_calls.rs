@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Engine;
 use super::actions::Act;
 use super::container::record::Record as ContainerRecord;
 use super::networks::membership::{Membership, NetworkRef};
@@ -12,6 +11,8 @@ use super::standalone::config::Config;
 use super::standalone::exec::{self, Exec};
 use super::standalone::update::Update;
 use super::standalone::{self, Removal, Session, Standalone, Started, Waiting};
+use super::stats::usage::Usage;
+use super::{Engine, stats};
 use crate::error::Result;
 use crate::id::{ContainerId, PodId};
 use crate::net::Attachment;
@@ -96,6 +97,11 @@ impl Engine {
         update: Update,
     ) -> Result<()> {
         standalone::update::update(self.shared.clone(), container.clone(), update).await
+    }
+
+    /// Of any container, whoever made it; `None` unless it runs.
+    pub(crate) async fn usage(&self, id: &str) -> Result<Option<Usage>> {
+        stats::usage::of(&self.shared, id).await
     }
 
     /// Whether the kernel gives block I/O a weight; as far as that is known.

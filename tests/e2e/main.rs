@@ -50,6 +50,7 @@ mod docker_prune;
 mod docker_push;
 mod docker_restarts;
 mod docker_sharing;
+mod docker_stats;
 mod docker_system;
 mod docker_update;
 mod docker_volumes;

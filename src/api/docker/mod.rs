@@ -31,6 +31,7 @@ mod push;
 mod query;
 mod reply;
 mod router;
+mod stats;
 mod status;
 mod swarm;
 mod system;

@@ -8,7 +8,7 @@ use super::call::Call;
 use super::reply::Answer;
 use super::{
     Door, archive, attach, containers, events, execs, images, logs, making, networks, prune, ps,
-    pull, push, swarm, system, volumes,
+    pull, push, stats, swarm, system, volumes,
 };
 use crate::error::{Error, Result};
 
@@ -34,6 +34,7 @@ pub(super) async fn route(door: &Door, request: Request<Incoming>) -> Answer {
         (method @ (&Method::GET | &Method::HEAD | &Method::PUT), ["containers", id, "archive"]) => {
             archive::route(door, method, id, call).await
         }
+        (&Method::GET, ["containers", id, "stats"]) => stats::stats(door, id, &call).await,
         (&Method::GET, ["containers", id, "changes"]) => archive::changes(door, id).await,
         (&Method::GET, ["containers", id, "export"]) => archive::export(door, id),
         (&Method::DELETE, ["containers", id]) => containers::remove(door, id, &call).await,

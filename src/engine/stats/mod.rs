@@ -7,6 +7,7 @@ mod cpu_rate;
 pub(crate) mod metrics;
 mod network;
 mod processes;
+pub(crate) mod usage;
 mod writable;
 
 use std::collections::HashMap;

@@ -14,6 +14,7 @@ pub(super) mod network;
 pub(super) mod network_object;
 mod network_settings;
 mod security;
+pub(super) mod stats;
 pub(super) mod time;
 pub(super) mod update;
 pub(super) mod volume;

@@ -8,5 +8,6 @@ pub(super) mod exec;
 pub(super) mod image;
 pub(super) mod network;
 mod nullable;
+pub(super) mod stats;
 pub(super) mod system;
 pub(super) mod volume;

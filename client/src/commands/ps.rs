@@ -78,10 +78,12 @@ impl Ps {
             asked => asked,
         };
         let format = Format::choose(asked, &kind)?;
+        // Sizes are computed for a template that shows them. The word "json" is none for docker, though it shows all.
+        let shows_size = !self.quiet && asked != "json" && format.uses("Size");
         let last = if self.latest && self.last == -1 { 1 } else { self.last };
         let mut path = Path::new(&["containers", "json"])
             .with_flag("all", self.all || last > 0)
-            .with_flag("size", self.size || (!self.quiet && format.uses("Size")))
+            .with_flag("size", self.size || shows_size)
             .with_text("filters", &filters(&self.filter)?);
         if last > 0 {
             path = path.with("limit", &last.to_string());

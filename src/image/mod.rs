@@ -14,6 +14,7 @@ pub(crate) mod digest;
 pub(crate) mod load;
 pub(crate) mod local;
 pub(crate) mod manifest;
+mod named;
 pub(crate) mod pack;
 pub(crate) mod pieces;
 pub(crate) mod platform;

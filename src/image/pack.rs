@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, StatxFlags, major, minor};
 use tar::{Builder, EntryType, Header};
 
+use super::named;
 use crate::error::{Context, Error, Kind, Result};
 
 /// Overlayfs keeps its own notes in attributes that begin so.
@@ -41,7 +42,8 @@ pub(crate) enum Extent {
     Files,
 }
 
-/// As [`write`], with `name` in the place of the root's; an empty one is the archive's root.
+/// As [`write`], with `name` in the place of the root's; an empty one is the archive's root, and `.` is that with
+/// names that begin with it.
 pub(crate) fn write_as<W: Write>(root: &OwnedFd, name: &Path, extent: Extent, out: W) -> Result<W> {
     finish(out, root, extent, |writer| writer.whole(root, name))
 }
@@ -93,8 +95,9 @@ impl<W: Write> Writer<W> {
         let stat = rustix::fs::fstat(root)?;
         self.attributes(root.as_fd())?;
         let mut header = header(&stat, EntryType::Directory);
-        let shown = if name.as_os_str().is_empty() { Path::new("./") } else { name };
-        self.builder.append_data(&mut header, shown, io::empty())?;
+        let is_root = name.as_os_str().is_empty() || name == Path::new(".");
+        let shown = if is_root { Path::new("./") } else { name };
+        named::append(&mut self.builder, &mut header, shown, io::empty())?;
         self.directory(root.as_fd(), name)
     }
 
@@ -132,7 +135,7 @@ impl<W: Write> Writer<W> {
             let first = self.links.entry((stat.st_dev, stat.st_ino)).or_insert_with(|| path.into());
             if first.as_path() != path {
                 let mut header = header(&stat, EntryType::Link);
-                return self.builder.append_link(&mut header, path, &*first);
+                return named::append_link(&mut self.builder, &mut header, path, &*first);
             }
         }
         let open = |flags: OFlags| {
@@ -144,7 +147,7 @@ impl<W: Write> Writer<W> {
                 let opened = open(OFlags::DIRECTORY)?;
                 self.attributes(opened.as_fd())?;
                 let mut header = header(&stat, EntryType::Directory);
-                self.builder.append_data(&mut header, path, io::empty())?;
+                named::append(&mut self.builder, &mut header, path, io::empty())?;
                 if self.is_barred(opened.as_fd())? {
                     return Ok(());
                 }
@@ -160,7 +163,12 @@ impl<W: Write> Writer<W> {
             FileType::Symlink => {
                 let target = rustix::fs::readlinkat(parent, name, Vec::new())?;
                 let target = Path::new(std::ffi::OsStr::from_bytes(target.as_bytes()));
-                self.builder.append_link(&mut header(&stat, EntryType::Symlink), path, target)
+                named::append_link(
+                    &mut self.builder,
+                    &mut header(&stat, EntryType::Symlink),
+                    path,
+                    target,
+                )
             }
             FileType::CharacterDevice if stat.st_rdev == 0 => {
                 let name = [WHITEOUT, name.to_bytes()].concat();
@@ -168,9 +176,12 @@ impl<W: Write> Writer<W> {
             }
             FileType::CharacterDevice => self.device(&stat, EntryType::Char, path),
             FileType::BlockDevice => self.device(&stat, EntryType::Block, path),
-            FileType::Fifo => {
-                self.builder.append_data(&mut header(&stat, EntryType::Fifo), path, io::empty())
-            }
+            FileType::Fifo => named::append(
+                &mut self.builder,
+                &mut header(&stat, EntryType::Fifo),
+                path,
+                io::empty(),
+            ),
             FileType::Socket | FileType::Unknown => Ok(()),
         }
     }
@@ -186,14 +197,14 @@ impl<W: Write> Writer<W> {
         header.set_size(size);
         // What is missing by now is zeros.
         let data = File::from(opened).chain(io::repeat(0)).take(size);
-        self.builder.append_data(&mut header, path, data)
+        named::append(&mut self.builder, &mut header, path, data)
     }
 
     fn device(&mut self, stat: &Stat, kind: EntryType, path: &Path) -> io::Result<()> {
         let mut header = header(stat, kind);
         header.set_device_major(major(stat.st_rdev))?;
         header.set_device_minor(minor(stat.st_rdev))?;
-        self.builder.append_data(&mut header, path, io::empty())
+        named::append(&mut self.builder, &mut header, path, io::empty())
     }
 
     fn marker(&mut self, path: &Path) -> io::Result<()> {
@@ -201,7 +212,7 @@ impl<W: Write> Writer<W> {
         header.set_entry_type(EntryType::Regular);
         header.set_mode(0o600);
         header.set_size(0);
-        self.builder.append_data(&mut header, path, io::empty())
+        named::append(&mut self.builder, &mut header, path, io::empty())
     }
 
     /// As pax records of the member that follows.

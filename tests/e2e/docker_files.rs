@@ -86,7 +86,7 @@ async fn docker_cp_carries_trees_both_ways() {
         }
         let _ = fs::remove_dir_all(&back);
         // Into one that is there it goes under its own name.
-        for (place, root) in [("/new", ""), ("/tmp", "tree"), ("/vol/new", "")] {
+        for (place, root) in [("/new", ""), ("/tmp", "tree"), ("/vol/new", ""), ("/new/.", "")] {
             docker.run(&["cp", &format!("{name}:{place}"), back.to_str().unwrap()]).await;
             let root = back.join(root);
             assert_eq!(fs::read_to_string(root.join("file")).unwrap(), "from the host\n");

@@ -104,7 +104,7 @@ pub(crate) fn archive(found: Found) -> Pieces {
     let Found { stat, view } = found;
     pieces::send(move |out| {
         let name = match stat.name.as_str() {
-            "/" | "." => PathBuf::new(),
+            "/" => PathBuf::new(),
             name => PathBuf::from(name),
         };
         if FileType::from_raw_mode(stat.mode) == FileType::Directory {

@@ -28,6 +28,19 @@ pub(crate) struct Pull {
     image: String,
 }
 
+/// Refuses what names one tag and means all, and says which tag is meant where none is named.
+fn check(image: &str, all_tags: bool, quiet: bool) -> Result<()> {
+    reference::check(image).map_err(Failure::new)?;
+    let tag = reference::split(image).1;
+    if all_tags && tag.is_some() {
+        return Err(Failure::new("tag can't be used with --all-tags/-a"));
+    }
+    if tag.is_none() && !all_tags && !quiet {
+        output::line("Using default tag: latest")?;
+    }
+    Ok(())
+}
+
 /// A pull, for those verbs that need an image too.
 pub(super) struct Pulling<'a> {
     pub(super) image: &'a str,
@@ -51,14 +64,7 @@ impl Pulling<'_> {
 
 impl Pull {
     pub(crate) fn run(&self, cais: &Cais) -> Result<()> {
-        reference::check(&self.image).map_err(Failure::new)?;
-        let (_, tag) = reference::split(&self.image);
-        if self.all_tags && tag.is_some() {
-            return Err(Failure::new("tag can't be used with --all-tags/-a"));
-        }
-        if tag.is_none() && !self.all_tags && !self.quiet {
-            output::line("Using default tag: latest")?;
-        }
+        check(&self.image, self.all_tags, self.quiet)?;
         let pulling =
             Pulling { image: &self.image, platform: &self.platform, all_tags: self.all_tags };
         let reply = pulling.begin(cais)?;
@@ -93,14 +99,8 @@ pub(crate) struct Push {
 
 impl Push {
     pub(crate) fn run(&self, cais: &Cais) -> Result<()> {
-        reference::check(&self.image).map_err(Failure::new)?;
+        check(&self.image, self.all_tags, self.quiet)?;
         let (name, tag) = reference::split(&self.image);
-        if self.all_tags && tag.is_some() {
-            return Err(Failure::new("tag can't be used with --all-tags/-a"));
-        }
-        if tag.is_none() && !self.all_tags && !self.quiet {
-            output::line("Using default tag: latest")?;
-        }
         let mut path = Path::new(&["images", name, "push"]).with_text("platform", &self.platform);
         if !self.all_tags {
             path = path.with("tag", tag.unwrap_or("latest"));

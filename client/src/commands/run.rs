@@ -194,13 +194,7 @@ impl Run {
             self.start(cais, &id)?;
             return output::line(&id);
         }
-        let path = Path::new(&["containers", &id, "attach"])
-            .with_flag("stderr", attached.stderr)
-            .with_flag("stdin", attached.stdin)
-            .with_flag("stdout", attached.stdout)
-            .with("stream", "1")
-            .with_text("detachKeys", &self.detach_keys);
-        let connection = cais.client.upgrade(path, None)?;
+        let connection = cais.client.upgrade(attached.path(&id, &self.detach_keys), None)?;
         let condition = if self.flags.rm { "removed" } else { "next-exit" };
         let waiting = Waiting::begin(cais, &id, condition)?;
         if let Err(failure) = self.start(cais, &id) {

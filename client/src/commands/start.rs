@@ -9,6 +9,7 @@ use super::run::ended;
 use crate::Cais;
 use crate::attached::{self, Blocked, End, Streams, Target};
 use crate::client::Path;
+use crate::create::Attached;
 use crate::error::{Failure, Result};
 use crate::output;
 
@@ -42,13 +43,8 @@ impl Start {
         let takes_stdin = self.interactive && config["OpenStdin"].is_true();
         let keys = cais.detach_keys(&self.detach_keys)?;
         let blocked = Blocked::block(is_terminal && io::stdout().is_terminal(), !is_terminal);
-        let path = Path::new(&["containers", id, "attach"])
-            .with("stderr", "1")
-            .with_flag("stdin", takes_stdin)
-            .with("stdout", "1")
-            .with("stream", "1")
-            .with_text("detachKeys", &self.detach_keys);
-        let connection = cais.client.upgrade(path, None)?;
+        let attached = Attached { stdin: takes_stdin, stdout: true, stderr: true };
+        let connection = cais.client.upgrade(attached.path(id, &self.detach_keys), None)?;
         let removes = container["HostConfig"]["AutoRemove"].is_true();
         let waiting = Waiting::begin(cais, id, if removes { "removed" } else { "next-exit" })?;
         cais.client.post(Path::new(&["containers", id, "start"]))?;
@@ -121,13 +117,8 @@ impl Attach {
             is_terminal && io::stdout().is_terminal(),
             self.sig_proxy && !is_terminal,
         );
-        let path = Path::new(&["containers", name, "attach"])
-            .with("stderr", "1")
-            .with_flag("stdin", takes_stdin)
-            .with("stdout", "1")
-            .with("stream", "1")
-            .with_text("detachKeys", &self.detach_keys);
-        let connection = cais.client.upgrade(path, None)?;
+        let attached = Attached { stdin: takes_stdin, stdout: true, stderr: true };
+        let connection = cais.client.upgrade(attached.path(name, &self.detach_keys), None)?;
         blocked.serve(&cais.client, Target::Container(container["Id"].text().to_owned()));
         match attached::copy(connection, Streams { takes_stdin, is_terminal, keys })? {
             End::Detached => Err(Failure::new("read escape sequence")),

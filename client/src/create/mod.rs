@@ -13,6 +13,8 @@ pub(crate) mod values;
 
 use serde_json::{Map, Value, json};
 
+use crate::client::Path;
+
 pub(crate) use self::flags::Flags;
 
 /// Why a container cannot be described, in docker's words where it has some.
@@ -24,6 +26,18 @@ pub(crate) struct Attached {
     pub(crate) stdin: bool,
     pub(crate) stdout: bool,
     pub(crate) stderr: bool,
+}
+
+impl Attached {
+    /// What connects these streams of a container.
+    pub(crate) fn path(self, container: &str, detach_keys: &str) -> Path {
+        Path::new(&["containers", container, "attach"])
+            .with_flag("stderr", self.stderr)
+            .with_flag("stdin", self.stdin)
+            .with_flag("stdout", self.stdout)
+            .with("stream", "1")
+            .with_text("detachKeys", detach_keys)
+    }
 }
 
 /// An object whose empty values are not put in.

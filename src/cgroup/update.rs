@@ -58,6 +58,7 @@ struct Stopped<'a>(&'a OwnedFd);
 
 impl Drop for Stopped<'_> {
     fn drop(&mut self) {
+        // Not waited for: who froze a group above meanwhile keeps this one stopped.
         if let Err(error) = file::write(self.0, "cgroup.freeze", "0") {
             tracing::error!(%error, "processes stay stopped");
         }

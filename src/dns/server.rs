@@ -1,7 +1,6 @@
 //! Which pods are served: those of the table that stands in the state directory.
 
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +16,7 @@ use super::table::{Index, Table};
 use crate::error::{Context, Error, Kind, Result};
 use crate::id::PodId;
 use crate::monitor::client::Client;
-use crate::monitor::protocol::{Request, SocketKind};
+use crate::monitor::protocol::SocketKind;
 
 /// A monitor that does not give its sockets in this time is as good as gone.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -73,16 +72,11 @@ impl Server {
 
 async fn open(monitor: &Path) -> Result<(UdpSocket, TcpListener)> {
     let (client, _reports) = Client::connect(monitor).await?;
-    let socket = std::net::UdpSocket::from(take(&client, SocketKind::NamesUdp).await?);
-    let listener = std::net::TcpListener::from(take(&client, SocketKind::NamesTcp).await?);
+    let socket = std::net::UdpSocket::from(client.open_socket(SocketKind::NamesUdp).await?);
+    let listener = std::net::TcpListener::from(client.open_socket(SocketKind::NamesTcp).await?);
     let prepare = "prepare the sockets for names";
     socket.set_nonblocking(true).context(prepare)?;
     listener.set_nonblocking(true).context(prepare)?;
     let socket = UdpSocket::from_std(socket).context(prepare)?;
     Ok((socket, TcpListener::from_std(listener).context(prepare)?))
-}
-
-async fn take(monitor: &Client, kind: SocketKind) -> Result<OwnedFd> {
-    let (_, fds) = monitor.call(Request::OpenSocket(kind), Vec::new()).await?;
-    fds.into_iter().next().context("the monitor sent no socket")
 }

@@ -16,7 +16,9 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::protocol::{Call, Failure, FailureKind, Message, Reply, Report, Request, VERSION};
+use super::protocol::{
+    Call, Failure, FailureKind, Message, Reply, Report, Request, SocketKind, VERSION,
+};
 use super::wire::{Decoder, Outbox};
 use crate::error::{Context, Error, Kind, Result};
 
@@ -79,6 +81,17 @@ impl Client {
             return Err(gone());
         }
         answered.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// A socket that lives in the pod's network namespace.
+    pub(crate) async fn open_socket(&self, kind: SocketKind) -> Result<OwnedFd> {
+        let (reply, descriptors) = self.call(Request::OpenSocket(kind), Vec::new()).await?;
+        match (reply, descriptors.into_iter().next()) {
+            (Reply::Socket, Some(socket)) => Ok(socket),
+            (reply, _) => {
+                Err(Error::internal(format!("the monitor answered {reply:?} to OpenSocket")))
+            }
+        }
     }
 
     /// Returns when the connection has ended, which usually means that the monitor died.

@@ -55,24 +55,25 @@ pub(crate) fn resolv_conf(dns: &Dns) -> Result<String> {
 /// in the pod's namespace nobody answers there.
 pub(crate) fn copy_of_host(host: &str) -> String {
     let is_kept = |line: &&str| {
-        let mut fields = line.split_whitespace();
-        if fields.next() != Some("nameserver") {
-            return true;
-        }
-        let address = fields.next().and_then(|server| server.parse::<IpAddr>().ok());
+        let address = name_server(line).and_then(|server| server.parse::<IpAddr>().ok());
         address.is_none_or(|address| !address.is_loopback())
     };
     host.lines().filter(is_kept).map(|line| format!("{line}\n")).collect()
 }
 
+/// The server that a line of a resolv.conf names.
+fn name_server(line: &str) -> Option<&str> {
+    let mut fields = line.split_whitespace();
+    (fields.next() == Some("nameserver")).then(|| fields.next())?
+}
+
 /// The resolv.conf of a container that asks for some of it: the host has the rest.
 pub(crate) fn over_host(dns: &Dns, host: &str) -> Result<String> {
     let host = copy_of_host(host);
-    let servers = host.lines().filter_map(|line| {
-        let mut fields = line.split_whitespace();
-        (fields.next() == Some("nameserver")).then(|| fields.next().map(str::to_owned))?
-    });
-    let servers = if dns.servers.is_empty() { servers.collect() } else { dns.servers.clone() };
+    let servers = match dns.servers.is_empty() {
+        true => host.lines().filter_map(name_server).map(str::to_owned).collect(),
+        false => dns.servers.clone(),
+    };
     resolv_conf(&over(dns, servers, &host))
 }
 

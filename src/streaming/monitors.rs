@@ -157,9 +157,7 @@ async fn dial(monitor: &Path, port: u16) -> Result<TcpStream> {
 }
 
 async fn open(client: &Client, kind: SocketKind) -> Result<TcpSocket> {
-    let (_, fds) = client.call(Request::OpenSocket(kind), Vec::new()).await?;
-    let fd = fds.into_iter().next().context("the monitor sent no socket")?;
-    let socket = std::net::TcpStream::from(fd);
+    let socket = std::net::TcpStream::from(client.open_socket(kind).await?);
     socket.set_nonblocking(true).context("prepare the socket")?;
     socket.set_nodelay(true).context("prepare the socket")?;
     Ok(TcpSocket::from_std_stream(socket))

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::{Action, Forgotten, Log, Signal};
+use super::{Action, Forgotten, Log};
 use crate::engine::clock;
 use crate::error::{Error, Kind, Result};
 
 pub(crate) struct Follower {
     log: Arc<Log>,
-    signal: watch::Receiver<Signal>,
+    closing: watch::Receiver<bool>,
     /// Time of the action handed over last.
     position: i64,
     /// Nothing that is done after it is handed over.
@@ -21,11 +21,11 @@ pub(crate) struct Follower {
 impl Follower {
     pub(super) fn new(
         log: Arc<Log>,
-        signal: watch::Receiver<Signal>,
+        closing: watch::Receiver<bool>,
         position: i64,
         until: Option<i64>,
     ) -> Self {
-        Self { log, signal, position, until }
+        Self { log, closing, position, until }
     }
 
     /// The next action, as soon as there is one; none when the time is over or the daemon ends.
@@ -35,7 +35,7 @@ impl Follower {
     pub(crate) async fn next(&mut self) -> Result<Option<Arc<Action>>> {
         loop {
             // Both before the look: what comes after it wakes us, and what is there was in time.
-            let is_closing = self.signal.borrow_and_update().is_closing;
+            let is_closing = *self.closing.borrow_and_update();
             let left = self.until.map(|until| until.saturating_sub(clock::now()));
             match self.log.after(self.position) {
                 Err(Forgotten) => return Err(too_slow()),
@@ -49,7 +49,7 @@ impl Follower {
                 Ok(None) if is_closing || left.is_some_and(|left| left < 0) => return Ok(None),
                 Ok(None) => {}
             }
-            let changed = self.signal.changed();
+            let changed = self.closing.changed();
             match left {
                 Some(left) => {
                     let left = Duration::from_nanos(u64::try_from(left).unwrap_or_default() + 1);

@@ -73,14 +73,8 @@ impl Action {
 #[derive(Default)]
 pub(crate) struct Log {
     state: Mutex<State>,
-    signal: watch::Sender<Signal>,
-}
-
-/// Wakes followers.
-#[derive(Debug, Clone, Copy, Default)]
-struct Signal {
-    newest: i64,
-    is_closing: bool,
+    /// Wakes followers; set when the daemon ends.
+    closing: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -106,7 +100,7 @@ impl Log {
             state.forget_oldest();
         }
         drop(state);
-        self.signal.send_modify(|signal| signal.newest = at);
+        self.closing.send_modify(|_| {});
     }
 
     /// What happens from now on; with a moment, also what is remembered of the time since then.
@@ -117,12 +111,12 @@ impl Log {
             Span { since, .. } => since.unwrap_or_default().saturating_sub(1).max(state.forgotten),
         };
         drop(state);
-        Follower::new(self.clone(), self.signal.subscribe(), position, span.until)
+        Follower::new(self.clone(), self.closing.subscribe(), position, span.until)
     }
 
     /// The daemon ends: followers get what there is, and their streams end.
     pub(super) fn close(&self) {
-        self.signal.send_modify(|signal| signal.is_closing = true);
+        self.closing.send_replace(true);
     }
 
     /// The first action after `position`.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::config::{NamespaceMode, OwnNetwork};
 use super::record::Record;
-use super::run::{netns, open_socket};
+use super::run::netns;
 use super::{Pod, names};
 use crate::engine::Shared;
 use crate::engine::networks::membership::{Membership, NetworkRef};
@@ -39,7 +39,7 @@ pub(super) async fn attach(
     if config.namespaces.network == NamespaceMode::Node || config.own_network().is_joined() {
         return Ok(Attached::default());
     }
-    let socket = PodSocket::new(open_socket(monitor, SocketKind::Route).await?)?;
+    let socket = PodSocket::new(monitor.open_socket(SocketKind::Route).await?)?;
     if *config.own_network() == OwnNetwork::Isolated {
         shared.network.isolate(socket).await?;
         return Ok(Attached::default());
@@ -202,5 +202,5 @@ pub(in crate::engine) async fn reroute(
 }
 
 async fn socket(pod: &Pod) -> Result<PodSocket> {
-    PodSocket::new(open_socket(&*pod.monitor()?, SocketKind::Route).await?)
+    PodSocket::new(pod.monitor()?.open_socket(SocketKind::Route).await?)
 }

@@ -115,6 +115,11 @@ impl Config {
         self.standalone.as_ref().map(|own| &own.sharing)
     }
 
+    /// Whether an IPC namespace of its own comes with a `/dev/shm`.
+    pub(crate) fn has_shm(&self) -> bool {
+        self.sharing().is_none_or(|sharing| sharing.ipc != OwnIpc::WithoutShm)
+    }
+
     /// What the host calls user and group 0 of the pod.
     pub(crate) fn root_on_host(&self) -> (u32, u32) {
         let users = self.user_namespace.as_ref();

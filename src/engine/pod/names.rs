@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use rustix::net::SocketAddrAny;
 
-use super::run::open_socket;
 use super::{Pod, files};
 use crate::dns;
 use crate::engine::Shared;
@@ -19,9 +18,9 @@ use crate::net::NamePorts;
 
 /// Has the monitor open the sockets, and leads the pod's questions to them.
 pub(super) async fn set_up(shared: &Shared, monitor: &Client) -> Result<()> {
-    let udp = open_socket(monitor, SocketKind::NamesUdp).await?;
-    let tcp = open_socket(monitor, SocketKind::NamesTcp).await?;
-    let netfilter = open_socket(monitor, SocketKind::Netfilter).await?;
+    let udp = monitor.open_socket(SocketKind::NamesUdp).await?;
+    let tcp = monitor.open_socket(SocketKind::NamesTcp).await?;
+    let netfilter = monitor.open_socket(SocketKind::Netfilter).await?;
     let ports = NamePorts { address: dns::ADDRESS, udp: port(&udp)?, tcp: port(&tcp)? };
     shared.network.lead_names(netfilter, ports).await
 }

@@ -8,7 +8,6 @@
 //! daemon leaves behind has a name the next one finds.
 
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -24,7 +23,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::executor::plan::Namespace;
 use crate::id::PodId;
 use crate::monitor::client::{Client, Reports};
-use crate::monitor::protocol::{Reply, Request, SocketKind};
+use crate::monitor::protocol::Request;
 use crate::monitor::spawn::{exited, listen};
 
 /// Makes the pod, or finds the one that an earlier call with the same key made.
@@ -218,13 +217,4 @@ async fn set_up(
 /// The pod's network namespace: the one its monitor lives in.
 pub(crate) fn netns(monitor: i32) -> PathBuf {
     PathBuf::from(format!("/proc/{monitor}/ns/net"))
-}
-
-/// A socket that lives in the pod's network namespace.
-pub(crate) async fn open_socket(monitor: &Client, kind: SocketKind) -> Result<OwnedFd> {
-    let (reply, descriptors) = monitor.call(Request::OpenSocket(kind), Vec::new()).await?;
-    match (reply, descriptors.into_iter().next()) {
-        (Reply::Socket, Some(socket)) => Ok(socket),
-        (reply, _) => Err(Error::internal(format!("the monitor answered {reply:?} to OpenSocket"))),
-    }
 }

@@ -8,7 +8,7 @@ use super::namespaces::id_mappings;
 use super::{Draft, Input, field, user};
 use crate::engine::cdi;
 use crate::engine::container::config::{self, MountPropagation, MountSource};
-use crate::engine::pod::config::{NamespaceMode, OwnIpc};
+use crate::engine::pod::config::NamespaceMode;
 use crate::error::{Context, Error, Kind, Result};
 
 /// The type of the mount that stands for the pod's own `/dev/shm`.
@@ -98,10 +98,9 @@ fn kernel_mounts(input: &Input<'_>) -> Result<Vec<Mount>> {
         mount("/sys", "sysfs", "sysfs", &with_access(&[]))?,
         mount("/sys/fs/cgroup", "cgroup", "cgroup", &with_access(&["relatime"]))?,
     ];
-    let has_shm = input.pod.sharing().is_none_or(|sharing| sharing.ipc != OwnIpc::WithoutShm);
     if input.pod.namespaces.ipc == NamespaceMode::Node {
         all.push(mount("/dev/shm", "bind", "/dev/shm", &["rbind", "rprivate"])?);
-    } else if has_shm {
+    } else if input.pod.has_shm() {
         all.push(mount("/dev/shm", POD_SHM, "shm", &safe)?);
     }
     Ok(all)

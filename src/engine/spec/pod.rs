@@ -1,7 +1,7 @@
 //! What the pod itself is: its namespaces, name and kernel settings.
 
 use super::{Host, field};
-use crate::engine::pod::config::{Config, NamespaceMode, OwnIpc};
+use crate::engine::pod::config::{Config, NamespaceMode};
 use crate::error::{Error, Result};
 use crate::executor::plan::{Fd, Namespace, PodPid, PodPlan};
 
@@ -25,7 +25,6 @@ pub(crate) struct Joined {
 /// names the others.
 pub(crate) fn pod_plan(config: &Config, host: &Host, joined: Joined) -> Result<PodPlan> {
     check(config)?;
-    let sharing = config.sharing();
     let own = |mode: &NamespaceMode| match mode {
         NamespaceMode::Node => Namespace::Host,
         NamespaceMode::Pod | NamespaceMode::Container | NamespaceMode::Target(_) => Namespace::New,
@@ -35,8 +34,7 @@ pub(crate) fn pod_plan(config: &Config, host: &Host, joined: Joined) -> Result<P
     let ipc = join_or(joined.ipc, &config.namespaces.ipc);
     // It has its own name, though the addresses may be another pod's.
     let uts = if has_host_name(config) { Namespace::Host } else { Namespace::New };
-    let has_shm =
-        ipc == Namespace::New && sharing.is_none_or(|sharing| sharing.ipc != OwnIpc::WithoutShm);
+    let has_shm = ipc == Namespace::New && config.has_shm();
     let shm_size = config.standalone.as_ref().and_then(|own| own.shm_size);
     let pid = match (joined.pid, &config.namespaces.pid) {
         (Some(process), _) => PodPid::Joined(process),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 
 use super::Shared;
-use crate::engine::pod::{self, Pod};
+use crate::engine::pod::Pod;
 use crate::error::{Context, Result};
 use crate::monitor::protocol::SocketKind;
 use crate::net::stats::InterfaceStats;
@@ -49,7 +49,7 @@ fn host_end(attachment: &Attachment) -> Option<&str> {
 async fn ask(pod: &Pod) -> Vec<InterfaceStats> {
     let ask = async || -> Result<Vec<InterfaceStats>> {
         let Ok(monitor) = pod.monitor() else { return Ok(Vec::new()) };
-        let socket = pod::run::open_socket(&monitor, SocketKind::Route).await?;
+        let socket = monitor.open_socket(SocketKind::Route).await?;
         crate::net::stats::interfaces(&PodSocket::new(socket)?).context("read the network's usage")
     };
     match ask().await {

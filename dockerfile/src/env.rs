@@ -37,6 +37,10 @@ impl Env {
         self.values.remove(name);
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.values.len()
+    }
+
     pub fn names(&self) -> Vec<&str> {
         self.pairs().into_iter().map(|(name, _)| name).collect()
     }

@@ -87,6 +87,36 @@ impl Dockerfile {
         Ok(run.mounts.iter().map(|mount| self.named_source(&mount.from)).collect())
     }
 
+    /// Refuses an instruction that copies from its own stage or one below: to be asked of the stages that are built.
+    ///
+    /// # Errors
+    /// `cannot copy from stage "b", it needs to be defined before current stage "a"`
+    pub fn refuse_later(&self, stage: usize, instruction: &Instruction) -> Result<(), Fault> {
+        let sources = self.sources(instruction)?;
+        let later = |source: &Source| matches!(source, Source::Stage(other) if *other >= stage);
+        let Some(index) = sources.iter().position(later) else { return Ok(()) };
+        if let Command::Copy(copy) = &instruction.command {
+            let name = self.stage_names().into_iter().nth(stage).unwrap_or_default();
+            return Err(Fault::at(
+                &copy.from,
+                format!(
+                    "cannot copy from stage {}, it needs to be defined before current stage {}",
+                    quote(&copy.from),
+                    quote(&name)
+                ),
+            ));
+        }
+        let Command::Run(run) = &instruction.command else { return Ok(()) };
+        let mount = &run.mounts[index];
+        Err(Fault::at(
+            &mount.text,
+            format!(
+                "cannot mount from stage {}, stage needs to be defined before current command",
+                quote(&mount.from)
+            ),
+        ))
+    }
+
     /// A number is a stage's index; a word is looked for among all stages, those below too.
     fn copy_source(&self, from: &str) -> Result<Source, Fault> {
         if from.is_empty() {
@@ -233,34 +263,6 @@ impl Graph {
         let copied = self.dependencies(stage);
         copied.filter_map(|(stage, instruction)| Some((stage, instruction?))).collect()
     }
-
-    /// Whether an instruction copies from a stage that stands below: to be asked of the stages that are built.
-    pub fn refuse_later(
-        &self,
-        file: &Dockerfile,
-        stage: usize,
-        instruction: usize,
-    ) -> Result<(), ParseError> {
-        let names = file.stage_names();
-        let written = &file.stages[stage].instructions[instruction];
-        let sources = self.sources[stage][instruction].iter();
-        let later = |source: &Source| matches!(source, Source::Stage(other) if *other >= stage);
-        let Some(index) = sources.clone().position(later) else { return Ok(()) };
-        let message = if let Command::Run(run) = &written.command {
-            format!(
-                "cannot mount from stage {}, stage needs to be defined before current command",
-                quote(&run.mounts[index].from)
-            )
-        } else if let Command::Copy(copy) = &written.command {
-            let (from, stage) = (quote(&copy.from), quote(&names[stage]));
-            format!(
-                "cannot copy from stage {from}, it needs to be defined before current stage {stage}"
-            )
-        } else {
-            return Ok(());
-        };
-        Err(ParseError::new(written.range, message))
-    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -327,9 +329,8 @@ mod tests {
     #[test]
     fn a_stage_below_is_found_and_refused_when_it_is_used() {
         let file = Dockerfile::parse(b"FROM a\nCOPY --from=y /a /\nFROM a AS y").unwrap();
-        let graph = file.graph(&Env::new()).unwrap();
         assert_eq!(
-            graph.refuse_later(&file, 0, 0).unwrap_err().message,
+            file.refuse_later(0, &file.stages[0].instructions[0]).unwrap_err().message,
             "cannot copy from stage \"y\", it needs to be defined before current stage \"stage-0\""
         );
     }

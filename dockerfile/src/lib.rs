@@ -6,7 +6,9 @@
 //!   Dockerfile::graph   what each stage is built on and copies from; which stages a target needs
 //!   Scope               the variables of a stage, one instruction after the other
 //!   Expander            one word: quotes, escapes, ${name:-word} and its like
-//!   expose, dockerignore   the ports of EXPOSE; what is left out of a context
+//!   expose, dockerignore, signal   the ports of EXPOSE; what is left out of a context; what STOPSIGNAL may name
+//!   history             what `docker history` shows of an instruction
+//!   lint                the checks of `build --check`
 //! ```
 //! To build: parse, `globals`, `graph`, then for each of `Graph::needed_by(target)` in order a [`Scope`], made new or
 //! cloned from the base stage's, and [`Scope::apply`] for each instruction, which gives it with its values put in.
@@ -18,10 +20,14 @@ mod error;
 mod expand;
 pub mod expose;
 mod graph;
+pub mod history;
 pub mod instruction;
+pub mod lint;
 pub mod platform;
 pub mod quote;
+pub mod reference;
 mod scope;
+pub mod signal;
 mod suggest;
 mod syntax;
 

@@ -8,7 +8,7 @@ use crate::expand::Expander;
 use crate::instruction::{Arg, Command, Instruction};
 
 /// Arguments that are settings of the builder and not variables of a command.
-const SETTINGS: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
+pub(crate) const SETTINGS: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
 
 /// Arguments that every RUN is given in its environment when the client sends them, without an ARG. They belong
 /// neither to the history nor to a cache key.
@@ -53,56 +53,56 @@ impl Scope {
         globals: &Env,
         build_args: &BTreeMap<String, String>,
     ) -> Result<Instruction, ParseError> {
+        let given = Given { globals, build_args };
         let mut unset = Vec::new();
-        self.apply_noting(instruction, expander, &Given { globals, build_args }, &mut unset)
-            .map_err(|fault| ParseError::new(instruction.range, fault.message))
-    }
-
-    pub(crate) fn apply_noting(
-        &mut self,
-        instruction: &Instruction,
-        expander: &Expander,
-        given: &Given<'_>,
-        unset: &mut Vec<String>,
-    ) -> Result<Instruction, Fault> {
-        let mut expanded = instruction.expand_noting(expander, &self.env, unset)?;
-        if let Command::Env(pairs) = &expanded.command {
-            for pair in pairs {
-                self.env.set(pair.name.as_str(), pair.value.as_str());
-            }
-        }
+        let placed = |fault: Fault| ParseError::new(instruction.range, fault.message);
+        let mut expanded =
+            instruction.expand_noting(expander, &self.env, &mut unset).map_err(placed)?;
         if let Command::Arg(args) = &mut expanded.command {
             for arg in args {
-                self.declare(arg, expander, given, unset)?;
+                arg.default = self.value(arg, expander, &given, &mut unset).map_err(placed)?;
+                self.declare(arg);
             }
         }
+        self.set(&expanded);
         Ok(expanded)
     }
 
+    /// Takes the values of an ENV that was expanded.
+    pub(crate) fn set(&mut self, expanded: &Instruction) {
+        let Command::Env(pairs) = &expanded.command else { return };
+        for pair in pairs {
+            self.env.set(pair.name.as_str(), pair.value.as_str());
+        }
+    }
+
     /// The client's value goes first, then the default; without a default the value of the global argument.
-    fn declare(
-        &mut self,
-        arg: &mut Arg,
+    pub(crate) fn value(
+        &self,
+        arg: &Arg,
         expander: &Expander,
         given: &Given<'_>,
         unset: &mut Vec<String>,
-    ) -> Result<(), Fault> {
-        arg.default = match (given.build_args.get(&arg.name), arg.default.take()) {
-            (Some(value), _) => Some(value.clone()),
-            (None, Some(default)) => {
-                let (expansion, missing) = expander.expansion_noting(&default, &self.env);
-                unset.extend(missing);
-                Some(expansion?.text)
-            }
-            (None, None) => given.globals.get(&arg.name).map(str::to_owned),
+    ) -> Result<Option<String>, Fault> {
+        if let Some(value) = given.build_args.get(&arg.name) {
+            return Ok(Some(value.clone()));
+        }
+        let Some(default) = &arg.default else {
+            return Ok(given.globals.get(&arg.name).map(str::to_owned));
         };
+        let (expansion, missing) = expander.expansion_noting(default, &self.env);
+        unset.extend(missing);
+        Ok(Some(expansion?.text))
+    }
+
+    /// Takes an argument whose `default` is its value.
+    pub(crate) fn declare(&mut self, arg: &Arg) {
         if let Some(value) = &arg.default
             && !SETTINGS.contains(&arg.name.as_str())
         {
             self.env.set(arg.name.as_str(), value.as_str());
         }
         self.args.push(arg.clone());
-        Ok(())
     }
 }
 

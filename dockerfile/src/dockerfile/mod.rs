@@ -45,12 +45,28 @@ pub struct Stage {
     pub description: Option<String>,
 }
 
+/// What is met while a file is read.
+pub(crate) enum Event<'a> {
+    /// The last line of the instruction.
+    EmptyContinuation(usize),
+    Instruction(&'a Node),
+    Understood(&'a Node, &'a Understood),
+}
+
 impl Dockerfile {
     /// Bytes that are no UTF-8 become replacement characters.
     ///
     /// # Errors
     /// What BuildKit refuses, with its words.
     pub fn parse(source: &[u8]) -> Result<Self, ParseError> {
+        Self::parse_watched(source, &mut |_| {})
+    }
+
+    /// The same; `watch` is told of each instruction, up to the one that is wrong.
+    pub(crate) fn parse_watched(
+        source: &[u8],
+        watch: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Self, ParseError> {
         let source = String::from_utf8_lossy(source);
         if source.is_empty() {
             return Err(ParseError::new(Range::default(), "the Dockerfile cannot be empty"));
@@ -67,8 +83,13 @@ impl Dockerfile {
             stages: Vec::new(),
             empty_continuations: nodes.empty_continuations,
         };
+        for last in &file.empty_continuations {
+            watch(Event::EmptyContinuation(*last));
+        }
         for node in nodes.nodes {
+            watch(Event::Instruction(&node));
             let understood = understand(&node).map_err(|fault| refused(&fault, &node, &source))?;
+            watch(Event::Understood(&node, &understood));
             file.add(node, understood)?;
         }
         if file.stages.is_empty() {
@@ -158,14 +179,37 @@ impl Dockerfile {
         target_stage: Option<&str>,
         build_args: &BTreeMap<String, String>,
     ) -> Result<Env, ParseError> {
-        let last = self.stages.last().and_then(|stage| stage.name.as_deref());
-        let named = target_stage.filter(|name| !name.is_empty()).or(last).unwrap_or("default");
-        let mut env = predefined(build, target, named, build_args);
+        let mut env = self.predefined(build, target, target_stage, build_args);
         self.add_global_args(&mut env, build_args)?;
         Ok(env)
     }
 
-    pub(crate) fn add_global_args(
+    /// The same as if the client had given no values for the arguments above the first FROM.
+    pub(crate) fn default_globals(
+        &self,
+        build: &Platform,
+        target: &Platform,
+        target_stage: Option<&str>,
+        build_args: &BTreeMap<String, String>,
+    ) -> Result<Env, ParseError> {
+        let mut env = self.predefined(build, target, target_stage, build_args);
+        self.add_global_args(&mut env, &BTreeMap::new())?;
+        Ok(env)
+    }
+
+    fn predefined(
+        &self,
+        build: &Platform,
+        target: &Platform,
+        target_stage: Option<&str>,
+        build_args: &BTreeMap<String, String>,
+    ) -> Env {
+        let last = self.stages.last().and_then(|stage| stage.name.as_deref());
+        let named = target_stage.filter(|name| !name.is_empty()).or(last).unwrap_or("default");
+        predefined(build, target, named, build_args)
+    }
+
+    fn add_global_args(
         &self,
         env: &mut Env,
         build_args: &BTreeMap<String, String>,
@@ -195,7 +239,7 @@ impl Dockerfile {
 }
 
 /// The arguments that are there without an ARG.
-pub(crate) fn predefined(
+fn predefined(
     build: &Platform,
     target: &Platform,
     target_stage: &str,

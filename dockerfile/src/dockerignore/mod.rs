@@ -34,7 +34,7 @@ fn cleaned(line: &str) -> Option<String> {
 }
 
 /// The shortest path that means the same, in the text alone (Go's `filepath.Clean`).
-fn clean(path: &str) -> String {
+pub(crate) fn clean(path: &str) -> String {
     let is_rooted = path.starts_with('/');
     let mut names: Vec<&str> = Vec::new();
     for name in path.split('/') {
@@ -139,6 +139,13 @@ impl Matcher {
             }
         }
         (is_ignored, Parent { matched })
+    }
+
+    /// A pattern that leaves out all that there is.
+    pub(crate) fn leaves_out_everything(&self) -> bool {
+        self.patterns.iter().any(|pattern| {
+            !pattern.takes_back && matches!(pattern.text.as_str(), "*" | "**" | "**/*")
+        })
     }
 }
 

@@ -74,3 +74,64 @@ fn nanoseconds(number: &str, unit: u128) -> Option<u128> {
     let part = if fraction.is_empty() { 0 } else { fraction.parse::<u128>().ok()? };
     u128::from(whole).checked_mul(unit)?.checked_add(part * unit / 10u128.pow(digits))
 }
+
+/// As Go writes one: `1h0m0s`, `1m30s`, `1.5s`, `500ms`, `0s`.
+pub(crate) fn show(duration: Duration) -> String {
+    let nanos = duration.as_nanos();
+    let unit = |size: u128, name: &str| {
+        let fraction = format!("{:0width$}", nanos % size, width = size.ilog10() as usize);
+        let fraction = fraction.trim_end_matches('0');
+        let point = if fraction.is_empty() { "" } else { "." };
+        format!("{}{point}{fraction}{name}", nanos / size)
+    };
+    match nanos {
+        0 => "0s".to_owned(),
+        1..1_000 => format!("{nanos}ns"),
+        1_000..1_000_000 => unit(1_000, "µs"),
+        1_000_000..1_000_000_000 => unit(1_000_000, "ms"),
+        _ => {
+            let minutes = duration.as_secs() / 60;
+            let nanos = nanos - u128::from(minutes) * 60_000_000_000;
+            let fraction = format!("{:09}", nanos % 1_000_000_000);
+            let fraction = fraction.trim_end_matches('0');
+            let point = if fraction.is_empty() { "" } else { "." };
+            let seconds = format!("{}{point}{fraction}s", nanos / 1_000_000_000);
+            match (minutes / 60, minutes % 60) {
+                (0, 0) => seconds,
+                (0, minutes) => format!("{minutes}m{seconds}"),
+                (hours, minutes) => format!("{hours}h{minutes}m{seconds}"),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_and_shown_as_in_go() {
+        for (text, shown) in [
+            ("90s", "1m30s"),
+            ("1h", "1h0m0s"),
+            ("1.5s", "1.5s"),
+            (".25s", "250ms"),
+            ("1h2m3.004s", "1h2m3.004s"),
+            ("1us", "1µs"),
+            ("+0", "0s"),
+            ("2ms500us", "2.5ms"),
+        ] {
+            assert_eq!(show(parse(text).unwrap().unwrap()), shown, "{text}");
+        }
+        assert_eq!(parse("-1s"), Ok(None));
+        for (text, why) in [
+            ("", "time: invalid duration \"\""),
+            ("1", "time: missing unit in duration \"1\""),
+            ("1x", "time: unknown unit \"x\" in duration \"1x\""),
+            ("s", "time: invalid duration \"s\""),
+            ("99999999999h", "time: invalid duration \"99999999999h\""),
+        ] {
+            assert_eq!(parse(text), Err(why.to_owned()));
+        }
+    }
+}

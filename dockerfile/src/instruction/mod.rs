@@ -4,7 +4,7 @@
 //! are set above the instruction are known.
 
 mod copy;
-mod duration;
+pub(crate) mod duration;
 mod expansion;
 mod flags;
 mod healthcheck;

@@ -340,7 +340,7 @@ fn quoted_field(text: &str) -> Option<(String, &str)> {
 }
 
 /// Go's words for a boolean.
-pub(super) fn boolean(text: &str) -> Option<bool> {
+pub(crate) fn boolean(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),

@@ -1,0 +1,123 @@
+//! Whether a text can name an image. Reading the name is the business of who pulls it.
+
+use regex::Regex;
+
+/// What a repository's path may have.
+const LONGEST_PATH: usize = 255;
+
+/// # Errors
+/// In the words of the distribution project: `invalid reference format`
+pub fn check(text: &str) -> Result<(), String> {
+    if text.len() == 64
+        && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+    {
+        return Err(format!(
+            "invalid repository name ({text}), cannot specify 64-byte hexadecimal strings"
+        ));
+    }
+    let (domain, rest) = split_domain(text);
+    let path = rest.split(':').next().unwrap_or_default();
+    if path != path.to_lowercase() {
+        return Err(format!(
+            "invalid reference format: repository name ({path}) must be lowercase"
+        ));
+    }
+    let invalid = || "invalid reference format".to_owned();
+    let (rest, digest) = match rest.split_once('@') {
+        Some((rest, digest)) => (rest, Some(digest)),
+        None => (rest.as_str(), None),
+    };
+    let (path, tag) = match rest.split_once(':') {
+        Some((path, tag)) => (path, Some(tag)),
+        None => (rest, None),
+    };
+    let fits = |pattern: &str, text: &str| {
+        Regex::new(&format!("^(?:{pattern})$")).is_ok_and(|regex| regex.is_match(text))
+    };
+    let is_valid = fits(DOMAIN, &domain)
+        && path.split('/').all(|component| fits(COMPONENT, component))
+        && tag.is_none_or(|tag| fits(TAG, tag))
+        && digest.is_none_or(|digest| fits(DIGEST, digest));
+    if !is_valid {
+        return Err(invalid());
+    }
+    if path.len() > LONGEST_PATH {
+        return Err("repository name must not be more than 255 characters".to_owned());
+    }
+    digest.map_or(Ok(()), check_digest)
+}
+
+const COMPONENT: &str = "[a-z0-9]+(?:(?:[.]|_|__|-+)[a-z0-9]+)*";
+const DOMAIN: &str = concat!(
+    r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])",
+    r"(?:[.](?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9]))*(?::[0-9]+)?",
+    r"|\[[a-fA-F0-9:]+\](?::[0-9]+)?"
+);
+const TAG: &str = "[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,127}";
+const DIGEST: &str = "[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}";
+
+/// A first part with a dot, a port or capitals is a registry; without one it is Docker Hub.
+fn split_domain(text: &str) -> (String, String) {
+    let hub = "docker.io";
+    let (domain, rest) = match text.split_once('/') {
+        Some((first, rest))
+            if first == "localhost"
+                || first.contains(['.', ':'])
+                || first.to_lowercase() != first =>
+        {
+            let domain = if first == "index.docker.io" { hub } else { first };
+            (domain, rest)
+        }
+        _ => (hub, text),
+    };
+    let rest = if domain == hub && !rest.contains('/') {
+        format!("library/{rest}")
+    } else {
+        rest.to_owned()
+    };
+    (domain.to_owned(), rest)
+}
+
+fn check_digest(digest: &str) -> Result<(), String> {
+    let (algorithm, hex) = digest.split_once(':').unwrap_or((digest, ""));
+    let length = match algorithm {
+        "sha256" => 64,
+        "sha384" => 96,
+        "sha512" => 128,
+        _ => return Err("unsupported digest algorithm".to_owned()),
+    };
+    if hex.len() != length {
+        return Err("invalid checksum digest length".to_owned());
+    }
+    if !hex.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte)) {
+        return Err("invalid checksum digest format".to_owned());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_images_are_told_from_other_texts() {
+        let digest = format!("@sha256:{}", "a".repeat(64));
+        for name in ["a", "a/b:1", "localhost/a", "r.io:5000/a/b_c__d-e.f", "[::1]:5000/a"] {
+            assert_eq!(check(name), Ok(()), "{name}");
+            assert_eq!(check(&format!("{name}{digest}")), Ok(()), "{name}");
+        }
+        for (name, why) in [
+            ("", "invalid reference format"),
+            ("a:", "invalid reference format"),
+            ("a//b", "invalid reference format"),
+            ("a b", "invalid reference format"),
+            (":1", "invalid reference format"),
+            ("-a", "invalid reference format"),
+            ("aB", "invalid reference format: repository name (library/aB) must be lowercase"),
+            ("a@sha256:abcd", "invalid reference format"),
+            ("a@md5:0123456789abcdef0123456789abcdef", "unsupported digest algorithm"),
+        ] {
+            assert_eq!(check(name), Err(why.to_owned()), "{name}");
+        }
+    }
+}

@@ -69,7 +69,14 @@ impl<'a> Spec<'a> {
     pub(crate) fn range(&self) -> Result<(u16, u16), Fault> {
         if !self.ip.is_empty() {
             let ip = match self.ip.strip_prefix('[') {
-                Some(rest) => rest.strip_suffix(']').unwrap_or(&self.ip),
+                Some(rest) => rest.strip_suffix(']').ok_or_else(|| {
+                    let ip = &self.ip;
+                    let why = if ip.contains(']') { "missing port" } else { "missing ']'" };
+                    Fault::at(
+                        ip,
+                        format!("invalid IP address {ip}: address {ip}:: {why} in address"),
+                    )
+                })?,
                 None => &self.ip,
             };
             if ip.parse::<IpAddr>().is_err() {
@@ -132,6 +139,7 @@ mod tests {
             ("90-80", "invalid containerPort: 90-80"),
             ("70000", "invalid containerPort: 70000"),
             ("x:80", "invalid hostPort: x"),
+            ("[::1:1:2", "invalid IP address [::1: address [::1:: missing ']' in address"),
             ("1.2.3:1:80", "invalid IP address: 1.2.3"),
             ("80-81:1-3", "invalid ranges specified for container and host Ports: 1-3 and 80-81"),
         ] {

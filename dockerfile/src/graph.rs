@@ -111,8 +111,9 @@ impl Dockerfile {
         Err(Fault::at(
             &mount.text,
             format!(
-                "cannot mount from stage {}, stage needs to be defined before current command",
-                quote(&mount.from)
+                "cannot mount from stage {} to {}, stage needs to be defined before current command",
+                quote(&mount.from),
+                quote(&mount.resolve(&mut |word| Ok(word.to_owned())).unwrap_or_default().target)
             ),
         ))
     }

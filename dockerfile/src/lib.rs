@@ -21,6 +21,8 @@ mod expand;
 pub mod expose;
 mod graph;
 pub mod history;
+#[cfg(test)]
+mod hostile;
 pub mod instruction;
 pub mod lint;
 pub mod platform;

@@ -1,5 +1,7 @@
 //! Whether a text can name an image. Reading the name is the business of who pulls it.
 
+use std::sync::LazyLock;
+
 use regex::Regex;
 
 /// What a repository's path may have.
@@ -31,13 +33,11 @@ pub fn check(text: &str) -> Result<(), String> {
         Some((path, tag)) => (path, Some(tag)),
         None => (rest, None),
     };
-    let fits = |pattern: &str, text: &str| {
-        Regex::new(&format!("^(?:{pattern})$")).is_ok_and(|regex| regex.is_match(text))
-    };
-    let is_valid = fits(DOMAIN, &domain)
-        && path.split('/').all(|component| fits(COMPONENT, component))
-        && tag.is_none_or(|tag| fits(TAG, tag))
-        && digest.is_none_or(|digest| fits(DIGEST, digest));
+    let Some(grammar) = GRAMMAR.as_ref() else { return Err(invalid()) };
+    let is_valid = grammar.domain.is_match(&domain)
+        && path.split('/').all(|component| grammar.component.is_match(component))
+        && tag.is_none_or(|tag| grammar.tag.is_match(tag))
+        && digest.is_none_or(|digest| grammar.digest.is_match(digest));
     if !is_valid {
         return Err(invalid());
     }
@@ -47,14 +47,23 @@ pub fn check(text: &str) -> Result<(), String> {
     digest.map_or(Ok(()), check_digest)
 }
 
-const COMPONENT: &str = "[a-z0-9]+(?:(?:[.]|_|__|-+)[a-z0-9]+)*";
-const DOMAIN: &str = concat!(
-    r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])",
-    r"(?:[.](?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9]))*(?::[0-9]+)?",
-    r"|\[[a-fA-F0-9:]+\](?::[0-9]+)?"
-);
-const TAG: &str = "[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,127}";
-const DIGEST: &str = "[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}";
+struct Grammar {
+    domain: Regex,
+    component: Regex,
+    tag: Regex,
+    digest: Regex,
+}
+
+static GRAMMAR: LazyLock<Option<Grammar>> = LazyLock::new(|| {
+    let whole = |pattern: &str| Regex::new(&format!("^(?:{pattern})$")).ok();
+    let label = "(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])";
+    Some(Grammar {
+        domain: whole(&format!(r"(?:{label}(?:[.]{label})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?"))?,
+        component: whole("[a-z0-9]+(?:(?:[.]|_|__|-+)[a-z0-9]+)*")?,
+        tag: whole("[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,127}")?,
+        digest: whole("[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}")?,
+    })
+});
 
 /// A first part with a dot, a port or capitals is a registry; without one it is Docker Hub.
 fn split_domain(text: &str) -> (String, String) {

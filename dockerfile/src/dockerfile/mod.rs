@@ -1,6 +1,6 @@
 //! A whole file: its stages, and the arguments above them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::env::Env;
 use crate::error::{Fault, ParseError, Range};
@@ -21,6 +21,8 @@ pub struct Dockerfile {
     pub stages: Vec<Stage>,
     /// The last lines of instructions that have an empty continuation line.
     pub empty_continuations: Vec<usize>,
+    /// Of stages with the same name the last.
+    named: HashMap<String, usize>,
 }
 
 /// From one FROM to the next.
@@ -82,6 +84,7 @@ impl Dockerfile {
             global_args: Vec::new(),
             stages: Vec::new(),
             empty_continuations: nodes.empty_continuations,
+            named: HashMap::new(),
         };
         for last in &file.empty_continuations {
             watch(Event::EmptyContinuation(*last));
@@ -111,6 +114,9 @@ impl Dockerfile {
                     .name
                     .as_ref()
                     .and_then(|name| crate::instruction::description(&comments, name));
+                if let Some(name) = &from.name {
+                    self.named.insert(name.clone(), self.stages.len());
+                }
                 self.stages.push(Stage {
                     name: from.name,
                     base: from.base,
@@ -143,8 +149,7 @@ impl Dockerfile {
 
     /// The stage with this name, in any case, as COPY and `--target` look for it; of two the later.
     pub fn stage_named(&self, name: &str) -> Option<usize> {
-        let name = name.to_lowercase();
-        self.stages.iter().rposition(|stage| stage.name.as_deref() == Some(name.as_str()))
+        self.named.get(&name.to_lowercase()).copied()
     }
 
     /// The stage to build: by name, or the last.

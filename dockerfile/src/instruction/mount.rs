@@ -1,5 +1,7 @@
 //! `RUN --mount=…`: read when variables are known, but for where it comes from, which the graph of stages needs.
 
+use std::fmt;
+
 use crate::error::{Fault, Result};
 use crate::quote::quote;
 use crate::suggest::{Case, hint};
@@ -88,9 +90,17 @@ const KEYS: [&str; 19] = [
     "env",
 ];
 
-impl MountType {
-    fn name(self) -> &'static str {
-        TYPES.iter().find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
+impl fmt::Display for MountType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = TYPES.iter().find(|(_, kind)| kind == self).map_or("", |(name, _)| name);
+        f.write_str(name)
+    }
+}
+
+impl fmt::Display for Sharing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = SHARINGS.iter().find(|(_, mode)| mode == self).map_or("", |(name, _)| name);
+        f.write_str(name)
     }
 }
 
@@ -183,10 +193,7 @@ impl Field<'_> {
     }
 
     fn unexpected(&self, kind: MountType) -> Fault {
-        Fault::at(
-            self.field,
-            format!("unexpected key '{}' for mount type '{}'", self.key, kind.name()),
-        )
+        Fault::at(self.field, format!("unexpected key '{}' for mount type '{kind}'", self.key))
     }
 }
 
@@ -251,7 +258,7 @@ fn check(mount: &Mount) -> std::result::Result<(), String> {
     if matches!(kind, MountType::Bind | MountType::Tmpfs) {
         let given = [("mode", mount.mode), ("uid", mount.uid), ("gid", mount.gid)];
         if let Some((key, _)) = given.into_iter().find(|(_, value)| value.is_some()) {
-            return Err(format!("{key} not allowed for {} type mounts", quote(kind.name())));
+            return Err(format!("{key} not allowed for {} type mounts", quote(&kind.to_string())));
         }
     }
     if kind == MountType::Secret {
@@ -269,7 +276,7 @@ fn check(mount: &Mount) -> std::result::Result<(), String> {
         }
     }
     if mount.sharing.is_some() && kind != MountType::Cache {
-        return Err(format!("invalid cache sharing set for {} mount", kind.name()));
+        return Err(format!("invalid cache sharing set for {kind} mount"));
     }
     Ok(())
 }
@@ -281,6 +288,13 @@ fn csv(text: &str) -> Result<Vec<String>> {
 /// The fields of one line of comma separated values (RFC 4180): a field in quotes may hold commas, and doubled quotes
 /// that are one.
 pub(super) fn fields(line: &str) -> std::result::Result<Vec<String>, String> {
+    if line.is_empty() {
+        return Err("EOF".to_owned());
+    }
+    let wrong = |rest: &str, what: &str| {
+        let column = line.len() - rest.len() + 1;
+        Err(format!("parse error on line 1, column {column}: {what}"))
+    };
     let mut fields = Vec::new();
     let mut rest = line;
     loop {
@@ -290,10 +304,7 @@ pub(super) fn fields(line: &str) -> std::result::Result<Vec<String>, String> {
                 None => (rest, None),
             };
             if let Some(quote) = field.find('"') {
-                let column = line.len() - rest.len() + quote + 1;
-                return Err(format!(
-                    "parse error on line 1, column {column}: bare \" in non-quoted-field"
-                ));
+                return wrong(&rest[quote..], "bare \" in non-quoted-field");
             }
             fields.push(field.to_owned());
             match more {
@@ -302,12 +313,10 @@ pub(super) fn fields(line: &str) -> std::result::Result<Vec<String>, String> {
             }
             continue;
         };
-        let (field, more) = quoted_field(quoted).ok_or_else(|| {
-            format!(
-                "parse error on line 1, column {}: extraneous or missing \" in quoted-field",
-                line.len() + 1
-            )
-        })?;
+        let (field, more) = match quoted_field(quoted) {
+            Ok(read) => read,
+            Err(rest) => return wrong(rest, "extraneous or missing \" in quoted-field"),
+        };
         fields.push(field);
         match more.strip_prefix(',') {
             Some(more) => rest = more,
@@ -322,19 +331,19 @@ pub(super) fn fields(line: &str) -> std::result::Result<Vec<String>, String> {
     }
 }
 
-/// Behind the opening quote: the field and what follows the closing one.
-fn quoted_field(text: &str) -> Option<(String, &str)> {
+/// Behind the opening quote: the field and what follows the closing one, or where a quote is missing.
+fn quoted_field(text: &str) -> std::result::Result<(String, &str), &str> {
     let mut field = String::new();
     let mut rest = text;
     loop {
-        let (piece, more) = rest.split_once('"')?;
+        let (piece, more) = rest.split_once('"').ok_or(rest)?;
         field.push_str(piece);
         match more.strip_prefix('"') {
             Some(more) => {
                 field.push('"');
                 rest = more;
             }
-            None => return Some((field, more)),
+            None => return Ok((field, more)),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! RUN.
 
+use std::fmt;
+
 use crate::error::{Fault, Result};
 use crate::quote::quote;
 use crate::suggest::{Case, hint};
@@ -33,6 +35,25 @@ pub enum Security {
     #[default]
     Sandbox,
     Insecure,
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Default => "default",
+            Self::None => "none",
+            Self::Host => "host",
+        })
+    }
+}
+
+impl fmt::Display for Security {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Sandbox => "sandbox",
+            Self::Insecure => "insecure",
+        })
+    }
 }
 
 /// A CDI device.

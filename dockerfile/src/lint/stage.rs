@@ -42,6 +42,7 @@ pub(super) fn check(
         None => (0..file.stages.len()).collect(),
     };
     check_references(file, &graph)?;
+    let built = graph.needed_by(target);
     let mut done: Vec<Option<Stage>> = vec![None; file.stages.len()];
     for index in checked {
         let stage = &file.stages[index];
@@ -56,6 +57,8 @@ pub(super) fn check(
                 Stage::on(&graph.bases[index], linter, request, stage.range, platform)
             }
         };
+        // Triggers are pulled by a build alone.
+        let begun = if built.contains(&index) { begun } else { begun.without_triggers() };
         let mut walk = Walk { linter, file, request, globals, index, stage: begun };
         walk.stage()?;
         done[index] = Some(walk.stage);
@@ -131,6 +134,10 @@ impl Stage {
             triggers: image.onbuild,
             ..Self::default()
         }
+    }
+
+    fn without_triggers(self) -> Self {
+        Self { triggers: Vec::new(), ..self }
     }
 
     fn child(&self) -> Self {

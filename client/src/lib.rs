@@ -3,6 +3,7 @@
 //! ```text
 //!   cli        the tree of verbs and flags; what clap finds wrong, in docker's words
 //!   commands   one file per family of verbs: its flags, its calls, its output
+//!   compose    several containers from one file
 //!   create     flags to the body of a container
 //!   attached   a process of a container on this terminal
 //!   template   Go's templates for --format;  table, progress, units: output
@@ -14,6 +15,7 @@ mod attached;
 mod cli;
 mod client;
 mod commands;
+mod compose;
 mod config_file;
 mod create;
 mod error;

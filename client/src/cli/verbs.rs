@@ -10,6 +10,7 @@ use crate::commands::{
     archive, commit, cp, df, events, exec, history, images, info, inside, inspect, lifecycle,
     login, logs, network, ports, prune, ps, pull, run, start, stats, tags, update, version, volume,
 };
+use crate::compose::Compose;
 use crate::error::{Failure, Result};
 
 #[derive(Debug, Subcommand)]
@@ -74,8 +75,7 @@ pub(crate) enum Verb {
     /// Build an image from a Dockerfile (not yet)
     #[command(alias = "buildx", alias = "builder")]
     Build(NotYet),
-    /// Define and run several containers (not yet)
-    Compose(NotYet),
+    Compose(Box<Compose>),
 }
 
 /// What is not there yet
@@ -134,7 +134,7 @@ impl Verb {
             Self::Completion(it) => it.run(cais),
             Self::Man(it) => it.run(cais),
             Self::Build(_) => Err(not_yet(cais, "build")),
-            Self::Compose(_) => Err(not_yet(cais, "compose")),
+            Self::Compose(it) => it.run(cais),
         }
     }
 }

@@ -1,0 +1,109 @@
+//! `compose`: several containers from one file, as docker compose has them.
+
+mod config;
+
+use clap::{Args, Subcommand};
+
+use cais_compose::{Options, Project};
+
+use crate::Cais;
+use crate::error::{Failure, Result};
+use crate::output;
+
+/// Define and run several containers
+#[derive(Debug, Args)]
+pub(crate) struct Compose {
+    #[command(flatten)]
+    files: Files,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// Which project, and how it is read.
+#[derive(Debug, Args)]
+struct Files {
+    /// Include all resources, even those not used by services
+    #[arg(long)]
+    all_resources: bool,
+    /// Specify an alternate environment file
+    #[arg(long)]
+    env_file: Vec<String>,
+    /// Compose configuration files
+    #[arg(short, long)]
+    file: Vec<String>,
+    /// Specify a profile to enable
+    #[arg(long)]
+    profile: Vec<String>,
+    /// Specify an alternate working directory
+    #[arg(long)]
+    project_directory: Option<String>,
+    /// Project name
+    #[arg(short, long)]
+    project_name: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Parse, resolve and render compose file in canonical format
+    #[command(alias = "convert")]
+    Config(config::Config),
+}
+
+impl Compose {
+    pub(crate) fn run(self, _: &Cais) -> Result<()> {
+        match self.verb {
+            Verb::Config(it) => it.run(&self.files),
+        }
+    }
+}
+
+impl Files {
+    fn options(&self) -> Result<Options> {
+        let environment: cais_compose::Variables = std::env::vars_os()
+            .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        let mut options = Options::new(current_dir(environment.get("PWD"))?, environment);
+        let variable = options.environment.get("COMPOSE_ENV_FILES").filter(|it| !it.is_empty());
+        options.env_files = match (&self.env_file[..], variable) {
+            ([], Some(list)) => list.split(',').map(str::to_owned).collect(),
+            (given, _) => given.to_vec(),
+        };
+        options.files.clone_from(&self.file);
+        options.profiles.clone_from(&self.profile);
+        options.project_directory.clone_from(&self.project_directory);
+        options.project_name.clone_from(&self.project_name);
+        Ok(options)
+    }
+
+    /// The project with these services, or all.
+    fn project(&self, options: &Options, services: &[String]) -> Result<Project> {
+        let mut project = options.project().map_err(failure)?;
+        for warning in &project.warnings {
+            output::notice(&format!("warning: {warning}"));
+        }
+        project.select(services).map_err(failure)?;
+        if !self.all_resources {
+            project.drop_unused();
+        }
+        Ok(project)
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err asks for")]
+fn failure(error: cais_compose::Error) -> Failure {
+    Failure::new(error.to_string())
+}
+
+/// The directory as the shell has it, with links in it, when that is where we are.
+fn current_dir(shell: Option<&String>) -> Result<String> {
+    let here = std::env::current_dir()?;
+    let same = |path: &String| {
+        use std::os::unix::fs::MetadataExt;
+        let (one, other) = (std::fs::metadata(path).ok()?, std::fs::metadata(&here).ok()?);
+        Some((one.dev(), one.ino()) == (other.dev(), other.ino()))
+    };
+    match shell.filter(|path| path.starts_with('/') && same(path) == Some(true)) {
+        Some(path) => Ok(path.clone()),
+        None => Ok(here.to_string_lossy().into_owned()),
+    }
+}

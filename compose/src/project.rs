@@ -1,0 +1,428 @@
+//! A project: services and what they need, in the types of the tables.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sha2::{Digest, Sha256};
+
+use crate::decode;
+use crate::dotenv::{self, Variables};
+use crate::error::{Error, Result};
+use crate::files;
+use crate::interpolate::Lookup;
+use crate::keys::{Kind, NETWORK, PROJECT, SERVICE, Struct, VOLUME};
+use crate::load::{SECRET_VALUE, Warnings};
+use crate::node::{Map, Node, Value};
+use crate::print::{self, Format, Out, json, yaml};
+
+/// What compose files describe, with the services of the active profiles.
+///
+/// Values have one form each: sizes are bytes, durations nanoseconds, commands lists, environments and labels mappings. A
+/// key that says nothing more than its absence is absent.
+#[derive(Debug, Clone)]
+pub struct Project {
+    pub name: String,
+    /// Absolute, as all paths of the project.
+    pub working_dir: String,
+    pub files: Vec<String>,
+    /// What variables stand for in the files.
+    pub environment: Variables,
+    pub warnings: Vec<String>,
+    model: Map,
+    disabled: Map,
+    profiles: Vec<String>,
+}
+
+/// What is no part of the model.
+pub(crate) struct Setting {
+    pub(crate) name: String,
+    pub(crate) working_dir: String,
+    pub(crate) files: Vec<String>,
+    pub(crate) environment: Variables,
+    pub(crate) profiles: Vec<String>,
+}
+
+impl Project {
+    pub(crate) fn new(mut model: Node, setting: Setting) -> Result<Self> {
+        if let Some(map) = model.as_map_mut() {
+            map.remove("name");
+        }
+        let decoded = decode::decode(Kind::One(&PROJECT), &model, &mut Vec::new())?;
+        let Some(Node { value: Value::Map(model), .. }) = decoded else {
+            return Err(Error::new("empty compose file"));
+        };
+        let Setting { name, working_dir, files, environment, profiles } = setting;
+        let disabled = Map::new();
+        let warnings = Vec::new();
+        let mut model = model;
+        let secrets = model.get_mut("secrets").and_then(Node::as_map_mut);
+        for secret in secrets.into_iter().flat_map(Map::values_mut).filter_map(Node::as_map_mut) {
+            if let Some(value) = secret.remove(SECRET_VALUE) {
+                secret.insert("content".to_owned(), value);
+            }
+        }
+        let mut project =
+            Self { name, working_dir, files, environment, warnings, model, disabled, profiles };
+        project.switch();
+        Ok(project)
+    }
+
+    /// Moves services by the active profiles.
+    fn switch(&mut self) {
+        let mut all = std::mem::take(&mut self.disabled);
+        all.append(self.services_mut());
+        let profiles = &self.profiles;
+        let is_on = |service: &Node| {
+            let own = service.get("profiles").and_then(Node::as_list).unwrap_or_default();
+            let wanted = |it: &Node| {
+                profiles.iter().any(|active| active == "*" || it.as_text() == Some(active))
+            };
+            own.is_empty() || own.iter().any(wanted)
+        };
+        let (on, off): (Map, Map) = all.into_iter().partition(|(_, service)| is_on(service));
+        *self.services_mut() = on;
+        self.disabled = off;
+    }
+
+    fn services_mut(&mut self) -> &mut Map {
+        self.map_mut("services")
+    }
+
+    fn map_mut(&mut self, kind: &str) -> &mut Map {
+        let node =
+            self.model.entry(kind.to_owned()).or_insert_with(|| Value::Map(Map::new()).into());
+        if node.as_map().is_none() {
+            node.value = Value::Map(Map::new());
+        }
+        match &mut node.value {
+            Value::Map(map) => map,
+            _ => unreachable!("it was just made a mapping"),
+        }
+    }
+
+    /// The services of the active profiles, by name.
+    pub fn services(&self) -> impl Iterator<Item = (&String, &Node)> {
+        self.resources("services")
+    }
+
+    #[must_use]
+    pub fn service(&self, name: &str) -> Option<&Node> {
+        self.model.get("services")?.get(name)
+    }
+
+    #[must_use]
+    pub fn disabled_service(&self, name: &str) -> Option<&Node> {
+        self.disabled.get(name)
+    }
+
+    /// Networks, volumes, secrets, configs or models, by the names that the files have for them.
+    pub fn resources(&self, kind: &str) -> impl Iterator<Item = (&String, &Node)> {
+        self.model.get(kind).and_then(Node::as_map).into_iter().flatten()
+    }
+
+    pub(crate) fn has_resource(&self, kind: &str, name: &str) -> bool {
+        self.resource(kind, name).is_some()
+    }
+
+    #[must_use]
+    pub fn resource(&self, kind: &str, name: &str) -> Option<&Node> {
+        self.model.get(kind)?.get(name)
+    }
+
+    /// What a service depends on, and whether it cannot be without it.
+    pub fn dependencies(&self, name: &str) -> impl Iterator<Item = (&str, bool)> {
+        let depends_on = self.service(name).and_then(|it| it.get("depends_on")?.as_map());
+        depends_on.into_iter().flatten().map(|(name, it)| {
+            (name.as_str(), it.get("required").and_then(Node::as_bool) == Some(true))
+        })
+    }
+
+    /// All profiles that services have, also inactive ones.
+    #[must_use]
+    pub fn all_profiles(&self) -> BTreeSet<&str> {
+        let all = self.services().chain(&self.disabled);
+        all.filter_map(|(_, it)| it.get("profiles")?.as_list())
+            .flatten()
+            .filter_map(Node::as_text)
+            .collect()
+    }
+
+    /// The image of a service: the one it names, or the one that is built for it.
+    #[must_use]
+    pub fn image(&self, name: &str, separator: &str) -> String {
+        let image = self.service(name).and_then(|it| it.get("image")?.as_text());
+        image.map_or_else(|| format!("{}{separator}{name}", self.name), str::to_owned)
+    }
+
+    /// Keeps these services and what they depend on, with their profiles active. None at all keeps everything.
+    pub fn select(&mut self, names: &[String]) -> Result<()> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        let own = |name: &String| {
+            let profiles = self.disabled.get(name).and_then(|it| it.get("profiles")?.as_list());
+            profiles.unwrap_or_default().iter().filter_map(|it| it.as_text().map(str::to_owned))
+        };
+        let more: Vec<String> = names.iter().flat_map(own).collect();
+        self.profiles.extend(more);
+        self.switch();
+        let mut kept: BTreeSet<String> = BTreeSet::new();
+        let mut open: Vec<(String, bool)> = names.iter().map(|it| (it.clone(), true)).collect();
+        while let Some((name, is_required)) = open.pop() {
+            if self.service(&name).is_none() {
+                if is_required {
+                    return Err(Error::new(format!("no such service: {name}")));
+                }
+                continue;
+            }
+            let more = self.dependencies(&name).map(|(it, required)| (it.to_owned(), required));
+            let more: Vec<_> = more.collect();
+            if kept.insert(name) {
+                open.extend(more);
+            }
+        }
+        let all = std::mem::take(self.services_mut());
+        let (mut on, off): (Map, Map) = all.into_iter().partition(|(name, _)| kept.contains(name));
+        for service in on.values_mut().filter_map(Node::as_map_mut) {
+            let Some(depends_on) = service.get_mut("depends_on").and_then(Node::as_map_mut) else {
+                continue;
+            };
+            depends_on.retain(|name, _| kept.contains(name));
+            if depends_on.is_empty() {
+                service.remove("depends_on");
+            }
+        }
+        *self.services_mut() = on;
+        self.disabled.extend(off);
+        Ok(())
+    }
+
+    /// Drops networks, volumes, secrets, configs and models that no service uses.
+    pub fn drop_unused(&mut self) {
+        for (kind, member) in [
+            ("networks", ""),
+            ("volumes", "source"),
+            ("secrets", "source"),
+            ("configs", "source"),
+            ("models", ""),
+        ] {
+            let mut used: BTreeSet<String> = BTreeSet::new();
+            for (_, service) in self.services() {
+                let build_secrets = service
+                    .get("build")
+                    .and_then(|it| it.get("secrets"))
+                    .filter(|_| kind == "secrets");
+                for node in service.get(kind).into_iter().chain(build_secrets) {
+                    match &node.value {
+                        Value::Map(map) => used.extend(map.keys().cloned()),
+                        Value::List(list) => {
+                            let mounts = list.iter().filter(|it| {
+                                kind != "volumes"
+                                    || it.get("type").and_then(Node::as_text) == Some("volume")
+                            });
+                            used.extend(
+                                mounts
+                                    .filter_map(|it| it.get(member)?.as_text().map(str::to_owned)),
+                            );
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            self.map_mut(kind).retain(|name, _| used.contains(name));
+            if self.map_mut(kind).is_empty() {
+                self.model.remove(kind);
+            }
+        }
+    }
+
+    /// `scale` is what `deploy.replicas` says, too.
+    pub(crate) fn unify_scale(&mut self) {
+        for service in self.services_mut().values_mut().filter_map(Node::as_map_mut) {
+            let scale = service.get("scale").cloned();
+            if let (Some(scale), Some(deploy)) =
+                (scale, service.get_mut("deploy").and_then(Node::as_map_mut))
+            {
+                deploy.insert("replicas".to_owned(), scale);
+            }
+        }
+    }
+
+    /// No two containers of the project may have one name.
+    pub fn check_container_names(&self) -> Result<()> {
+        let mut names: BTreeMap<&str, &str> = BTreeMap::new();
+        for (service, node) in self.services() {
+            let Some(name) = node.get("container_name") else { continue };
+            if let Some(other) = names.insert(name.as_text().unwrap_or_default(), service) {
+                let path = ["services", service, "container_name"].map(str::to_owned);
+                return Err(Error::at(
+                    name,
+                    &path,
+                    format!("is already in use by service {other}"),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the files of variables and of labels into the services that name them, and forgets their names.
+    pub(crate) fn resolve_files(&mut self, variables: bool, warnings: &mut Warnings) -> Result<()> {
+        let environment = self.environment.clone();
+        for (name, service) in self.services_mut() {
+            let Some(service) = service.as_map_mut() else { continue };
+            let path = ["services".to_owned(), name.clone()];
+            if variables {
+                resolve_environment(service, &environment, &path, warnings)?;
+            }
+            resolve_labels(service, &path, warnings)?;
+        }
+        Ok(())
+    }
+
+    /// As `docker compose config` prints it.
+    #[must_use]
+    pub fn print(&self, format: Format) -> String {
+        let mut model = self.model.clone();
+        model.insert("name".to_owned(), Node::text(self.name.clone()));
+        for (kind, hides) in [("secrets", true), ("configs", false)] {
+            // What a secret holds is not for print, nor what a variable gave a configuration.
+            for object in
+                model.get_mut(kind).and_then(Node::as_map_mut).into_iter().flat_map(Map::values_mut)
+            {
+                if let Some(object) = object.as_map_mut()
+                    && (hides || object.contains_key("environment"))
+                {
+                    object.remove("content");
+                }
+            }
+        }
+        let out = print::structure(&PROJECT, Some(&model), format);
+        match (format, out) {
+            (Format::Json, Out::Map(mut members)) => {
+                members.retain(|(key, _)| key != "models");
+                let extensions = self.model.iter().filter(|(key, _)| key.starts_with("x-"));
+                members.extend(extensions.map(|(key, it)| (key.clone(), print::plain(it, format))));
+                members.sort_by(|(a, _), (b, _)| a.cmp(b));
+                json::indented(&Out::Map(members))
+            }
+            (_, out) => yaml::document(&out),
+        }
+    }
+
+    /// The label `com.docker.compose.config-hash` of a service's containers: they are made anew when it changes.
+    #[must_use]
+    pub fn service_hash(&self, name: &str) -> Option<String> {
+        self.service(name).map(service_hash)
+    }
+
+    /// The same label of a network.
+    #[must_use]
+    pub fn network_hash(&self, name: &str) -> Option<String> {
+        Some(hash(&NETWORK, self.resource("networks", name)?.as_map()?))
+    }
+
+    /// The same label of a volume.
+    #[must_use]
+    pub fn volume_hash(&self, name: &str) -> Option<String> {
+        let mut volume = self.resource("volumes", name)?.as_map()?.clone();
+        volume.entry("driver".to_owned()).or_insert_with(|| Node::text("local"));
+        Some(hash(&VOLUME, &volume))
+    }
+}
+
+/// The hash of a service's configuration, without what changes nothing about its containers.
+#[must_use]
+pub fn service_hash(service: &Node) -> String {
+    let mut service = service.as_map().cloned().unwrap_or_default();
+    for key in ["build", "pull_policy", "scale", "depends_on", "profiles"] {
+        service.remove(key);
+    }
+    if let Some(deploy) = service.get_mut("deploy").and_then(Node::as_map_mut) {
+        deploy.remove("replicas");
+    }
+    hash(&SERVICE, &service)
+}
+
+fn hash(keys: &Struct, map: &Map) -> String {
+    let text = json::compact(&print::structure(keys, Some(map), Format::Json));
+    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn resolve_environment(
+    service: &mut Map,
+    environment: &Variables,
+    path: &[String],
+    warnings: &mut Warnings,
+) -> Result<()> {
+    let mut own = match service.remove("environment").map(|it| it.value) {
+        Some(Value::Map(map)) => map,
+        _ => Map::new(),
+    };
+    for (key, value) in own.iter_mut().filter(|(_, value)| value.is_null()) {
+        if let Some(known) = environment.get(key) {
+            value.value = Value::Text(known.clone());
+        }
+    }
+    let text = |map: &Map, key: &str| map.get(key).and_then(|it| it.as_text().map(str::to_owned));
+    let mut variables: Variables =
+        own.keys().filter_map(|key| Some((key.clone(), text(&own, key)?))).collect();
+    let env_files = service.remove("env_file");
+    for file in env_files.as_ref().and_then(Node::as_list).unwrap_or_default() {
+        let name = file.get("path").and_then(Node::as_text).unwrap_or_default();
+        if !files::exists(name) {
+            if file.get("required").and_then(Node::as_bool) == Some(false) {
+                continue;
+            }
+            return Err(Error::at(file, path, format!("env file {name} not found")));
+        }
+        let lookup = |key: &str| environment.get(key).cloned().or_else(|| text(&own, key));
+        let read = read_variables(file, name, &mut variables, (&lookup, warnings));
+        read.map_err(|it| Error::at(file, path, format!("failed to read {name}: {it}")))?;
+    }
+    let mut all: Map = variables.into_iter().map(|(key, it)| (key, Node::text(it))).collect();
+    all.extend(own);
+    if !all.is_empty() {
+        service.insert("environment".to_owned(), Value::Map(all).into());
+    }
+    Ok(())
+}
+
+fn read_variables(
+    file: &Node,
+    name: &str,
+    into: &mut Variables,
+    (lookup, warnings): (Lookup<'_>, &mut Warnings),
+) -> Result<()> {
+    let text = files::read(name)?;
+    match file.get("format").and_then(Node::as_text) {
+        None | Some("" | ".env") => {
+            dotenv::read(&text, into, lookup, &mut |name| warnings.unset(name))
+        }
+        Some("raw") => dotenv::read_raw(&text, into, lookup),
+        Some(other) => Err(Error::new(format!("unsupported env_file format {other:?}"))),
+    }
+}
+
+fn resolve_labels(service: &mut Map, path: &[String], warnings: &mut Warnings) -> Result<()> {
+    let Some(list) = service.remove("label_file") else { return Ok(()) };
+    let mut labels = Variables::new();
+    for file in list.as_list().unwrap_or_default() {
+        let name = file.as_text().unwrap_or_default();
+        if !files::exists(name) {
+            return Err(Error::at(file, path, format!("label file {name} not found")));
+        }
+        let known = labels.clone();
+        let text = files::read(name)?;
+        dotenv::read(&text, &mut labels, &|key| known.get(key).cloned(), &mut |name| {
+            warnings.unset(name);
+        })
+        .map_err(|it| Error::at(file, path, format!("failed to read {name}: {it}")))?;
+    }
+    let mut all: Map = labels.into_iter().map(|(key, it)| (key, Node::text(it))).collect();
+    if let Some(Value::Map(own)) = service.remove("labels").map(|it| it.value) {
+        all.extend(own);
+    }
+    if !all.is_empty() {
+        service.insert("labels".to_owned(), Value::Map(all).into());
+    }
+    Ok(())
+}

@@ -7,12 +7,14 @@
 //!   Scope               the variables of a stage, one instruction after the other
 //!   Expander            one word: quotes, escapes, ${name:-word} and its like
 //!   expose, dockerignore, signal   the ports of EXPOSE; what is left out of a context; what STOPSIGNAL may name
+//!   chmod               what --chmod makes of a file's mode
 //!   history             what `docker history` shows of an instruction
 //!   lint                the checks of `build --check`
 //! ```
 //! To build: parse, `globals`, `graph`, then for each of `Graph::needed_by(target)` in order a [`Scope`], made new or
-//! cloned from the base stage's, and [`Scope::apply`] for each instruction, which gives it with its values put in.
+//! as the child of the base stage's, and [`Scope::apply`] for each instruction, which gives it with its values put in.
 
+pub mod chmod;
 mod dockerfile;
 pub mod dockerignore;
 mod env;

@@ -1,6 +1,6 @@
 //! The variables of a stage while its instructions are read one after the other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::env::Env;
 use crate::error::{Fault, ParseError};
@@ -26,19 +26,55 @@ pub const PROXIES: [&str; 10] = [
 ];
 
 /// What a stage's instructions see.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Scope {
     /// The environment of RUN: the base image's variables, ENV and ARG, the later over the earlier.
     pub env: Env,
-    /// The ARG instructions so far, each name with its value. A clone for a stage that is built on this one has
-    /// them too.
+    /// The ARG instructions so far, each name with its value, those of the stages below with them.
     pub args: Vec<Arg>,
+    image: ImageEnv,
+}
+
+/// The environment of an image's configuration: a variable keeps its place when it is set again.
+#[derive(Debug, Clone, Default)]
+struct ImageEnv {
+    pairs: Vec<(String, String)>,
+    places: HashMap<String, usize>,
+}
+
+impl ImageEnv {
+    fn set(&mut self, name: &str, value: &str) {
+        let place = *self.places.entry(name.to_owned()).or_insert(self.pairs.len());
+        match self.pairs.get_mut(place) {
+            Some((_, old)) => value.clone_into(old),
+            None => self.pairs.push((name.to_owned(), value.to_owned())),
+        }
+    }
 }
 
 impl Scope {
     /// `env` is the environment of the base image.
     pub fn new(env: Env) -> Self {
-        Self { env, args: Vec::new() }
+        let mut image = ImageEnv::default();
+        for (name, value) in env.pairs() {
+            image.set(name, value);
+        }
+        Self { env, args: Vec::new(), image }
+    }
+
+    /// For a stage that is built on this one. What ENV set counts again there, over an ARG that came later.
+    #[must_use]
+    pub fn child(&self) -> Self {
+        let mut env = self.env.clone();
+        for (name, value) in &self.image.pairs {
+            env.set(name.as_str(), value.as_str());
+        }
+        Self { env, args: self.args.clone(), image: self.image.clone() }
+    }
+
+    /// `NAME=value` for the image's configuration: the base image's variables and ENV, without ARG.
+    pub fn image_env(&self) -> Vec<String> {
+        self.image.pairs.iter().map(|(name, value)| format!("{name}={value}")).collect()
     }
 
     /// The instruction with its values put in, its ENV or ARG taken into the scope. Of an ARG the `default` is then the
@@ -73,6 +109,7 @@ impl Scope {
         let Command::Env(pairs) = &expanded.command else { return };
         for pair in pairs {
             self.env.set(pair.name.as_str(), pair.value.as_str());
+            self.image.set(&pair.name, &pair.value);
         }
     }
 
@@ -137,6 +174,19 @@ mod tests {
             env("ARG A=1\nARG GLOBAL=x", &[("A", "2"), ("B", "3")]),
             ["PATH=/bin", "A=2", "GLOBAL=x"]
         );
+    }
+
+    #[test]
+    fn a_stage_on_top_sees_env_over_arg_and_the_image_has_no_arg() {
+        let file = Dockerfile::parse(b"FROM a\nENV A=1 B=1\nARG A=2 C=3\nENV B=4").unwrap();
+        let mut scope = Scope::new(Env::from_pairs(["PATH=/bin"]));
+        for instruction in &file.stages[0].instructions {
+            let none = BTreeMap::new();
+            scope.apply(instruction, &file.expander(), &Env::new(), &none).unwrap();
+        }
+        assert_eq!((scope.env.get("A"), scope.child().env.get("A")), (Some("2"), Some("1")));
+        assert_eq!(scope.child().env.get("C"), Some("3"));
+        assert_eq!(scope.image_env(), ["PATH=/bin", "A=1", "B=4"]);
     }
 
     #[test]

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"sort"
 	"strings"
 
@@ -21,6 +22,7 @@ import (
 	"github.com/moby/patternmatcher/ignorefile"
 	digest "github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
+	mode "github.com/tonistiigi/dchapes-mode"
 )
 
 // What a case of the corpus means, in lines that our crate's example writes too.
@@ -29,6 +31,8 @@ func describe(name string, data []byte) string {
 	switch {
 	case strings.HasSuffix(name, ".words"):
 		describeWords(&out, data)
+	case strings.HasSuffix(name, ".modes"):
+		describeModes(&out, data)
 	case strings.HasSuffix(name, ".ignore"):
 		describeIgnore(&out, data)
 	default:
@@ -80,6 +84,27 @@ func keys(set map[string]struct{}) []string {
 	return names
 }
 
+// What each mode makes of some files and directories.
+func describeModes(out *strings.Builder, data []byte) {
+	for _, text := range strings.Split(strings.TrimSuffix(string(data), "\n"), "\n") {
+		set, err := mode.Parse(text)
+		if err != nil {
+			fmt.Fprintf(out, "%q error\n", text)
+			continue
+		}
+		for _, before := range []os.FileMode{0, 0o644, 0o755, 0o741, os.ModeSetuid | os.ModeSticky | 0o4, os.ModeDir | 0o600} {
+			after := set.Apply(before)
+			bits := after.Perm()
+			for flag, bit := range map[os.FileMode]os.FileMode{os.ModeSetuid: 0o4000, os.ModeSetgid: 0o2000, os.ModeSticky: 0o1000} {
+				if after&flag != 0 {
+					bits |= bit
+				}
+			}
+			fmt.Fprintf(out, "%q %v %o\n", text, before.IsDir(), uint32(bits))
+		}
+	}
+}
+
 // The file's patterns, a line of dashes, and the paths that are asked for.
 func describeIgnore(out *strings.Builder, data []byte) {
 	file, paths, _ := strings.Cut(string(data), "\n---\n")
@@ -107,7 +132,10 @@ func describeIgnore(out *strings.Builder, data []byte) {
 
 func describeFile(out *strings.Builder, data []byte) {
 	describeSyntax(out, data)
-	describeChecks(out, data)
+	describeChecks(out, data, "")
+	// A stage that many files have: what it does not need is neither checked nor built.
+	out.WriteString("target\n")
+	describeChecks(out, data, "S1")
 }
 
 func describeSyntax(out *strings.Builder, data []byte) {
@@ -316,7 +344,7 @@ func (images) ResolveImageConfig(_ context.Context, ref string, _ sourceresolver
 	return ref, "", data, err
 }
 
-func options(data []byte) dockerfile2llb.ConvertOpt {
+func options(data []byte, target string) dockerfile2llb.ConvertOpt {
 	caps := pb.Caps.CapSet(pb.Caps.All())
 	opt := dockerfile2llb.ConvertOpt{
 		MetaResolver:   images{},
@@ -327,11 +355,12 @@ func options(data []byte) dockerfile2llb.ConvertOpt {
 	opt.SourceMap.Definition = &llb.Definition{}
 	opt.BuildPlatforms = []ocispecs.Platform{{OS: "linux", Architecture: "amd64"}}
 	opt.BuildArgs = map[string]string{"GIVEN": "given", "HTTP_PROXY": "http://proxy"}
+	opt.Target = target
 	return opt
 }
 
-func describeChecks(out *strings.Builder, data []byte) {
-	result, err := dockerfile2llb.DockerfileLint(context.Background(), data, options(data))
+func describeChecks(out *strings.Builder, data []byte, target string) {
+	result, err := dockerfile2llb.DockerfileLint(context.Background(), data, options(data, target))
 	if err != nil {
 		fmt.Fprintf(out, "check %q\n", err.Error())
 		return
@@ -358,7 +387,7 @@ func describeChecks(out *strings.Builder, data []byte) {
 		fmt.Fprintf(out, "refused %q\n", message)
 		return
 	}
-	image, err := dockerfile2llb.Dockerfile2LLB(context.Background(), data, options(data))
+	image, err := dockerfile2llb.Dockerfile2LLB(context.Background(), data, options(data, target))
 	if err != nil {
 		fmt.Fprintf(out, "build %q\n", err.Error())
 		return
@@ -366,4 +395,5 @@ func describeChecks(out *strings.Builder, data []byte) {
 	for _, entry := range image.Image.History {
 		fmt.Fprintf(out, "history %q %v\n", entry.CreatedBy, !entry.EmptyLayer)
 	}
+	fmt.Fprintf(out, "env %q\n", image.Image.Config.Env)
 }

@@ -9,19 +9,25 @@ import (
 	"strings"
 )
 
-// Cases that were thought of: a line "=== name", then the file.
+// Cases that were thought of: a line "=== name", then the file, which is a Dockerfile unless its name says more.
 //
 //go:embed written.txt
 var written string
+
+// What is known to differ is not changed into more that does.
+//
+//go:embed disagreements
+var disagreements string
 
 // The corpus is the same on every machine.
 const seed = 20261126
 
 const (
-	generated = 500
+	generated = 900
 	mutated   = 300
 	wordFiles = 60
 	ignores   = 120
+	modeFiles = 20
 )
 
 func generate(dir string) error {
@@ -34,28 +40,43 @@ func generate(dir string) error {
 	var cases []string
 	for _, part := range strings.Split("\n"+written, "\n=== ")[1:] {
 		name, text, _ := strings.Cut(part, "\n")
-		cases = append(cases, text)
-		if err := write("written-"+name+".dockerfile", text+"\n"); err != nil {
+		if !strings.Contains(name, ".") {
+			name += ".dockerfile"
+			if !strings.Contains(disagreements, "\nwritten-"+name+" ") {
+				cases = append(cases, text)
+			}
+		}
+		if err := write("written-"+name, text+"\n"); err != nil {
 			return err
 		}
 	}
+	// A sequence for each kind, so that what is added to one leaves the others as they are.
 	g := generator{rand.New(rand.NewPCG(seed, 1))}
 	for i := range generated {
 		if err := write(fmt.Sprintf("generated-%03d.dockerfile", i), g.file()); err != nil {
 			return err
 		}
 	}
+	g = generator{rand.New(rand.NewPCG(seed, 2))}
 	for i := range mutated {
 		text := g.mutate(cases[g.IntN(len(cases))])
 		if err := write(fmt.Sprintf("mutated-%03d.dockerfile", i), text); err != nil {
 			return err
 		}
 	}
+	g = generator{rand.New(rand.NewPCG(seed, 3))}
 	for i := range wordFiles {
 		if err := write(fmt.Sprintf("generated-%03d.words", i), g.lines(25, g.word)); err != nil {
 			return err
 		}
 	}
+	g = generator{rand.New(rand.NewPCG(seed, 5))}
+	for i := range modeFiles {
+		if err := write(fmt.Sprintf("generated-%03d.modes", i), g.lines(30, g.mode)); err != nil {
+			return err
+		}
+	}
+	g = generator{rand.New(rand.NewPCG(seed, 4))}
 	for i := range ignores {
 		text := g.lines(1+g.IntN(5), g.pattern) + "\n---\n" + g.lines(30, g.path)
 		if err := write(fmt.Sprintf("generated-%03d.ignore", i), text); err != nil {
@@ -93,8 +114,8 @@ func (g generator) file() string {
 	}
 	for stage := range 1 + g.IntN(4) {
 		out.WriteString(g.maybe(1, "# s0 is a stage\n", "# what\n", "\n"))
-		base := g.of("alpine", "debian:1", "scratch", "env", "shell", "trigger", "workdir", "alpine:$A", "alpine:${C:-x}", "s0", "s1")
-		platform := g.maybe(2, "--platform=$BUILDPLATFORM ", "--platform=$TARGETPLATFORM ", "--platform=linux/amd64 ", "--platform=linux/$X ")
+		base := g.or([]string{"alpine:$A", "s3", "$B"}, "alpine", "debian:1", "scratch", "env", "shell", "trigger", "workdir", "arm", "alpine:${A:-1}", "alpine:${C:-x}", "s0", "s1")
+		platform := g.maybe(2, "--platform=$BUILDPLATFORM ", "--platform=$TARGETPLATFORM ", "--platform=linux/amd64 ", "--platform=linux/${X:-arm64} ")
 		name := ""
 		if g.IntN(3) > 0 {
 			name = fmt.Sprintf(" %s %s%d", g.keyword("AS"), g.of("s", "s", "s", "S"), stage)
@@ -116,12 +137,20 @@ func (g generator) keyword(word string) string {
 	return word
 }
 
+// A mistake in one of thirty places.
+func (g generator) or(mistakes []string, right ...string) string {
+	if g.IntN(30) == 0 {
+		return g.of(mistakes...)
+	}
+	return g.of(right...)
+}
+
 func (g generator) instruction() string {
 	switch g.IntN(19) {
 	case 0, 1, 2:
 		return g.run()
 	case 3, 4:
-		return g.keyword("COPY") + g.copyFlags("--from=s0", "--from=1", "--from=debian", "--parents", "--link") + g.paths()
+		return g.keyword("COPY") + g.copyFlags("--from=s0", g.or([]string{"--from=1", "--from=9"}, "--from=debian"), "--parents", "--link") + g.paths()
 	case 5:
 		return g.keyword("ADD") + g.copyFlags("--link", "--unpack=true", "--keep-git-dir=false") + g.paths()
 	case 6, 7:
@@ -139,20 +168,20 @@ func (g generator) instruction() string {
 	case 14:
 		return g.keyword("USER") + " " + g.of("root", "$A", "1:2", "${U:-x}")
 	case 15:
-		return g.keyword("EXPOSE") + " " + g.of("80", "80/tcp 81/udp", "82-84", "$A", "85/UDP", "1:2", "${P:-9}/tcp", "90 80 /x")
+		return g.keyword("EXPOSE") + " " + g.or([]string{"$A", "90 80 /x", "2-1", "80/ftp"}, "80", "80/tcp 81/udp", "82-84", "85/UDP", "1:2", "${P:-9}", "[::1]:1:2")
 	case 16:
 		return g.keyword("HEALTHCHECK") + g.maybe(4, " --interval=5s", " --timeout=1m --retries=2", " --start-period=1.5h", " --start-interval=250ms", " --interval=0") + " " + g.of("NONE", "CMD x", "CMD [\"a\"]", "cmd y $z")
 	case 17:
 		return g.keyword("ONBUILD") + " " + g.of("RUN make", "COPY a b", "ENV o=1", "USER $A", "WORKDIR w", "COPY --from=s0 a b", "RUN <<EOF\nx\nEOF")
 	default:
-		return g.of("VOLUME /a", "VOLUME [\"/a\", \"/b\"]", "VOLUME $A /c", "STOPSIGNAL TERM", "STOPSIGNAL $A", "SHELL [\"/bin/bash\", \"-c\"]", "MAINTAINER me <a@b>")
+		return g.of("VOLUME /a", "VOLUME [\"/a\", \"/b\"]", g.or([]string{"VOLUME $NONE /c", "STOPSIGNAL $A"}, "VOLUME $PATH /c"), "STOPSIGNAL TERM", "STOPSIGNAL ${A:-9}", "SHELL [\"/bin/bash\", \"-c\"]", "MAINTAINER me <a@b>")
 	}
 }
 
 func (g generator) run() string {
 	flags := ""
 	for range g.IntN(3) {
-		flags += " " + g.of("--mount=type=cache,target=/c", "--mount=target=/x,from=s0", "--mount=type=secret,id=a", "--mount=type=tmpfs,target=$T,size=1m", "--mount=type=ssh", "--network=none", "--security=sandbox", "--mount=type=bind,source=a,target=/b,rw")
+		flags += " " + g.of("--mount=type=cache,target=/c", "--mount=target=/x,from=s0", "--mount=type=secret,id=a", g.or([]string{"--mount=type=tmpfs,target=$T,size=1m", "--mount=type=secret,from=s0"}, "--mount=type=tmpfs,target=/t$T,size=1m"), "--mount=type=ssh", "--network=none", "--security=sandbox", "--mount=type=bind,source=a,target=/b,rw")
 	}
 	if g.IntN(4) == 0 {
 		name := g.of("EOF", "A", "'B'", "\"C D\"")
@@ -177,11 +206,11 @@ func (g generator) copyFlags(more ...string) string {
 }
 
 func (g generator) paths() string {
-	return " " + g.of("a b", "a b c/", "$A /b", `["a b", "c"]`, "a* ./", "<<EOF /x\n$A 'b'\nEOF", "<<-'E' <<F /y/\n\ta\n\tE\n${A:-z}\nF", "a \\\n  b", "\"a b\" c", "./")
+	return " " + g.of("a b", "a b c/", "$A /b", `["a b", "c"]`, "a* ./", "<<EOF /x\n$A 'b'\nEOF", "<<-'E' <<F /y/\n\ta\n\tE\n${A:-z}\nF", "a \\\n  b", g.or([]string{"./"}, "\"a b\" c"))
 }
 
 func (g generator) pairs() string {
-	return g.of("a=1", "a=$A b=\"x $a\"", "a b c", "PATH=$PATH:/x", "x='$A' y=\\$A", "k=${A:-1} \\\n  l=${B:+2}", "TOKEN=x", "A=${A}y", "u=$UNDEFINED", "e=", "\"k l\"=m", "n=${A/1/2}", "v=${A?no}")
+	return g.of("a=1", "a=$A b=\"x $a\"", "a b c", "PATH=$PATH:/x", "x='$A' y=\\$A", "k=${A:-1} \\\n  l=${B:+2}", "TOKEN=x", "A=${A}y", "u=$UNDEFINED", "e=", "\"k l\"=m", "n=${A/1/2}", g.or([]string{"v=${NONE?no}", "w"}, "v=${PATH?no}"))
 }
 
 // A written file with a few characters changed.
@@ -271,7 +300,7 @@ func (g generator) pattern() string {
 		if i > 0 {
 			pattern += "/"
 		}
-		pattern += g.of("a", "b", "c.md", "*", "**", "*.md", "?", "[ab]", "[^a]", "a*", "**b", "b**", "..", ".", "\\a", "a\\*", "[", "x+y", "", "(c)", "[a-c]*", "$d", "a^b")
+		pattern += g.of("a", "b", "c.md", "*", "**", "*.md", "?", "[ab]", "[^a]", "a*", "**b", "b**", "..", ".", "a\\*", "x+y", "", "(c)", "[a-c]*", "$d", "a^b")
 	}
 	return g.maybe(1, "# ", " ", "/") + pattern + g.maybe(1, " ", "/")
 }
@@ -285,4 +314,23 @@ func (g generator) path() string {
 		path += g.of("a", "b", "ab", "c.md", "a.md", "x+y", "(c)", "$d", "a*", "bb")
 	}
 	return path
+}
+
+func (g generator) mode() string {
+	if g.IntN(8) == 0 {
+		return g.of("0", "755", "0644", "7777", "4755", "1777", "8", "10000", "07778", "u", "", "+", "=", "u=q", "a=rwx,", "-rwx")
+	}
+	clauses := make([]string, 1+g.IntN(3))
+	for i := range clauses {
+		for range g.IntN(3) {
+			clauses[i] += g.of("u", "g", "o", "a", "ug", "go")
+		}
+		for range 1 + g.IntN(2) {
+			clauses[i] += g.of("+", "-", "=")
+			for range g.IntN(4) {
+				clauses[i] += g.of("r", "w", "x", "X", "s", "t", "u", "g", "o")
+			}
+		}
+	}
+	return strings.Join(clauses, ",")
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"sort"
 	"strings"
 )
@@ -120,18 +121,32 @@ func compare(dir, oursPath, listPath string) error {
 	return nil
 }
 
+// A suggestion, and a name in a circle, may be any of several: then each of our lines must be one of BuildKit's.
+var arbitrary = regexp.MustCompile(`\(did you mean [^)]*\)|circular dependency detected on stage: \w*|failed to parse stage name .*`)
+
+// Of several images whose names cannot be read BuildKit tells of one, as Go's scheduler has it; we tell of the first.
+const unreadable = "failed to parse stage name"
+
 func agreement(name string, data []byte, ours string) (string, bool) {
-	var theirs string
+	theirs := describe(name, data)
+	if theirs == ours {
+		return theirs, true
+	}
+	if arbitrary.ReplaceAllString(theirs, "") != arbitrary.ReplaceAllString(ours, "") {
+		return theirs, false
+	}
+	seen := map[string]bool{}
 	for range attempts {
-		theirs = describe(name, data)
-		if theirs == ours {
-			return theirs, true
-		}
-		if !strings.Contains(theirs, "did you mean") && !strings.Contains(theirs, "circular") {
-			break
+		for _, line := range strings.Split(describe(name, data), "\n") {
+			seen[line] = true
 		}
 	}
-	return theirs, false
+	for _, line := range strings.Split(ours, "\n") {
+		if !seen[line] && !strings.Contains(line, unreadable) {
+			return theirs, false
+		}
+	}
+	return theirs, true
 }
 
 // The lines that only one side has.

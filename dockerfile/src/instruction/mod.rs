@@ -4,6 +4,7 @@
 //! are set above the instruction are known.
 
 mod copy;
+mod csv;
 pub(crate) mod duration;
 mod expansion;
 mod flags;

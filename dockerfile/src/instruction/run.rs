@@ -8,8 +8,9 @@ use crate::suggest::{Case, hint};
 use crate::syntax::{Heredoc, Node};
 
 use super::CommandLine;
+use super::csv::fields;
 use super::flags::{Flags, Kind};
-use super::mount::{MountFlag, boolean, fields};
+use super::mount::{MountFlag, boolean};
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Run {

@@ -5,13 +5,15 @@
 //!   options  # check=skip=…;experimental=…;error=…, for the file or for the instruction below
 //!   written  what the text of an instruction alone shows
 //!   file     what needs all stages: names, letters, base images
-//!   stage    what a stage's instructions do to each other, with the values of variables
+//!   stage    the stages in the order of a build, each on its base
+//!   walk     what a stage's instructions do to each other, with the values of variables
 //! ```
 
 mod file;
 mod options;
 pub mod rules;
 mod stage;
+mod walk;
 mod written;
 
 use std::collections::BTreeMap;

@@ -7,6 +7,7 @@
 //!   Scope               the variables of a stage, one instruction after the other
 //!   Expander            one word: quotes, escapes, ${name:-word} and its like
 //!   expose, dockerignore, signal   the ports of EXPOSE; what is left out of a context; what STOPSIGNAL may name
+//!   remote              sources of ADD that are elsewhere
 //!   chmod               what --chmod makes of a file's mode
 //!   history             what `docker history` shows of an instruction
 //!   lint                the checks of `build --check`
@@ -30,6 +31,7 @@ pub mod lint;
 pub mod platform;
 pub mod quote;
 pub mod reference;
+pub mod remote;
 mod scope;
 pub mod signal;
 mod suggest;

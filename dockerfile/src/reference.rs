@@ -87,21 +87,36 @@ fn split_domain(text: &str) -> (String, String) {
     (domain.to_owned(), rest)
 }
 
-fn check_digest(digest: &str) -> Result<(), String> {
-    let (algorithm, hex) = digest.split_once(':').unwrap_or((digest, ""));
+/// # Errors
+/// `unsupported digest algorithm` and its like
+pub fn check_digest(digest: &str) -> Result<(), String> {
+    let invalid = || "invalid checksum digest format".to_owned();
+    let (algorithm, hex) = digest.split_once(':').ok_or_else(invalid)?;
+    if algorithm.is_empty() || hex.is_empty() {
+        return Err(invalid());
+    }
     let length = match algorithm {
         "sha256" => 64,
         "sha384" => 96,
         "sha512" => 128,
-        _ => return Err("unsupported digest algorithm".to_owned()),
+        _ if is_digest(algorithm, hex) => return Err("unsupported digest algorithm".to_owned()),
+        _ => return Err(invalid()),
     };
     if hex.len() != length {
         return Err("invalid checksum digest length".to_owned());
     }
     if !hex.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte)) {
-        return Err("invalid checksum digest format".to_owned());
+        return Err(invalid());
     }
     Ok(())
+}
+
+/// Whether it could be one of an algorithm that is not known.
+fn is_digest(algorithm: &str, encoded: &str) -> bool {
+    let mut parts = algorithm.split(['.', '+', '_', '-']);
+    parts.all(|part| {
+        !part.is_empty() && part.bytes().all(|it| it.is_ascii_lowercase() || it.is_ascii_digit())
+    }) && encoded.bytes().all(|it| it.is_ascii_alphanumeric() || b"=_-".contains(&it))
 }
 
 #[cfg(test)]

@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"sort"
 	"strings"
 
 	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/client/llb/sourceresolver"
+	"github.com/moby/buildkit/frontend/dockerfile/dfgitutil"
 	"github.com/moby/buildkit/frontend/dockerfile/dockerfile2llb"
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/moby/buildkit/frontend/dockerfile/linter"
@@ -31,6 +33,8 @@ func describe(name string, data []byte) string {
 	switch {
 	case strings.HasSuffix(name, ".words"):
 		describeWords(&out, data)
+	case strings.HasSuffix(name, ".sources"):
+		describeSources(&out, data)
 	case strings.HasSuffix(name, ".modes"):
 		describeModes(&out, data)
 	case strings.HasSuffix(name, ".ignore"):
@@ -82,6 +86,25 @@ func keys(set map[string]struct{}) []string {
 	}
 	sort.Strings(names)
 	return names
+}
+
+// Which sources of ADD are repositories, and what of them.
+func describeSources(out *strings.Builder, data []byte) {
+	for _, source := range strings.Split(strings.TrimSuffix(string(data), "\n"), "\n") {
+		ref, isGit, err := dfgitutil.ParseGitRef(source)
+		switch {
+		case err != nil && isGit:
+			fmt.Fprintf(out, "%q error %q\n", source, err.Error())
+		case err == nil && !ref.IndistinguishableFromLocal:
+			directory := strings.TrimPrefix(path.Join("/", ref.SubDir), "/")
+			fmt.Fprintf(out, "%q git %q %q %q checksum %q keep-git-dir %s submodules %s mtime %q fetch-by-commit %v\n",
+				source, ref.Remote, ref.Ref, directory, ref.Checksum, optional(ref.KeepGitDir), optional(ref.Submodules), ref.MTime, ref.FetchByCommit)
+		case strings.HasPrefix(source, "http://") || strings.HasPrefix(source, "https://"):
+			fmt.Fprintf(out, "%q http\n", source)
+		default:
+			fmt.Fprintf(out, "%q path\n", source)
+		}
+	}
 }
 
 // What each mode makes of some files and directories.

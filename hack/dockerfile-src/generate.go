@@ -28,6 +28,7 @@ const (
 	wordFiles = 60
 	ignores   = 120
 	modeFiles = 20
+	remotes   = 20
 )
 
 func generate(dir string) error {
@@ -73,6 +74,12 @@ func generate(dir string) error {
 	g = generator{rand.New(rand.NewPCG(seed, 5))}
 	for i := range modeFiles {
 		if err := write(fmt.Sprintf("generated-%03d.modes", i), g.lines(30, g.mode)); err != nil {
+			return err
+		}
+	}
+	g = generator{rand.New(rand.NewPCG(seed, 6))}
+	for i := range remotes {
+		if err := write(fmt.Sprintf("generated-%03d.sources", i), g.lines(30, g.source)); err != nil {
 			return err
 		}
 	}
@@ -333,4 +340,16 @@ func (g generator) mode() string {
 		}
 	}
 	return strings.Join(clauses, ",")
+}
+
+func (g generator) source() string {
+	text := g.of("https://x.io/a.git", "HTTPS://x.io/a.git", "http://x.io/b", "https://me:pw@x.io:8080/c.git", "git@x.io:d/e.git", "me@x.io:f", "ssh://git@x.io/g", "git://x.io/h",
+		"./i.git", "../j", "k/l", "ftp://x.io/m.git", "a@b", "n@x.io", "https://x.io/o%2egit", "https://x.io:p/q.git", "https://[::1]:80/r.git", "c:/s", "https://x.io/t u.git", "https://x.io/%zz.git", "a b@x.io:v")
+	if g.IntN(2) == 0 {
+		text += "?" + g.of("ref=a", "tag=v1", "branch=b", "subdir=s/../../t", "commit=abc", "checksum=d", "submodules=false", "submodules", "keep-git-dir=1", "keep-git-dir=x", "mtime=commit", "mtime=x", "fetch-by-commit", "x=y", "ref", "ref=a+b%20c", "tag=refs/tags/w&ref=refs/tags/w", "tag=a&subdir=c")
+	}
+	if g.IntN(2) == 0 {
+		text += "#" + g.of("main", "a:b", ":c/../../d", "v1:", "", "a%20b", "x:y:z", "%", "q?r=s")
+	}
+	return text
 }

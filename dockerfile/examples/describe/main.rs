@@ -14,6 +14,7 @@ use std::{env, fs, io};
 use cais_dockerfile::chmod::Chmod;
 use cais_dockerfile::dockerignore::{self, Matcher};
 use cais_dockerfile::quote::{quote, quote_list};
+use cais_dockerfile::remote::Remote;
 use cais_dockerfile::{Env, Expander, Range};
 
 use self::checks::describe_checks;
@@ -39,6 +40,7 @@ fn describe(out: &mut String, file: &Path) {
     let text = String::from_utf8_lossy(&data);
     match file.extension().unwrap().to_str().unwrap() {
         "words" => describe_words(out, &text),
+        "sources" => describe_sources(out, &text),
         "modes" => describe_modes(out, &text),
         "ignore" => describe_ignore(out, &text),
         _ => {
@@ -87,6 +89,31 @@ fn describe_words(out: &mut String, text: &str) {
         }
         if let Ok(text) = Expander::for_display('\\').expand(word, &env) {
             writeln!(out, "{quoted} display {}", quote(&text)).unwrap();
+        }
+    }
+}
+
+fn describe_sources(out: &mut String, text: &str) {
+    let optional = |value: Option<bool>| value.map_or("unset".to_owned(), |it| it.to_string());
+    for source in text.strip_suffix('\n').unwrap_or(text).split('\n') {
+        let quoted = quote(source);
+        match Remote::parse(source) {
+            Err(fault) => writeln!(out, "{quoted} error {}", quote(&fault.message)).unwrap(),
+            Ok(None) => writeln!(out, "{quoted} path").unwrap(),
+            Ok(Some(Remote::Http)) => writeln!(out, "{quoted} http").unwrap(),
+            Ok(Some(Remote::Git(git))) => writeln!(
+                out,
+                "{quoted} git {} {} {} checksum {} keep-git-dir {} submodules {} mtime {} fetch-by-commit {}",
+                quote(&git.remote),
+                quote(&git.reference),
+                quote(&git.directory),
+                quote(&git.checksum),
+                optional(git.keep_git_dir),
+                optional(git.submodules),
+                quote(&git.mtime),
+                git.fetch_by_commit,
+            )
+            .unwrap(),
         }
     }
 }

@@ -162,6 +162,29 @@ fn a_copied_file_that_is_left_out_of_the_context_is_reported() {
 }
 
 #[test]
+fn sources_that_cannot_be_are_refused() {
+    for (line, why) in [
+        ("COPY http://x.io/a b", "source can't be a URL for COPY"),
+        ("COPY git@x.io:a b", "source can't be a git ref for COPY"),
+        (
+            "COPY --chmod=9 a b",
+            "invalid chmod parameter: '9'. it should be octal string and between 0 and 07777",
+        ),
+        ("ADD --checksum=sha256:1 a b", "checksum requires HTTP(S) or Git sources"),
+        ("ADD --checksum=x a b /c", "checksum can't be specified for multiple sources"),
+        ("ADD --checksum=sha256:1 http://x.io/a b", "invalid checksum digest length"),
+        ("ADD https://x.io/a.git?x=y b", "unexpected query \"x\""),
+        (
+            "ADD --keep-git-dir=false https://x.io/a.git?keep-git-dir=true b",
+            "inconsistent keep-git-dir configuration",
+        ),
+        ("ADD --checksum=a https://x.io/a.git?checksum=b b", "checksum mismatch \"a\" != \"b\""),
+    ] {
+        assert_eq!(found(&format!("FROM a\n{line}")), [why], "{line}");
+    }
+}
+
+#[test]
 fn an_image_for_another_platform_is_reported_and_its_configuration_counts() {
     let image = |name: &str, _: &Platform| {
         (name == "arm").then(|| BaseImage {

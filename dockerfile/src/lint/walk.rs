@@ -11,8 +11,12 @@ use crate::error::{Fault, ParseError};
 use crate::expand::Expander;
 use crate::expose::{self, Spec};
 use crate::history::workdir;
-use crate::instruction::{Arg, Command, CommandLine, Instruction, MountType, Pair, Run, Sources};
+use crate::instruction::{
+    Add, Arg, Command, CommandLine, Instruction, MountType, Pair, Run, Sources,
+};
 use crate::quote::quote;
+use crate::reference;
+use crate::remote::{Git, Remote};
 use crate::scope::{Given, SETTINGS, Scope};
 use crate::signal;
 use crate::suggest::{Case, nearest};
@@ -128,13 +132,13 @@ impl Walk<'_> {
         match &instruction.command {
             Command::Add(add) => {
                 check_mode(&add.chmod)?;
+                check_added(add)?;
                 self.check_sources(&add.sources, "Add", instruction);
             }
             Command::Copy(copy) => {
-                let is_context = copy.from.is_empty();
                 check_mode(&copy.chmod)?;
                 check_copied(&copy.sources)?;
-                if is_context {
+                if copy.from.is_empty() {
                     self.check_sources(&copy.sources, "Copy", instruction);
                 }
             }
@@ -248,7 +252,7 @@ impl Walk<'_> {
         let Some(ignored) = self.request.ignored.filter(|ignored| !ignored.has_exclusions()) else {
             return;
         };
-        for path in sources.paths.iter().filter(|path| !is_remote(path)) {
+        for path in sources.paths.iter().filter(|path| Remote::parse(path) == Ok(None)) {
             let path = crate::dockerignore::clean(path);
             let is_root = path == "." || path == "/";
             if is_root && !ignored.leaves_out_everything() {
@@ -279,10 +283,6 @@ impl Walk<'_> {
     }
 }
 
-fn is_remote(path: &str) -> bool {
-    path.starts_with("http://") || path.starts_with("https://")
-}
-
 fn check_mode(text: &str) -> Result<(), Fault> {
     if text.is_empty() {
         return Ok(());
@@ -291,10 +291,49 @@ fn check_mode(text: &str) -> Result<(), Fault> {
 }
 
 fn check_copied(sources: &Sources) -> Result<(), Fault> {
-    let Some(path) = sources.paths.iter().find(|path| is_remote(path)) else { return Ok(()) };
-    let is_git = path.split('#').next().is_some_and(|url| url.ends_with(".git"));
-    let what = if is_git { "a git ref" } else { "a URL" };
-    Err(Fault::at(path, format!("source can't be {what} for COPY")))
+    for path in &sources.paths {
+        let what = match Remote::parse(path)? {
+            None => continue,
+            Some(Remote::Git(_)) => "a git ref",
+            Some(Remote::Http) => "a URL",
+        };
+        return Err(Fault::at(path, format!("source can't be {what} for COPY")));
+    }
+    Ok(())
+}
+
+/// A checksum belongs to one source that is elsewhere; what flag and query both say must be the same.
+fn check_added(add: &Add) -> Result<(), Fault> {
+    let paths = &add.sources.paths;
+    if !add.checksum.is_empty() {
+        let [path] = paths.as_slice() else {
+            return Err("checksum can't be specified for multiple sources".into());
+        };
+        if Remote::parse(path).is_ok_and(|remote| remote.is_none()) {
+            return Err("checksum requires HTTP(S) or Git sources".into());
+        }
+    }
+    for path in paths {
+        match Remote::parse(path)? {
+            Some(Remote::Git(git)) => check_git(add, &git)?,
+            Some(Remote::Http) if !add.checksum.is_empty() => {
+                reference::check_digest(&add.checksum)?;
+            }
+            Some(Remote::Http) | None => {}
+        }
+    }
+    Ok(())
+}
+
+fn check_git(add: &Add, git: &Git) -> Result<(), Fault> {
+    if git.keep_git_dir.is_some_and(|keep| add.keep_git_dir.is_some_and(|flag| flag != keep)) {
+        return Err("inconsistent keep-git-dir configuration".into());
+    }
+    let (flag, query) = (&add.checksum, &git.checksum);
+    if !flag.is_empty() && !query.is_empty() && flag != query {
+        return Err(format!("checksum mismatch {} != {}", quote(flag), quote(query)).into());
+    }
+    Ok(())
 }
 
 /// A name with one of these words in it, and none that makes it harmless.

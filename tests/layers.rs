@@ -76,7 +76,13 @@ const LAYERS: Layers = &[
 /// The same for the client's crate. What its verbs share knows nothing of them.
 const CLIENT_LAYERS: Layers = &[
     ("cli", &["Cais", "client", "commands", "compose", "error", "host", "output", "program"]),
-    ("compose", &["Cais", "client", "commands", "error", "json", "output", "units"]),
+    (
+        "compose",
+        &[
+            "Cais", "attached", "client", "commands", "error", "json", "output", "progress",
+            "table", "units",
+        ],
+    ),
     (
         "commands",
         &[

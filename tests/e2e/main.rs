@@ -28,6 +28,7 @@ mod cgroup_files;
 mod checkpoint;
 mod cni;
 mod cni_checks;
+mod compose;
 mod cri_containers;
 mod cri_exec;
 mod cri_pods;

@@ -14,7 +14,12 @@ pub(crate) fn copy_frames(reader: &mut impl Read) -> io::Result<()> {
     copy_to(reader, &mut out, &mut err)
 }
 
-fn copy_to(reader: &mut impl Read, out: &mut impl Write, err: &mut impl Write) -> io::Result<()> {
+/// The same, to writers of one's own.
+pub(crate) fn copy_to(
+    reader: &mut impl Read,
+    out: &mut impl Write,
+    err: &mut impl Write,
+) -> io::Result<()> {
     let mut buffer = vec![0; 32 << 10];
     loop {
         let mut head = [0; HEAD];

@@ -14,7 +14,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-pub(crate) use self::frames::copy_frames;
+pub(crate) use self::frames::{copy_frames, copy_to};
 pub(crate) use self::keys::Keys;
 pub(crate) use self::signals::{Blocked, Target};
 use crate::error::Result;

@@ -50,7 +50,21 @@ pub(crate) fn command(program: Program) -> clap::Command {
         .bin_name(program.name())
 }
 
+/// Called as `docker-compose`, it is `docker compose`.
+fn written_out(arguments: &[OsString]) -> Vec<OsString> {
+    match arguments.split_first() {
+        Some((called, rest))
+            if called.to_string_lossy().rsplit('/').next() == Some("docker-compose") =>
+        {
+            let words = ["docker", "compose"].map(OsString::from);
+            words.into_iter().chain(rest.iter().cloned()).collect()
+        }
+        _ => arguments.to_vec(),
+    }
+}
+
 pub(crate) fn run(arguments: &[OsString]) -> Result<()> {
+    let arguments = &written_out(arguments);
     let called = arguments.first().map(|it| it.to_string_lossy().into_owned()).unwrap_or_default();
     let program = Program::of(&called);
     let matches = match command(program).try_get_matches_from(arguments) {

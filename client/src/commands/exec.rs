@@ -18,34 +18,34 @@ use crate::terminal;
 pub(crate) struct Exec {
     /// Detached mode: run command in the background
     #[arg(short, long)]
-    detach: bool,
+    pub(crate) detach: bool,
     /// Override the key sequence for detaching a container
     #[arg(long, default_value = "")]
-    detach_keys: String,
+    pub(crate) detach_keys: String,
     /// Set environment variables
     #[arg(short, long)]
-    env: Vec<String>,
+    pub(crate) env: Vec<String>,
     /// Read in a file of environment variables
     #[arg(long)]
-    env_file: Vec<String>,
+    pub(crate) env_file: Vec<String>,
     /// Keep STDIN open even if not attached
     #[arg(short, long)]
-    interactive: bool,
+    pub(crate) interactive: bool,
     /// Give extended privileges to the command
     #[arg(long)]
-    privileged: bool,
+    pub(crate) privileged: bool,
     /// Allocate a pseudo-TTY
     #[arg(short, long)]
-    tty: bool,
+    pub(crate) tty: bool,
     /// Username or UID (format: "<name|uid>[:<group|gid>]")
     #[arg(short, long, default_value = "")]
-    user: String,
+    pub(crate) user: String,
     /// Working directory inside the container
     #[arg(short, long, default_value = "")]
-    workdir: String,
+    pub(crate) workdir: String,
     /// Everything behind the container belongs to the command
     #[arg(required = true, num_args = 2.., trailing_var_arg = true, value_names = ["CONTAINER", "COMMAND"])]
-    words: Vec<String>,
+    pub(crate) words: Vec<String>,
 }
 
 impl Exec {

@@ -71,9 +71,9 @@ fn joined(ip: &str, port: &str) -> String {
 /// List port mappings or a specific mapping for the container
 #[derive(Debug, Args)]
 pub(crate) struct PortOf {
-    container: String,
+    pub(crate) container: String,
     #[arg(value_name = "PRIVATE_PORT[/PROTO]")]
-    port: Option<String>,
+    pub(crate) port: Option<String>,
 }
 
 impl PortOf {

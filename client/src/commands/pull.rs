@@ -42,15 +42,15 @@ fn check(image: &str, all_tags: bool, quiet: bool) -> Result<()> {
 }
 
 /// A pull, for those verbs that need an image too.
-pub(super) struct Pulling<'a> {
-    pub(super) image: &'a str,
-    pub(super) platform: &'a str,
-    pub(super) all_tags: bool,
+pub(crate) struct Pulling<'a> {
+    pub(crate) image: &'a str,
+    pub(crate) platform: &'a str,
+    pub(crate) all_tags: bool,
 }
 
 impl Pulling<'_> {
     /// The stream of its progress.
-    pub(super) fn begin(&self, cais: &Cais) -> Result<Response> {
+    pub(crate) fn begin(&self, cais: &Cais) -> Result<Response> {
         let (name, tag) = reference::split(self.image);
         let mut path = Path::new(&["images", "create"])
             .with("fromImage", name)

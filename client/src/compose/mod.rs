@@ -1,6 +1,15 @@
 //! `compose`: several containers from one file, as docker compose has them.
 
+mod body;
 mod config;
+mod containers;
+mod inside;
+mod labels;
+mod logs;
+mod others;
+mod resources;
+mod up;
+mod wait;
 
 use clap::{Args, Subcommand};
 
@@ -47,12 +56,62 @@ enum Verb {
     /// Parse, resolve and render compose file in canonical format
     #[command(alias = "convert")]
     Config(config::Config),
+    Up(up::Up),
+    Down(others::Down),
+    Ps(others::Ps),
+    Ls(others::Ls),
+    Logs(logs::Logs),
+    Exec(inside::Exec),
+    Port(inside::Port),
+    /// Start services
+    Start(others::Each),
+    /// Stop services
+    Stop(others::Each),
+    /// Restart service containers
+    Restart(others::Each),
+    /// Force stop service containers
+    Kill(others::Each),
+    /// Pause services
+    Pause(others::Each),
+    /// Unpause services
+    Unpause(others::Each),
+    Rm(others::Rm),
+    Version(Version),
+}
+
+/// Show the Docker Compose version whose ways these are
+#[derive(Debug, Args)]
+struct Version {
+    /// Shows only Compose's version number
+    #[arg(long)]
+    short: bool,
 }
 
 impl Compose {
-    pub(crate) fn run(self, _: &Cais) -> Result<()> {
+    pub(crate) fn run(self, cais: &Cais) -> Result<()> {
+        let files = &self.files;
         match self.verb {
-            Verb::Config(it) => it.run(&self.files),
+            Verb::Config(it) => it.run(files),
+            Verb::Up(it) => it.run(cais, files),
+            Verb::Down(it) => it.run(cais, files),
+            Verb::Ps(it) => it.run(cais, files),
+            Verb::Ls(it) => it.run(cais),
+            Verb::Logs(it) => it.run(cais, files),
+            Verb::Exec(it) => it.run(cais, files),
+            Verb::Port(it) => it.run(cais, files),
+            Verb::Start(it) => it.run(cais, files, "start", "Started"),
+            Verb::Stop(it) => it.run(cais, files, "stop", "Stopped"),
+            Verb::Restart(it) => it.run(cais, files, "restart", "Restarted"),
+            Verb::Kill(it) => it.run(cais, files, "kill", "Killed"),
+            Verb::Pause(it) => it.run(cais, files, "pause", "Paused"),
+            Verb::Unpause(it) => it.run(cais, files, "unpause", "Unpaused"),
+            Verb::Rm(it) => it.run(cais, files),
+            Verb::Version(it) if it.short => output::line(labels::LIKE),
+            Verb::Version(_) => output::line(&format!(
+                "Cais {}, as Docker Compose version {}",
+                env!("CARGO_PKG_VERSION"),
+                labels::LIKE
+            )),
         }
     }
 }
@@ -73,6 +132,22 @@ impl Files {
         options.project_directory.clone_from(&self.project_directory);
         options.project_name.clone_from(&self.project_name);
         Ok(options)
+    }
+
+    /// The name of the project, and what its files say. A name alone is enough for what goes by labels.
+    fn named(&self) -> Result<(String, Option<Project>)> {
+        let options = self.options()?;
+        match options.project() {
+            Ok(project) => Ok((project.name.clone(), Some(project))),
+            Err(error) => {
+                let given =
+                    options.project_name.or_else(|| std::env::var("COMPOSE_PROJECT_NAME").ok());
+                match given.filter(|it| !it.is_empty() && self.file.is_empty()) {
+                    Some(name) => Ok((name, None)),
+                    None => Err(failure(error)),
+                }
+            }
+        }
     }
 
     /// The project with these services, or all.

@@ -1,0 +1,54 @@
+//! The containers of a project, found by their labels.
+
+use super::labels;
+use crate::Cais;
+use crate::client::Path;
+use crate::error::Result;
+use crate::json::Value;
+
+#[derive(Debug, Clone)]
+pub(super) struct Container {
+    pub(super) id: String,
+    pub(super) name: String,
+    pub(super) service: String,
+    pub(super) number: i64,
+    /// What the list of containers says of it.
+    pub(super) listed: Value,
+}
+
+impl Container {
+    fn new(listed: &Value) -> Self {
+        let label = |name: &str| listed["Labels"][name].text();
+        let name = listed["Names"].items().first().map_or("", Value::text);
+        Self {
+            id: listed["Id"].text().to_owned(),
+            name: name.trim_start_matches('/').to_owned(),
+            service: label(labels::SERVICE).to_owned(),
+            number: label(labels::NUMBER).parse().unwrap_or(0),
+            listed: listed.clone(),
+        }
+    }
+
+    pub(super) fn label(&self, name: &str) -> &str {
+        self.listed["Labels"][name].text()
+    }
+
+    pub(super) fn state(&self) -> &str {
+        self.listed["State"].text()
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        self.state() == "running"
+    }
+}
+
+/// All of a project, stopped ones too, without those of single commands, by service and number.
+pub(super) fn of_project(cais: &Cais, project: &str) -> Result<Vec<Container>> {
+    let wanted = [format!("{}={project}", labels::PROJECT), format!("{}=False", labels::ONE_OFF)];
+    let filters = serde_json::json!({ "label": wanted });
+    let path = Path::new(&["containers", "json"]).with("all", "1");
+    let listed = cais.client.read(path.with("filters", &filters.to_string()))?;
+    let mut containers: Vec<Container> = listed.items().iter().map(Container::new).collect();
+    containers.sort_by(|a, b| (&a.service, a.number).cmp(&(&b.service, b.number)));
+    Ok(containers)
+}

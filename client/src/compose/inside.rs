@@ -1,0 +1,101 @@
+//! `compose exec` and `port`: verbs of one container, found by its service.
+
+use std::io::{self, IsTerminal};
+
+use clap::Args;
+
+use super::{Files, others};
+use crate::Cais;
+use crate::commands::{exec, ports};
+use crate::error::{Failure, Result};
+
+/// Execute a command in a running container
+#[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "they are docker compose's flags")]
+pub(super) struct Exec {
+    /// Detached mode: Run command in the background
+    #[arg(short, long)]
+    detach: bool,
+    /// Set environment variables
+    #[arg(short, long)]
+    env: Vec<String>,
+    /// Index of the container if service has multiple replicas
+    #[arg(long, default_value = "0", hide_default_value = true)]
+    index: i64,
+    /// Disable pseudo-TTY allocation. By default a TTY is allocated on a terminal.
+    #[arg(short = 'T', long = "no-tty", alias = "no-TTY")]
+    no_tty: bool,
+    /// Give extended privileges to the process
+    #[arg(long)]
+    privileged: bool,
+    /// Run the command as this user
+    #[arg(short, long, default_value = "", hide_default_value = true)]
+    user: String,
+    /// Path to workdir directory for this command
+    #[arg(short, long, default_value = "", hide_default_value = true)]
+    workdir: String,
+    /// Standard input and a terminal are there by default
+    #[arg(short, long, hide = true)]
+    interactive: bool,
+    #[arg(short, long, hide = true)]
+    tty: bool,
+    #[arg(required = true, num_args = 2.., trailing_var_arg = true, value_names = ["SERVICE", "COMMAND"])]
+    words: Vec<String>,
+}
+
+impl Exec {
+    pub(super) fn run(self, cais: &Cais, files: &Files) -> Result<()> {
+        let mut words = self.words;
+        let Some(service) = words.first_mut() else {
+            return Err(Failure::new("a service is needed"));
+        };
+        *service = container(cais, files, service, self.index)?;
+        let is_terminal = io::stdout().is_terminal() && io::stdin().is_terminal();
+        exec::Exec {
+            detach: self.detach,
+            detach_keys: String::new(),
+            env: self.env,
+            env_file: Vec::new(),
+            interactive: !self.detach,
+            privileged: self.privileged,
+            tty: is_terminal && !self.no_tty,
+            user: self.user,
+            workdir: self.workdir,
+            words,
+        }
+        .run(cais)
+    }
+}
+
+/// Print the public port for a port binding
+#[derive(Debug, Args)]
+pub(super) struct Port {
+    /// Index of the container if service has multiple replicas
+    #[arg(long, default_value = "0", hide_default_value = true)]
+    index: i64,
+    /// tcp or udp
+    #[arg(long, default_value = "tcp")]
+    protocol: String,
+    service: String,
+    #[arg(value_name = "PRIVATE_PORT")]
+    port: String,
+}
+
+impl Port {
+    pub(super) fn run(&self, cais: &Cais, files: &Files) -> Result<()> {
+        let container = container(cais, files, &self.service, self.index)?;
+        let port = Some(format!("{}/{}", self.port, self.protocol));
+        ports::PortOf { container, port }.run(cais)
+    }
+}
+
+/// The running container of a service with this number, or the first.
+fn container(cais: &Cais, files: &Files, service: &str, index: i64) -> Result<String> {
+    let all = others::chosen(cais, files, &[service.to_owned()])?;
+    let fits =
+        |it: &&super::containers::Container| it.is_running() && (index == 0 || it.number == index);
+    match all.iter().find(fits) {
+        Some(container) => Ok(container.id.clone()),
+        None => Err(Failure::new(format!("service {service:?} is not running"))),
+    }
+}

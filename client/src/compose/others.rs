@@ -1,0 +1,258 @@
+//! Verbs about containers that are there: down, ps, ls, start, stop and their like. They need labels, not files.
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+
+use super::containers::{self, Container};
+use super::{Files, labels, resources};
+use crate::Cais;
+use crate::client::Path;
+use crate::commands::ports;
+use crate::error::{Failure, Result};
+use crate::output;
+use crate::table;
+use crate::units;
+
+/// Stop and remove containers, networks
+#[derive(Debug, Args)]
+pub(super) struct Down {
+    /// Remove containers for services not defined in the Compose file
+    #[arg(long)]
+    remove_orphans: bool,
+    /// Specify a shutdown timeout in seconds
+    #[arg(short, long)]
+    timeout: Option<i64>,
+    /// Remove named volumes declared in the "volumes" section of the Compose file and anonymous volumes attached to containers
+    #[arg(short, long)]
+    volumes: bool,
+}
+
+impl Down {
+    pub(super) fn run(&self, cais: &Cais, files: &Files) -> Result<()> {
+        let (name, project) = files.named()?;
+        let mut all = containers::of_project(cais, &name)?;
+        if let Some(project) = project.filter(|_| !self.remove_orphans) {
+            all.retain(|it| {
+                project
+                    .service(&it.service)
+                    .or_else(|| project.disabled_service(&it.service))
+                    .is_some()
+            });
+        }
+        for container in backwards(all) {
+            if container.is_running() || container.state() == "paused" {
+                cais.client.post(timed(&container, "stop", self.timeout))?;
+            }
+            let path = Path::new(&["containers", &container.id]).with_flag("v", self.volumes);
+            cais.client.delete(path.with("force", "1"))?;
+            output::notice(&format!(" Container {}  Removed", container.name));
+        }
+        resources::remove(cais, &name, self.volumes)
+    }
+}
+
+fn timed(container: &Container, verb: &str, timeout: Option<i64>) -> Path {
+    let path = Path::new(&["containers", &container.id, verb]);
+    match timeout {
+        Some(timeout) => path.with("t", &timeout.to_string()),
+        None => path,
+    }
+}
+
+/// Those that others depend on come last.
+fn backwards(mut containers: Vec<Container>) -> Vec<Container> {
+    let needs = |it: &Container| -> Vec<String> {
+        let list = it.label(labels::DEPENDS_ON).split(',');
+        list.map(|it| it.split(':').next().unwrap_or_default().to_owned()).collect()
+    };
+    let mut ordered = Vec::new();
+    while !containers.is_empty() {
+        let needed: Vec<String> = containers.iter().flat_map(needs).collect();
+        let (later, now): (Vec<_>, Vec<_>) =
+            containers.into_iter().partition(|it| needed.contains(&it.service));
+        // A circle has no last one.
+        let (later, now) = if now.is_empty() { (now, later) } else { (later, now) };
+        ordered.extend(now);
+        containers = later;
+    }
+    ordered
+}
+
+/// List containers
+#[derive(Debug, Args)]
+pub(super) struct Ps {
+    /// Show all stopped containers
+    #[arg(short, long)]
+    all: bool,
+    /// Only display IDs
+    #[arg(short, long)]
+    quiet: bool,
+    /// Display services
+    #[arg(long)]
+    services: bool,
+    #[arg(value_name = "SERVICE")]
+    service: Vec<String>,
+}
+
+impl Ps {
+    pub(super) fn run(&self, cais: &Cais, files: &Files) -> Result<()> {
+        let mut shown = chosen(cais, files, &self.service)?;
+        shown.retain(|it| self.all || matches!(it.state(), "running" | "paused" | "restarting"));
+        if self.quiet {
+            return shown.iter().try_for_each(|it| output::line(&it.id));
+        }
+        if self.services {
+            let mut names: Vec<&str> = shown.iter().map(|it| it.service.as_str()).collect();
+            names.dedup();
+            return names.into_iter().try_for_each(output::line);
+        }
+        let mut lines = vec!["NAME\tIMAGE\tCOMMAND\tSERVICE\tCREATED\tSTATUS\tPORTS".to_owned()];
+        lines.extend(shown.iter().map(|it| {
+            let listed = &it.listed;
+            let cells = [
+                it.name.clone(),
+                listed["Image"].text().to_owned(),
+                format!("{:?}", table::ellipsis(listed["Command"].text(), 20)),
+                it.service.clone(),
+                units::ago(listed["Created"].integer()),
+                listed["Status"].text().to_owned(),
+                ports::cell(&listed["Ports"]),
+            ];
+            cells.join("\t")
+        }));
+        output::raw(&table::aligned(&lines))
+    }
+}
+
+/// The containers of these services, or of all.
+pub(super) fn chosen(cais: &Cais, files: &Files, services: &[String]) -> Result<Vec<Container>> {
+    let (name, project) = files.named()?;
+    let mut all = containers::of_project(cais, &name)?;
+    for service in services {
+        let is_known = project.as_ref().is_none_or(|it| {
+            it.service(service).or_else(|| it.disabled_service(service)).is_some()
+        });
+        if !is_known {
+            return Err(Failure::new(format!("no such service: {service}")));
+        }
+    }
+    all.retain(|it| services.is_empty() || services.contains(&it.service));
+    Ok(all)
+}
+
+/// A verb for containers of services
+#[derive(Debug, Args)]
+pub(super) struct Each {
+    /// Seconds to wait for what stops
+    #[arg(short, long)]
+    timeout: Option<i64>,
+    /// The signal that kill sends
+    #[arg(short, long, default_value = "SIGKILL")]
+    signal: String,
+    #[arg(value_name = "SERVICE")]
+    service: Vec<String>,
+}
+
+impl Each {
+    /// Does what the verb says to those containers that it is about.
+    pub(super) fn run(&self, cais: &Cais, files: &Files, verb: &str, done: &str) -> Result<()> {
+        let mut all = chosen(cais, files, &self.service)?;
+        let is_backwards = matches!(verb, "stop" | "restart" | "kill");
+        all = backwards(all);
+        if !is_backwards {
+            all.reverse();
+        }
+        for container in all {
+            let is_about = match verb {
+                "start" => !container.is_running(),
+                "restart" => true,
+                "unpause" => container.state() == "paused",
+                _ => container.is_running(),
+            };
+            if is_about {
+                let path = timed(&container, verb, self.timeout);
+                let path = if verb == "kill" { path.with("signal", &self.signal) } else { path };
+                cais.client.post(path)?;
+                output::notice(&format!(" Container {}  {done}", container.name));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Removes stopped service containers
+#[derive(Debug, Args)]
+pub(super) struct Rm {
+    /// Don't ask to confirm removal
+    #[arg(short, long)]
+    force: bool,
+    /// Stop the containers, if required, before removing
+    #[arg(short, long)]
+    stop: bool,
+    /// Remove any anonymous volumes attached to containers
+    #[arg(short, long)]
+    volumes: bool,
+    #[arg(value_name = "SERVICE")]
+    service: Vec<String>,
+}
+
+impl Rm {
+    pub(super) fn run(&self, cais: &Cais, files: &Files) -> Result<()> {
+        let mut all = chosen(cais, files, &self.service)?;
+        all.retain(|it| self.stop || !it.is_running());
+        if !self.force && !all.is_empty() {
+            let names: Vec<&str> = all.iter().map(|it| it.name.as_str()).collect();
+            return Err(Failure::new(format!(
+                "going to remove {}: say so with --force",
+                names.join(", ")
+            )));
+        }
+        for container in backwards(all) {
+            if container.is_running() {
+                cais.client.post(timed(&container, "stop", None))?;
+            }
+            cais.client
+                .delete(Path::new(&["containers", &container.id]).with_flag("v", self.volumes))?;
+            output::notice(&format!(" Container {}  Removed", container.name));
+        }
+        Ok(())
+    }
+}
+
+/// List running compose projects
+#[derive(Debug, Args)]
+pub(super) struct Ls {
+    /// Show all stopped Compose projects
+    #[arg(short, long)]
+    all: bool,
+    /// Only display project names
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+impl Ls {
+    pub(super) fn run(&self, cais: &Cais) -> Result<()> {
+        let filters = serde_json::json!({ "label": [labels::PROJECT] }).to_string();
+        let path = Path::new(&["containers", "json"]).with("all", "1").with("filters", &filters);
+        let listed = cais.client.read(path)?;
+        let mut projects: BTreeMap<&str, (BTreeMap<&str, usize>, &str)> = BTreeMap::new();
+        for container in listed.items() {
+            let labels = &container["Labels"];
+            let (states, files) = projects.entry(labels[labels::PROJECT].text()).or_default();
+            *states.entry(container["State"].text()).or_default() += 1;
+            *files = labels[labels::FILES].text();
+        }
+        projects.retain(|_, (states, _)| self.all || states.contains_key("running"));
+        if self.quiet {
+            return projects.keys().try_for_each(|name| output::line(name));
+        }
+        let mut lines = vec!["NAME\tSTATUS\tCONFIG FILES".to_owned()];
+        lines.extend(projects.iter().map(|(name, (states, files))| {
+            let states: Vec<String> =
+                states.iter().map(|(state, count)| format!("{state}({count})")).collect();
+            format!("{name}\t{}\t{files}", states.join(", "))
+        }));
+        output::raw(&table::aligned(&lines))
+    }
+}

@@ -6,7 +6,7 @@
 //!     yaml  interpolate  dotenv  merge  unique  canonical (ports, mounts)  check  defaults  paths
 //!   normalize    what the model implies
 //!   decode       values in the types of the tables, keys/
-//!   project      services by profile, what they need, hashes;  consistency
+//!   project      services by profile, what they need, hashes;  service_files  consistency
 //!   print        YAML and JSON as docker compose writes them
 //! ```
 //! What a file may say and what becomes of it stands in the tables of `keys`; to add a key, begin there. Files are read in
@@ -35,6 +35,7 @@ mod ports;
 mod print;
 mod project;
 mod scalar;
+mod service_files;
 #[cfg(test)]
 mod tests;
 mod unique;

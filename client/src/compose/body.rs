@@ -65,8 +65,8 @@ pub(super) fn check(project: &Project, name: &str, node: &Node) -> Result<()> {
     service.mounts(&which).map(drop)
 }
 
-struct Service<'a> {
-    project: &'a Project,
+pub(super) struct Service<'a> {
+    pub(super) project: &'a Project,
     node: &'a Node,
     name: &'a str,
 }
@@ -97,7 +97,7 @@ impl Service<'_> {
         self.node.get(key).map(plain)
     }
 
-    fn list(&self, key: &str) -> &[Node] {
+    pub(super) fn list(&self, key: &str) -> &[Node] {
         self.node.get(key).and_then(Node::as_list).unwrap_or_default()
     }
 
@@ -348,84 +348,7 @@ impl Service<'_> {
         self.networks().into_iter().map(endpoint).collect()
     }
 
-    fn mounts(&self, which: &Which<'_>) -> Result<Vec<Json>> {
-        let mut mounts = Vec::new();
-        let mut places: Vec<&str> = Vec::new();
-        for volume in self.list("volumes") {
-            let target = text(volume, "target");
-            places.push(target);
-            let mut mount = json!({
-                "Type": text(volume, "type"),
-                "Target": target,
-                "ReadOnly": volume.get("read_only").is_some(),
-            });
-            match text(volume, "type") {
-                "bind" => {
-                    let bind = volume.get("bind");
-                    if bind.is_some_and(|it| it.get("recursive").is_some()) {
-                        return Err(self.cannot("volumes", "recursive"));
-                    }
-                    mount["Source"] = text(volume, "source").into();
-                    mount["BindOptions"] = json!({
-                        "Propagation": bind.map_or("", |it| text(it, "propagation")),
-                        "CreateMountpoint": bind.is_some_and(|it| it.get("create_host_path").is_some()),
-                    });
-                }
-                "volume" => {
-                    let options = volume.get("volume");
-                    let key = text(volume, "source");
-                    let inherited = which.inherited.iter().find(|(at, _)| at == target);
-                    mount["Source"] = match self.project.resource("volumes", key) {
-                        Some(known) => text(known, "name").into(),
-                        None => inherited.map_or("", |(_, name)| name).into(),
-                    };
-                    mount["VolumeOptions"] = json!({
-                        "NoCopy": options.is_some_and(|it| it.get("nocopy").is_some()),
-                        "Subpath": options.map_or("", |it| text(it, "subpath")),
-                        "Labels": strings(options.and_then(|it| it.get("labels"))),
-                    });
-                }
-                "tmpfs" => {
-                    let number =
-                        |key: &str| volume.get("tmpfs").and_then(|it| it.get(key)?.as_int());
-                    mount["TmpfsOptions"] = json!({
-                        "SizeBytes": number("size").unwrap_or(0),
-                        "Mode": number("mode").unwrap_or(0),
-                    });
-                }
-                other => return Err(self.cannot("volumes", &format!("mounts of type {other}"))),
-            }
-            mounts.push(mount);
-        }
-        for (target, name) in
-            which.inherited.iter().filter(|(at, _)| !places.contains(&at.as_str()))
-        {
-            mounts.push(json!({ "Type": "volume", "Target": target, "Source": name }));
-        }
-        for (kind, directory) in [("secrets", "/run/secrets/"), ("configs", "/")] {
-            for file in self.list(kind) {
-                mounts.push(self.file(kind, directory, file)?);
-            }
-        }
-        Ok(mounts)
-    }
-
-    /// A secret or configuration that is a file.
-    fn file(&self, kind: &str, directory: &str, file: &Node) -> Result<Json> {
-        let source = text(file, "source");
-        let path = self.project.resource(kind, source).map_or("", |it| text(it, "file"));
-        if path.is_empty() {
-            return Err(self.cannot(kind, "what is no file"));
-        }
-        let target = match text(file, "target") {
-            "" => format!("{directory}{source}"),
-            target if target.starts_with('/') => target.to_owned(),
-            target => format!("{directory}{target}"),
-        };
-        Ok(json!({ "Type": "bind", "Source": path, "Target": target, "ReadOnly": true }))
-    }
-
-    fn cannot(&self, key: &str, what: &str) -> Failure {
+    pub(super) fn cannot(&self, key: &str, what: &str) -> Failure {
         let name = self.name;
         Failure::new(format!(
             "services.{name}.{key}: cais compose has no {what} yet; docker compose has, at the same daemon"

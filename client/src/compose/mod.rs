@@ -6,6 +6,7 @@ mod containers;
 mod inside;
 mod labels;
 mod logs;
+mod mounts;
 mod others;
 mod resources;
 mod up;

@@ -21,6 +21,7 @@ const LAYERS: Layers = &[
             "image",
             "net",
             "sys::readiness",
+            "sys::socket",
         ],
     ),
     (

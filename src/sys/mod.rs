@@ -14,6 +14,7 @@
 //! | `readiness` | none: tokio's registration of a descriptor |
 //! | `seccomp` | `seccomp(SECCOMP_SET_MODE_FILTER)` |
 //! | `signal` | dispositions and the mask |
+//! | `socket` | `ioctl(SIOCOUTQ)` |
 //! | `memory` | the allocator's thresholds |
 
 #![expect(unsafe_code, reason = "this module is where the crate keeps it")]
@@ -29,6 +30,7 @@ pub(crate) mod process;
 pub(crate) mod readiness;
 pub(crate) mod seccomp;
 pub(crate) mod signal;
+pub(crate) mod socket;
 
 use rustix::io::Errno;
 

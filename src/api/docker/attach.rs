@@ -41,6 +41,9 @@ pub(super) async fn attach(door: &Door, id: &str, call: Call) -> Answer {
     let (upgrade, _) = call.split_upgrade();
     Ok(hijack::answer((upgrade, peer), framing, move |mut client| async move {
         // What is written meanwhile comes twice rather than not at all.
+        if told.is_some() {
+            client.heard().await;
+        }
         while let Some(told) = &mut told
             && let Some(piece) = told.recv().await
         {

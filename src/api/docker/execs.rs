@@ -73,6 +73,7 @@ pub(super) async fn start(door: &Door, id: &str, call: Call) -> Answer {
                 let mut out = Vec::new();
                 let text = format!("{}\r\n", as_docker_says(&error).chain());
                 framing.put(&mut out, Stream::Stdout, text.as_bytes());
+                client.heard().await;
                 client.stream.write_all(&out).await?;
                 client.stream.shutdown().await
             }

@@ -7,6 +7,10 @@
 //!
 //! A client that ends its half ends the process's standard input and still gets the rest. Our half
 //! ends when the process has said all.
+//!
+//! Some clients (docker-py) read the head of the answer through a buffer, and afterwards the
+//! connection without it: what came together with the head is lost to them. Here a process is quick
+//! enough to say something before its client has read the head, so what it says waits for that.
 
 use std::io;
 use std::time::Duration;
@@ -47,6 +51,16 @@ pub(super) struct Client {
 }
 
 impl Client {
+    /// Resolves when the client has read the head of the answer.
+    pub(super) fn heard(&self) -> impl Future<Output = ()> + Send + use<> {
+        let peer = self.peer.clone();
+        async move {
+            if let Some(peer) = peer {
+                peer.has_read().await;
+            }
+        }
+    }
+
     /// Resolves when the client neither reads nor writes any more.
     pub(super) fn gone(&self) -> impl Future<Output = ()> + Send + use<> {
         let peer = self.peer.clone();
@@ -148,7 +162,7 @@ pub(super) async fn carry(
     (over, detach): (Option<BoxFuture<'static, ()>>, Option<Detach>),
 ) -> io::Result<()> {
     let (mut streams, session) = Streams::of(session)?;
-    let gone = client.gone();
+    let (gone, heard) = (client.gone(), client.heard());
     // A container's own streams stay with its monitor.
     let is_command = over.is_some();
     let (from, mut to) = tokio::io::split(client.stream);
@@ -162,7 +176,7 @@ pub(super) async fn carry(
             }
         };
         tokio::select! {
-            drained = streams.drain(&mut to, framing, over) => drained.map(|()| Presence::There),
+            drained = streams.drain(&mut to, framing, over, heard) => drained.map(|()| Presence::There),
             () = left => Ok(Presence::Left),
             () = gone => Ok(Presence::There),
         }
@@ -171,7 +185,7 @@ pub(super) async fn carry(
     match carried {
         // A command goes on without a client, and must not find its terminal closed.
         Ok(Presence::Left) if is_command => spawn(async move {
-            let drained = streams.drain(&mut tokio::io::sink(), framing, None).await;
+            let drained = streams.drain(&mut tokio::io::sink(), framing, None, async {}).await;
             drop(session);
             drained
         }),
@@ -241,7 +255,9 @@ impl Streams {
         to: &mut (impl AsyncWrite + Unpin),
         framing: Framing,
         mut over: Option<BoxFuture<'static, ()>>,
+        heard: impl Future<Output = ()>,
     ) -> io::Result<()> {
+        let mut heard = Some(heard);
         let mut buffers = [vec![0; PIECE], vec![0; PIECE]];
         let mut out = Vec::with_capacity(HEADER + PIECE);
         let [first, second] = &mut buffers;
@@ -276,6 +292,9 @@ impl Streams {
             };
             match buffer.get(..count).filter(|piece| !piece.is_empty()) {
                 Some(piece) => {
+                    if let Some(heard) = heard.take() {
+                        heard.await;
+                    }
                     out.clear();
                     framing.put(&mut out, stream, piece);
                     to.write_all(&out).await?;

@@ -92,6 +92,19 @@ async fn docker_a_probe_is_killed_for_its_time_and_its_output_is_cut() {
     let loud = ["--health-cmd", "yes | head -c 10000"];
     run(&docker, "loud", &[&often[..], &loud].concat(), "sleep 1000").await;
 
+    let request = json!({
+        "Image": "busybox",
+        "Cmd": ["sleep", "1000"],
+        "Healthcheck": {"Test": ["CMD", "no-such-probe"], "Interval": 50_000_000, "Retries": 1},
+    });
+    let made = docker.post("/containers/create?name=lame", Some(&request.to_string())).await;
+    assert!(made.status.is_success(), "{made:?}");
+    docker.run(&["start", "lame"]).await;
+    becomes(&docker, "lame", "unhealthy").await;
+    let last = health(&docker, "lame").await["Log"][0].clone();
+    assert_eq!(last["ExitCode"], -1, "{last}");
+    assert!(last["Output"].as_str().unwrap().contains("executable file not found"), "{last}");
+
     becomes(&docker, "slow", "unhealthy").await;
     let last = health(&docker, "slow").await["Log"][0].clone();
     assert_eq!(last["ExitCode"], -1);
@@ -105,7 +118,7 @@ async fn docker_a_probe_is_killed_for_its_time_and_its_output_is_cut() {
     becomes(&docker, "loud", "healthy").await;
     let output = health(&docker, "loud").await["Log"][0]["Output"].as_str().unwrap().to_owned();
     assert_eq!((output.len(), output.ends_with("y\n...")), (4099, true), "{}", output.len());
-    docker.run(&["rm", "-f", "slow", "loud"]).await;
+    docker.run(&["rm", "-f", "slow", "loud", "lame"]).await;
 }
 
 #[tokio::test]

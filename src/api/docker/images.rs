@@ -20,10 +20,10 @@ pub(super) fn list(door: &Door, call: &Call) -> Answer {
     let filters = call.query.filters()?;
     check_names(&filters, &FILTERS)?;
     let wanted = Wanted::of(door, &filters)?;
-    let mut images = door.engine.images().list();
-    images.retain(|image| wanted.keeps(image));
+    let images = door.engine.images().list();
+    let mut images: Vec<Image> = images.iter().filter_map(|image| wanted.seen(image)).collect();
     images.sort_by_key(|image| std::cmp::Reverse(convert::created(image)));
-    reply::json(&images.iter().map(|image| convert::summary(image)).collect::<Vec<_>>())
+    reply::json(&images.iter().map(convert::summary).collect::<Vec<_>>())
 }
 
 /// What a list is narrowed to.
@@ -67,15 +67,23 @@ impl<'a> Wanted<'a> {
             && self.before.is_none_or(|before| at < before)
             && self.since.is_none_or(|since| at > since)
             && has_labels(&image.config.labels, wanted(self.filters, "label"))
-            && self.is_called(image)
     }
 
-    /// `reference` is a pattern over the familiar name, with or without its tag.
-    fn is_called(&self, image: &Image) -> bool {
+    /// The image with the names that are wanted, if it is. `reference` is a pattern over the familiar
+    /// name, with or without its tag.
+    fn seen(&self, image: &Image) -> Option<Image> {
+        let mut image = self.keeps(image).then(|| image.clone())?;
         let patterns = wanted(self.filters, "reference");
-        let names = || image.tags.iter().chain(&image.digests).map(|name| convert::familiar(name));
-        patterns.is_empty()
-            || patterns.iter().any(|pattern| names().any(|name| matches_name(pattern, &name)))
+        if patterns.is_empty() {
+            return Some(image);
+        }
+        let is_called = |name: &String| {
+            let name = convert::familiar(name);
+            patterns.iter().any(|pattern| matches_name(pattern, &name))
+        };
+        image.tags.retain(is_called);
+        image.digests.retain(is_called);
+        (!image.tags.is_empty() || !image.digests.is_empty()).then_some(image)
     }
 }
 

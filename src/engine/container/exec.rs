@@ -73,7 +73,18 @@ pub(crate) struct Limits {
 }
 
 /// As [`exec_sync`], with a plan that has both outputs and no input.
-pub(crate) async fn run(
+async fn run(
+    shared: &Shared,
+    container: &Container,
+    plan: ExecPlan,
+    limits: Limits,
+) -> Result<ExecOutput> {
+    try_run(shared, container, plan, limits).await.or_else(not_executed)
+}
+
+/// As [`exec_sync`], with a plan that has both outputs and no input; a command that cannot be
+/// executed is an error.
+pub(crate) async fn try_run(
     shared: &Shared,
     container: &Container,
     plan: ExecPlan,
@@ -89,8 +100,9 @@ pub(crate) async fn run(
         let started = monitor.call(Request::Exec(Box::new(plan)), Vec::new()).await;
         match started {
             Ok((_, fds)) => capture(&mut reports, &exec, fds, limits.bytes).await,
-            Err(error) => not_executed(error)
-                .with_context(|| format!("exec in container {}", container.id.short())),
+            Err(error) => {
+                Err(error).with_context(|| format!("exec in container {}", container.id.short()))
+            }
         }
     };
     let Some(limit) = limits.time else { return run.await };

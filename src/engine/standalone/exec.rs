@@ -82,9 +82,13 @@ impl Execs {
         running.map(|exec| exec.id.to_string()).collect()
     }
 
-    fn insert(&self, exec: Arc<Exec>) {
+    /// Forgets those that ended long ago, and those that cannot be started any more: of containers
+    /// that `runs` says no to.
+    fn insert(&self, exec: Arc<Exec>, runs: impl Fn(&ContainerId) -> bool) {
         let mut execs = self.lock();
-        execs.retain(|_, exec| exec.is_kept());
+        execs.retain(|_, exec| {
+            exec.is_kept() && (exec.state() != State::Created || runs(&exec.container))
+        });
         execs.insert(exec.id.to_string(), exec);
     }
 
@@ -143,7 +147,7 @@ pub(crate) fn create(
         resize: tokio::sync::Mutex::default(),
         ended: Mutex::default(),
     });
-    shared.execs.insert(exec.clone());
+    shared.execs.insert(exec.clone(), |id| engine_exec::running(shared, id.as_str()).is_ok());
     let command = &exec.request.command;
     shared.tell_of_running(container, Act::ExecCreate { exec: exec.id.as_str(), command });
     Ok(exec)
@@ -295,4 +299,46 @@ fn process(
         process.apparmor = None;
     }
     Ok(process)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exec(container: &ContainerId, state: State) -> Arc<Exec> {
+        Arc::new(Exec {
+            id: ExecId::generate().unwrap(),
+            container: container.clone(),
+            request: Request {
+                command: vec!["true".to_owned()],
+                env: Vec::new(),
+                working_dir: String::new(),
+                user: String::new(),
+                privileged: false,
+                tty: false,
+                stdin: false,
+                stdout: false,
+                stderr: false,
+                detach_keys: String::new(),
+            },
+            state: watch::Sender::new(state),
+            resize: tokio::sync::Mutex::default(),
+            ended: Mutex::default(),
+        })
+    }
+
+    #[test]
+    fn a_command_that_was_never_started_goes_with_its_container() {
+        let [gone, there] = [(); 2].map(|()| ContainerId::generate().unwrap());
+        let execs = Execs::default();
+        let of_gone = exec(&gone, State::Created);
+        let (created, ended) = (exec(&there, State::Created), exec(&gone, State::Exited(0)));
+        for one in [&of_gone, &created, &ended] {
+            execs.insert(one.clone(), |_| true);
+        }
+        execs.insert(exec(&there, State::Created), |id| *id == there);
+        assert!(execs.find(of_gone.id.as_str()).is_err());
+        assert!(execs.find(created.id.as_str()).is_ok());
+        assert!(execs.find(ended.id.as_str()).is_ok(), "its code may still be asked for");
+    }
 }

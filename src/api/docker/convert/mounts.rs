@@ -6,7 +6,7 @@ use super::create::unsupported;
 use super::volume::check_driver;
 use crate::api::docker::wire::container::{HostConfig, MountRequest};
 use crate::engine::container::config::{Mount, MountPropagation, MountSource, VolumeRequest};
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Kind, Result};
 
 /// `from` is what the container shares with others, `anonymous` where it wants a volume if nothing
 /// else is mounted there: each gives way to what is asked for by name.
@@ -193,7 +193,8 @@ fn of_request(request: &MountRequest) -> Result<Mount> {
 fn of_volume(request: &MountRequest) -> Result<Mount> {
     let options = request.volume_options.clone().unwrap_or_default();
     let driver = options.driver_config.unwrap_or_default();
-    check_driver(&driver.name)?;
+    // Not 404, which to clients means that the image is missing.
+    check_driver(&driver.name).kind(Kind::InvalidArgument)?;
     let sub_path = options.subpath;
     if sub_path.starts_with('/') || sub_path.split('/').any(|part| part == "..") {
         return Err(Error::invalid(

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::create::unsupported;
 use super::time;
 use crate::api::docker::query::{Filters, has_labels, wanted};
 use crate::api::docker::wire::volume::{CreateRequest, Volume as Shown};
 use crate::engine::Engine;
 use crate::engine::volume::{Record, Request, Volume};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// The one we have.
 pub(crate) const DRIVER: &str = "local";
@@ -19,7 +18,9 @@ const ANONYMOUS: &str = "com.docker.volume.anonymous";
 pub(crate) fn check_driver(name: &str) -> Result<()> {
     match name {
         "" | DRIVER | "default" => Ok(()),
-        other => unsupported(format!("the volume driver {other:?}")),
+        other => Err(Error::not_found(format!(
+            "error looking up volume plugin {other}: plugin {other:?} not found"
+        ))),
     }
 }
 

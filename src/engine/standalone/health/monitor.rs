@@ -114,16 +114,27 @@ impl Monitor {
         shared.tell_of_running(id, Act::ExecCreate { exec, command });
         shared.tell_of_running(id, Act::ExecStart { exec, command });
         let limits = exec::Limits { time: Some(self.check.timeout), bytes: MOST_OUTPUT + 1 };
-        let ended = exec::run(shared, &self.running, plan, limits).await;
-        let code = ended.as_ref().map_or(KILLED, |output| output.code);
-        shared.tell_of_running(id, Act::ExecDie { exec, code });
+        let ended = exec::try_run(shared, &self.running, plan, limits).await;
+        let code = match &ended {
+            Ok(output) => Some(output.code),
+            Err(error) if error.kind() == Kind::Timeout => Some(KILLED),
+            // It never lived.
+            Err(_) => None,
+        };
+        if let Some(code) = code {
+            shared.tell_of_running(id, Act::ExecDie { exec, code });
+        }
         match ended {
             Ok(output) => Ok((output.code, shown([output.stdout, output.stderr].concat()))),
             Err(error) if error.kind() == Kind::Timeout => Err(Error::new(
                 Kind::Timeout,
                 format!("Health check exceeded timeout ({:?})", self.check.timeout),
             )),
-            Err(error) => Err(error),
+            // In the words that Docker has for a command that is not there.
+            Err(error) => {
+                let text = format!("OCI runtime exec failed: exec failed: {}", error.chain());
+                Err(Error::new(error.kind(), text))
+            }
         }
     }
 

@@ -519,3 +519,43 @@ async fn docker_nonsense_is_refused_and_nothing_is_left() {
     }
     assert_eq!(docker.run(&["ps", "-aq"]).await, "");
 }
+
+#[tokio::test]
+async fn docker_logs_are_rotated_and_read_as_one() {
+    let (_node, docker) = node().await;
+    let script = "trap 'seq 3001 6000' USR1; seq 1 3000; while true; do sleep 0.05; done";
+    let words = ["run", "-d", "--name", "loud", "--log-opt", "max-size=64k", "--log-opt"];
+    docker.run(&[&words[..], &["max-file=2", "busybox", "sh", "-c", script]].concat()).await;
+    let numbers = async || -> Vec<u32> {
+        docker.run(&["logs", "loud"]).await.lines().map(|line| line.parse().unwrap()).collect()
+    };
+    let path = docker.inspect("loud").await["LogPath"].as_str().unwrap().to_owned();
+    let older = std::path::Path::new(&path).with_added_extension("1");
+    until("the log to be moved on", async || {
+        older.exists() && numbers().await.last() == Some(&3000)
+    })
+    .await;
+    let shown = numbers().await;
+    assert!(shown.is_sorted() && shown.len() == (3001 - shown[0]) as usize, "{shown:?}");
+    assert_eq!(
+        docker.run(&["logs", "--tail", "2", "loud"]).await,
+        "2999
+3000"
+    );
+    assert_eq!(docker.run(&["logs", "--tail", "2000", "loud"]).await.lines().next(), Some("1001"));
+
+    docker.run(&["kill", "-s", "USR1", "loud"]).await;
+    until("the first of it to go", async || {
+        let shown = numbers().await;
+        shown.last() == Some(&6000) && shown.first() > Some(&1)
+    })
+    .await;
+    let shown = numbers().await;
+    assert!(shown.is_sorted() && shown.len() == (6001 - shown[0]) as usize, "{shown:?}");
+    for (option, why) in
+        [("max-sise=1m", "unknown log opt 'max-sise'"), ("max-file=0", "less than 1")]
+    {
+        let refused = docker.refused(&["run", "--log-opt", option, "busybox"]).await;
+        assert!(refused.contains(why), "{option}: {refused}");
+    }
+}

@@ -24,7 +24,7 @@ use super::convert::time;
 use super::hijack::{Framing, Stream};
 use super::reply::{self, Answer};
 use crate::engine::container::phase::Phase;
-use crate::engine::standalone::Standalone;
+use crate::engine::standalone::{self, Standalone};
 use crate::engine::streams::Wanted as Streams;
 use crate::error::{Context, Error, Kind, Result};
 
@@ -187,15 +187,42 @@ impl Reader {
     }
 
     async fn copy(&mut self) -> Result<(), Gone> {
-        let Ok(mut file) = open(&self.path).await else {
+        let Ok(current) = open(&self.path).await else {
             // It has not been started.
             return self.wait_for_file().await;
         };
-        if let Some(tail) = self.wanted.tail {
-            let from = self.start_of_tail(&mut file, tail).await.map_err(|_| Gone)?;
-            file.seek(SeekFrom::Start(from)).await.map_err(|_| Gone)?;
+        // The newest first, this one's predecessors as they are now.
+        let mut files = vec![current];
+        for older in standalone::older_logs(&self.path) {
+            let Ok(file) = open(&older).await else { break };
+            // It was just renamed.
+            if !files.iter().any(|it| is_same(it, &file)) {
+                files.push(file);
+            }
         }
-        self.follow(file).await
+        if let Some(mut tail) = self.wanted.tail {
+            let mut reached = files.len();
+            for (place, file) in files.iter_mut().enumerate() {
+                let (from, count) = self.start_of_tail(file, tail).await.map_err(|_| Gone)?;
+                file.seek(SeekFrom::Start(from)).await.map_err(|_| Gone)?;
+                tail -= count;
+                if tail == 0 {
+                    reached = place + 1;
+                    break;
+                }
+            }
+            files.truncate(reached);
+        }
+        let mut line = Vec::new();
+        while files.len() > 1
+            && let Some(mut older) = files.pop()
+        {
+            self.copy_lines(&mut older, &mut line).await?;
+        }
+        match files.pop() {
+            Some(current) => self.follow(current).await,
+            None => Ok(()),
+        }
     }
 
     async fn wait_for_file(&mut self) -> Result<(), Gone> {
@@ -275,8 +302,12 @@ impl Reader {
         self.pieces.send(piece).await.map_err(|_| Gone)
     }
 
-    /// Where the last `tail` lines that are wanted begin.
-    async fn start_of_tail(&self, file: &mut BufReader<File>, tail: usize) -> std::io::Result<u64> {
+    /// Where the last `tail` lines that are wanted begin, and how many of these there are.
+    async fn start_of_tail(
+        &self,
+        file: &mut BufReader<File>,
+        tail: usize,
+    ) -> std::io::Result<(u64, usize)> {
         let mut starts = VecDeque::new();
         let (mut at, mut line, mut is_new) = (0_u64, Vec::new(), true);
         loop {
@@ -297,7 +328,7 @@ impl Reader {
             }
             at += count as u64;
         }
-        Ok(starts.front().copied().unwrap_or(at))
+        Ok((starts.front().copied().unwrap_or(at), starts.len()))
     }
 
     fn is_running(&self) -> bool {
@@ -330,6 +361,13 @@ impl Reader {
             Err(_) => Ok(()),
         }
     }
+}
+
+/// As far as it can be told.
+fn is_same(one: &BufReader<File>, other: &BufReader<File>) -> bool {
+    let number =
+        |file: &BufReader<File>| rustix::fs::fstat(file.get_ref()).map(|it| it.st_ino).ok();
+    number(one) == number(other)
 }
 
 async fn open(path: &std::path::Path) -> Result<BufReader<File>> {

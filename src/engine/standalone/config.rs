@@ -42,10 +42,22 @@ pub(crate) struct Config {
     pub(crate) auto_remove: bool,
     #[serde(default)]
     pub(crate) health: Option<Check>,
+    /// `None`: its log grows.
+    #[serde(default)]
+    pub(crate) log_limit: Option<LogLimit>,
     /// Between the stop signal and SIGKILL.
     pub(crate) stop_timeout: Duration,
     /// The request in the words of the door it came by, for that door to show; not read here.
     pub(crate) request: Value,
+}
+
+/// When a log goes on in another file, and how much of it is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LogLimit {
+    /// Of one file.
+    pub(crate) bytes: u64,
+    /// At least 1, the one that is written among them.
+    pub(crate) files: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

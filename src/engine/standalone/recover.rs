@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use super::config::RestartPolicy;
 use super::record::State;
-use super::{Standalone, health, remove, restart, start, supervise};
+use super::{Standalone, health, log, remove, restart, start, supervise};
 use crate::engine::Shared;
 use crate::error::Result;
 
@@ -36,6 +36,7 @@ pub(crate) async fn recover(shared: &Arc<Shared>) {
                 if container.streams_opened(shared, &run.pod).await.is_ok() {
                     supervise::spawn(shared, &container, run.pod.clone());
                     health::spawn(shared, &container);
+                    log::spawn(shared, &container);
                 }
             }
             State::Running(_) => {

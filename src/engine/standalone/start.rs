@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::record::{StartFailure, State};
-use super::{Standalone, command_code, health, remove, run, supervise};
+use super::{Standalone, command_code, health, log, remove, run, supervise};
 use crate::engine::actions::Act;
 use crate::engine::{Shared, operation};
 use crate::error::{Error, Kind, Result};
@@ -58,6 +58,7 @@ pub(super) async fn start_locked(
             supervise::spawn(shared, container, pod);
             container.health.begin();
             health::spawn(shared, container);
+            log::spawn(shared, container);
             Ok(Started::Now)
         }
         Err(error) => {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::{host, mounts, namespaces, network, security};
+use super::{host, log, mounts, namespaces, network, security};
 use crate::api::docker::wire::container::{CreateRequest, HostConfig, RestartPolicy, Words};
 use crate::engine::container::config::{Config as ContainerConfig, Mount, Security};
 use crate::engine::parse_signal;
@@ -47,7 +47,8 @@ pub(crate) fn config(
     if auto_remove && restart != EngineRestart::No {
         return Err(Error::invalid("can't create 'AutoRemove' container with restart policy"));
     }
-    host::check_supported(request, &of_host)?;
+    let log_limit = log::limit(&of_host)?;
+    host::check_supported(&of_host)?;
     host::check_limits(&of_host)?;
     let asked = namespaces::of(request, &of_host, &network)?;
     let security = security::of(request, &of_host, asked.namespaces)?;
@@ -70,6 +71,7 @@ pub(crate) fn config(
         restart,
         auto_remove,
         health: None,
+        log_limit,
         stop_timeout: match request.stop_timeout {
             None => STOP_TIMEOUT,
             Some(seconds) => seconds_or_for_ever(seconds),
@@ -106,8 +108,7 @@ fn container(
         cdi_devices: Vec::new(),
         labels: merged.labels.clone(),
         annotations: of_host.annotations.clone().unwrap_or_default(),
-        log_path: (host::log_driver(of_host) != host::NO_LOG)
-            .then(|| PathBuf::from("container.log")),
+        log_path: (log::driver(of_host) != log::NO_LOG).then(|| PathBuf::from("container.log")),
         stdin: request.open_stdin == Some(true),
         // The end of a terminal's client is no end of its input.
         stdin_once: request.stdin_once == Some(true) && !tty,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::create::unsupported;
-use crate::api::docker::wire::container::{CreateRequest, HostConfig};
+use crate::api::docker::wire::container::HostConfig;
 use crate::cgroup::Resources;
 use crate::engine::container::config::{Device, RlimitRequest};
 use crate::engine::standalone::config::Network;
@@ -20,31 +20,8 @@ const SMALLEST_MEMORY: i64 = 6 << 20;
 /// More than any machine has.
 const MOST_CPUS: u32 = 1 << 16;
 
-/// The log driver of a container that keeps no log.
-pub(crate) const NO_LOG: &str = "none";
-
-pub(crate) fn log_driver(host: &HostConfig) -> &str {
-    host.log_config.as_ref().map(|log| log.driver.as_str()).unwrap_or_default()
-}
-
 /// What would otherwise be passed over in silence.
-pub(crate) fn check_supported(request: &CreateRequest, host: &HostConfig) -> Result<()> {
-    if request.mac_address.as_ref().is_some_and(|address| !address.is_empty()) {
-        return unsupported("--mac-address");
-    }
-    // Its options are about files that it does not write.
-    match log_driver(host) {
-        // Two names for a file here, whose form is nobody's business.
-        "" | "json-file" | "local" | NO_LOG => {}
-        driver
-        @ ("journald" | "syslog" | "gelf" | "fluentd" | "awslogs" | "gcplogs" | "splunk") => {
-            return unsupported(format!("--log-driver {driver}"));
-        }
-        other => {
-            let text = format!("logger: no log driver named '{other}' is registered");
-            return Err(Error::invalid(text));
-        }
-    }
+pub(crate) fn check_supported(host: &HostConfig) -> Result<()> {
     let some = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
     if host.device_requests.as_ref().is_some_and(|list| !list.is_empty()) {
         return unsupported("--gpus");

@@ -214,6 +214,9 @@ pub(crate) struct LogConfig {
     #[serde(rename = "Type")]
     #[serde(deserialize_with = "or_default")]
     pub(crate) driver: String,
+    #[serde(rename = "Config")]
+    #[serde(deserialize_with = "or_default")]
+    pub(crate) options: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -1,9 +1,10 @@
 //! What becomes of a query: it is answered here, asked elsewhere, or refused.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use super::message::{
-    CLASS_IN, Code, Data, Query, Refusal, TYPE_A, TYPE_ANY, TYPE_AXFR, TYPE_IXFR, TYPE_PTR,
+    CLASS_IN, Code, Data, Query, Refusal, TYPE_A, TYPE_AAAA, TYPE_ANY, TYPE_AXFR, TYPE_IXFR,
+    TYPE_PTR,
 };
 use super::table::{Index, Known, Upstream};
 use crate::id::PodId;
@@ -53,14 +54,20 @@ pub(super) fn decide(
     // It left all of its networks, and its socket is about to go.
     let Some(asker) = index.asker(pod) else { return answer(Code::ServerFailure, &[]) };
     match index.look_up(asker, &query.name) {
-        Known::Addresses(addresses) if matches!(query.kind, TYPE_A | TYPE_ANY) => {
+        Known::Addresses(mut addresses) => {
+            // A name that has nothing of this type is there all the same; no other server knows
+            // better.
+            addresses.retain(|address| match query.kind {
+                TYPE_A => address.is_ipv4(),
+                TYPE_AAAA => address.is_ipv6(),
+                kind => kind == TYPE_ANY,
+            });
             answer(Code::NoError, &rotated(addresses, turn))
         }
         Known::Name(name) if matches!(query.kind, TYPE_PTR | TYPE_ANY) => {
             answer(Code::NoError, &[Data::Name(name)])
         }
-        // The name is there and has nothing of this type; no other server knows better.
-        Known::Addresses(_) | Known::Name(_) => answer(Code::NoError, &[]),
+        Known::Name(_) => answer(Code::NoError, &[]),
         Known::Nothing if asker.upstream == Upstream::Nobody => answer(Code::ServerFailure, &[]),
         Known::Nothing => {
             let upstream = asker.upstream.clone();
@@ -69,7 +76,7 @@ pub(super) fn decide(
     }
 }
 
-fn rotated(mut addresses: Vec<Ipv4Addr>, turn: usize) -> Vec<Data> {
+fn rotated(mut addresses: Vec<IpAddr>, turn: usize) -> Vec<Data> {
     let by = turn % addresses.len().max(1);
     addresses.rotate_left(by);
     addresses.into_iter().map(Data::Address).collect()

@@ -5,7 +5,7 @@
 //! never followed. Answers of upstream servers are compared with the question and passed on as
 //! they are.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 const HEADER: usize = 12;
 /// A name with its length bytes and the root.
@@ -25,6 +25,7 @@ const RCODE: u16 = 0x000f;
 
 pub(super) const TYPE_A: u16 = 1;
 pub(super) const TYPE_PTR: u16 = 12;
+pub(super) const TYPE_AAAA: u16 = 28;
 const TYPE_OPT: u16 = 41;
 pub(super) const TYPE_IXFR: u16 = 251;
 pub(super) const TYPE_AXFR: u16 = 252;
@@ -81,7 +82,7 @@ pub(super) enum Refusal {
 /// What an answer says of the name in question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Data {
-    Address(Ipv4Addr),
+    Address(IpAddr),
     Name(String),
 }
 
@@ -198,8 +199,11 @@ impl Query {
     }
 }
 
-/// The address that a name below `in-addr.arpa` asks for.
-pub(super) fn reversed_address(name: &str) -> Option<Ipv4Addr> {
+/// The address that a name below `in-addr.arpa` or `ip6.arpa` asks for.
+pub(super) fn reversed_address(name: &str) -> Option<IpAddr> {
+    if let Some(digits) = name.strip_suffix(".ip6.arpa") {
+        return reversed_ipv6(digits).map(IpAddr::V6);
+    }
     let mut parts = name.strip_suffix(".in-addr.arpa")?.rsplit('.');
     let mut octets = [0; 4];
     for octet in &mut octets {
@@ -207,7 +211,22 @@ pub(super) fn reversed_address(name: &str) -> Option<Ipv4Addr> {
         // A plus sign, or zeros in front, would be another name.
         *octet = part.parse().ok().filter(|value: &u8| value.to_string() == part)?;
     }
-    parts.next().is_none().then(|| Ipv4Addr::from(octets))
+    parts.next().is_none().then(|| Ipv4Addr::from(octets).into())
+}
+
+/// 32 digits, the last of the address first (RFC 3596).
+fn reversed_ipv6(digits: &str) -> Option<Ipv6Addr> {
+    let mut parts = digits.rsplit('.');
+    let mut bits = 0;
+    for _ in 0..32 {
+        let mut digit = parts.next()?.chars();
+        let value = digit.next().and_then(|digit| digit.to_digit(16))?;
+        if digit.next().is_some() {
+            return None;
+        }
+        bits = (bits << 4) | u128::from(value);
+    }
+    parts.next().is_none().then(|| Ipv6Addr::from_bits(bits))
 }
 
 /// The name at a place, and the place behind it.
@@ -259,7 +278,8 @@ fn push_opt(bytes: &mut Vec<u8>, size: u16, flags: u16) {
 /// False for a name that no message can hold.
 fn push_record(bytes: &mut Vec<u8>, data: &Data) -> bool {
     let (kind, value) = match data {
-        Data::Address(address) => (TYPE_A, address.octets().to_vec()),
+        Data::Address(IpAddr::V4(address)) => (TYPE_A, address.octets().to_vec()),
+        Data::Address(IpAddr::V6(address)) => (TYPE_AAAA, address.octets().to_vec()),
         Data::Name(name) => match wire_name(name) {
             Some(value) => (TYPE_PTR, value),
             None => return false,

@@ -17,6 +17,7 @@
 //! taken only if it answers the question.
 
 mod answer;
+mod loopback;
 mod message;
 mod serve;
 mod server;

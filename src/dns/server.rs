@@ -11,6 +11,7 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::loopback::Relays;
 use super::serve::{Asking, Desk, connections, datagrams};
 use super::table::{Index, Table};
 use crate::error::{Context, Error, Kind, Result};
@@ -27,11 +28,17 @@ pub(crate) struct Server {
     desk: Arc<Desk>,
     /// The tasks of each pod; they end when they are dropped.
     served: Mutex<BTreeMap<PodId, JoinSet<()>>>,
+    relays: Mutex<Relays>,
 }
 
 impl Server {
     pub(crate) fn new(state: &Path) -> Self {
-        Self { state: state.to_owned(), desk: Arc::default(), served: Mutex::default() }
+        Self {
+            state: state.to_owned(),
+            desk: Arc::default(),
+            served: Mutex::default(),
+            relays: Mutex::default(),
+        }
     }
 
     /// Reads the table and serves by it when this returns. A pod whose monitor does not answer is
@@ -40,6 +47,7 @@ impl Server {
         let mut served = self.served.lock().await;
         let table = Table::read(&self.state)?;
         self.desk.index.store(Arc::new(Index::of(&table)));
+        self.relays.lock().await.follow(&table.loopback).await;
         served.retain(|pod, _| table.askers.contains_key(pod));
         let new = table.askers.iter().filter(|(pod, _)| !served.contains_key(pod));
         let opened = join_all(new.map(|(pod, asker)| async move {
@@ -67,6 +75,7 @@ impl Server {
     /// Leaves the sockets to another server.
     pub(crate) async fn stop(&self) {
         self.served.lock().await.clear();
+        self.relays.lock().await.stop().await;
     }
 }
 

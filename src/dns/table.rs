@@ -1,7 +1,7 @@
 //! What the daemon tells the server: who may ask, and what there is to know in each network.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV6};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,9 @@ const FILE: &str = "names.json";
 pub(crate) struct Table {
     pub(crate) askers: BTreeMap<PodId, Asker>,
     pub(crate) networks: BTreeMap<NetworkId, Zone>,
+    /// Where the ports of the host's ::1 lead.
+    #[serde(default)]
+    pub(crate) loopback: BTreeMap<u16, SocketAddrV6>,
 }
 
 /// A pod whose containers ask.
@@ -28,7 +31,7 @@ pub(crate) struct Asker {
     /// Those whose names it may know.
     pub(crate) networks: Vec<NetworkId>,
     /// Names, in lower case, that only it has for others.
-    pub(crate) links: BTreeMap<String, Vec<Ipv4Addr>>,
+    pub(crate) links: BTreeMap<String, Vec<IpAddr>>,
     pub(crate) upstream: Upstream,
 }
 
@@ -53,6 +56,8 @@ pub(crate) struct Zone {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Member {
     pub(crate) address: Ipv4Addr,
+    #[serde(default)]
+    pub(crate) ipv6: Option<Ipv6Addr>,
     /// The first one is what its address is called.
     pub(crate) names: Vec<String>,
 }
@@ -85,14 +90,15 @@ pub(super) struct Index {
 #[derive(Debug, Default)]
 struct IndexedZone {
     name: String,
-    addresses: HashMap<String, Vec<Ipv4Addr>>,
-    names: HashMap<Ipv4Addr, String>,
+    addresses: HashMap<String, Vec<IpAddr>>,
+    names: HashMap<IpAddr, String>,
 }
 
 /// What the networks of an asker know of a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Known {
-    Addresses(Vec<Ipv4Addr>),
+    /// Of both families.
+    Addresses(Vec<IpAddr>),
     /// Of the address that is asked for.
     Name(String),
     Nothing,
@@ -131,18 +137,21 @@ impl IndexedZone {
     fn of(zone: &Zone) -> Self {
         let mut indexed = Self { name: zone.name.to_ascii_lowercase(), ..Self::default() };
         for member in &zone.members {
-            for name in &member.names {
-                let addresses = indexed.addresses.entry(name.to_ascii_lowercase()).or_default();
-                addresses.push(member.address);
-            }
-            if let Some(first) = member.names.first() {
-                indexed.names.insert(member.address, first.clone());
+            let ipv6 = member.ipv6.map(IpAddr::V6);
+            for address in std::iter::once(IpAddr::V4(member.address)).chain(ipv6) {
+                for name in &member.names {
+                    let addresses = indexed.addresses.entry(name.to_ascii_lowercase());
+                    addresses.or_default().push(address);
+                }
+                if let Some(first) = member.names.first() {
+                    indexed.names.insert(address, first.clone());
+                }
             }
         }
         indexed
     }
 
-    fn addresses_of(&self, name: &str) -> &[Ipv4Addr] {
+    fn addresses_of(&self, name: &str) -> &[IpAddr] {
         let found = self.addresses.get(name).or_else(|| {
             let before = name.strip_suffix(self.name.as_str())?.strip_suffix('.')?;
             self.addresses.get(before)

@@ -1,7 +1,7 @@
 //! Questions as clients and strangers send them.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -9,13 +9,12 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::time::timeout;
 
 use super::answer::{Decision, Transport, decide};
-use super::message::{Query, TYPE_A, TYPE_ANY, TYPE_AXFR, TYPE_PTR, reversed_address};
+use super::message::{Query, TYPE_A, TYPE_AAAA, TYPE_ANY, TYPE_AXFR, TYPE_PTR, reversed_address};
 use super::serve::{Asking, Desk, connections, datagrams};
 use super::table::{Asker, Index, Member, Table, Upstream, Zone};
 use super::upstream::{ask_all, read_message, servers_in, write_message};
 use crate::id::{NetworkId, PodId};
 
-const AAAA: u16 = 28;
 const TRUNCATED: u8 = 0x02;
 
 /// A question as a resolver sends it, with EDNS of this size.
@@ -48,26 +47,33 @@ fn world() -> World {
     let [web, lone] = [(); 2].map(|()| PodId::generate().unwrap());
     let member = |last: u8, names: &[&str]| Member {
         address: Ipv4Addr::new(10, 0, 0, last),
+        ipv6: names.contains(&"six").then(|| Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, last.into())),
         names: names.iter().map(|name| (*name).to_owned()).collect(),
     };
     let zone = |name: &str, members: Vec<Member>| Zone { name: name.to_owned(), members };
     let many = (1..=200).map(|last| member(last, &["many"]));
     let networks = BTreeMap::from([
-        (red.clone(), zone("Red", vec![member(2, &["web", "Db"]), member(3, &["other", "db"])])),
+        (
+            red.clone(),
+            zone(
+                "Red",
+                vec![member(2, &["web", "Db"]), member(3, &["other", "db"]), member(6, &["six"])],
+            ),
+        ),
         (blue.clone(), zone("blue", many.collect())),
         (inner.clone(), zone("inner", vec![member(4, &["lone"])])),
     ]);
     let asker = |networks: &[&NetworkId], upstream| Asker {
         monitor: "/none".into(),
         networks: networks.iter().map(|network| (*network).clone()).collect(),
-        links: BTreeMap::from([("linked".to_owned(), vec![Ipv4Addr::new(10, 0, 0, 9)])]),
+        links: BTreeMap::from([("linked".to_owned(), vec![Ipv4Addr::new(10, 0, 0, 9).into()])]),
         upstream,
     };
     let askers = BTreeMap::from([
         (web.clone(), asker(&[&red, &blue], Upstream::Host)),
         (lone.clone(), asker(&[&inner], Upstream::Nobody)),
     ]);
-    World { index: Index::of(&Table { askers, networks }), web, lone }
+    World { index: Index::of(&Table { askers, networks, ..Table::default() }), web, lone }
 }
 
 impl World {
@@ -107,7 +113,7 @@ fn names_are_known_in_the_networks_of_who_asks() {
         assert_eq!(world.addresses(name, TYPE_A), (0, found.clone()), "{name}");
         assert_eq!(world.addresses(name, TYPE_ANY), (0, found), "{name}");
         // There is the name, and nothing of this type.
-        assert_eq!(world.addresses(name, AAAA), (0, vec![]), "{name}");
+        assert_eq!(world.addresses(name, TYPE_AAAA), (0, vec![]), "{name}");
     }
     for name in ["lone", "web.blue", "red", "x.web", "web.red.red", ""] {
         let asked =
@@ -118,6 +124,37 @@ fn names_are_known_in_the_networks_of_who_asks() {
     assert_eq!(last_bytes(&inner("lone")), [4]);
     // Nobody outside hears what is asked in an internal network.
     assert_eq!(inner("web")[3] & 15, 2);
+}
+
+#[test]
+fn a_name_has_an_address_of_each_family_and_they_have_the_name() {
+    let world = world();
+    let ask =
+        |name: &str, kind| world.ask(&world.web, &question(name, kind, None), Transport::Stream);
+    assert_eq!(last_bytes(&ask("six", TYPE_A)), [6]);
+    let answer = ask("SIX.red", TYPE_AAAA);
+    assert_eq!(answer[6..8], [0, 1]);
+    let address: IpAddr = "fd00::6".parse().unwrap();
+    assert!(
+        answer.ends_with(
+            &[&[0, 16], &Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 6).octets()[..]].concat()
+        )
+    );
+    assert_eq!(ask("six", TYPE_ANY)[6..8], [0, 2]);
+
+    let zeros = "0.".repeat(27);
+    let reversed = format!("6.{zeros}0.0.d.f.ip6.arpa");
+    assert_eq!(reversed_address(&reversed), Some(address));
+    let back = ask(&reversed, TYPE_PTR);
+    assert!(back.windows(9).any(|it| it == b"\x03six\x03red\0"), "{back:?}");
+    for wrong in [
+        "6.ip6.arpa",
+        &reversed.replace("6.", "66."),
+        &format!("0.{reversed}"),
+        &reversed.replace("d.f", "g.f"),
+    ] {
+        assert_eq!(reversed_address(wrong), None, "{wrong}");
+    }
 }
 
 #[test]
@@ -140,7 +177,7 @@ fn addresses_have_the_name_of_their_container() {
     let bytes = question("3.0.0.10.in-addr.arpa", TYPE_PTR, None);
     let answer = world.ask(&world.web, &bytes, Transport::Datagram);
     assert!(answer.ends_with(b"\x05other\x03red\x00"), "{answer:?}");
-    assert_eq!(reversed_address("4.3.2.1.in-addr.arpa"), Some(Ipv4Addr::new(1, 2, 3, 4)));
+    assert_eq!(reversed_address("4.3.2.1.in-addr.arpa"), Some(IpAddr::from([1, 2, 3, 4])));
     for wrong in ["3.2.1.in-addr.arpa", "5.4.3.2.1.in-addr.arpa", "04.3.2.1.in-addr.arpa", "x"] {
         assert_eq!(reversed_address(wrong), None, "{wrong}");
     }

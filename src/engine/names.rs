@@ -5,7 +5,7 @@
 //! answered. The server outlives the daemon; while there are askers, one that ends is replaced.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddrV6};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use super::standalone::record::Record as Container;
 use crate::dns::table::{Asker, Member, Table, Upstream, Zone};
 use crate::error::Result;
 use crate::id::{NetworkId, PodId};
+use crate::net::{Attachment, Family, PortMapping, Protocol};
 
 /// Between two tries to start a server.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -89,13 +90,15 @@ fn table(shared: &Shared) -> Table {
     for record in &pods {
         let Ok(container) = shared.standalones.find(&record.config.uid) else { continue };
         let container = container.record();
-        let mut links: BTreeMap<String, Vec<Ipv4Addr>> = BTreeMap::new();
-        for (membership, network, address) in places(record, &container) {
+        let mut links: BTreeMap<String, Vec<IpAddr>> = BTreeMap::new();
+        table.loopback.extend(loopback(record));
+        for (membership, network, attachment) in places(record, &container) {
+            let (Some(address), ipv6) = (attachment.ipv4(), attachment.ipv6()) else { continue };
             let zone = table
                 .networks
                 .entry(network.clone())
                 .or_insert_with(|| Zone { name: membership.name.clone(), members: Vec::new() });
-            zone.members.push(Member { address, names: membership.names(&container) });
+            zone.members.push(Member { address, ipv6, names: membership.names(&container) });
             for link in &membership.links {
                 let other = linked(shared, &pods, &link.container, network);
                 links.entry(link.alias.to_ascii_lowercase()).or_default().extend(other);
@@ -115,6 +118,23 @@ fn table(shared: &Shared) -> Table {
     table
 }
 
+/// Ports that the pod publishes on the host's ::1, where the packet filter does not lead.
+fn loopback(record: &Pod) -> impl Iterator<Item = (u16, SocketAddrV6)> {
+    let way_out = record.way_out_ipv6.as_ref();
+    let address = way_out.and_then(|it| record.attachment_of(it)?.ipv6());
+    let is_there = |port: &&PortMapping| {
+        let is_on_it = port.host_ip.is_none_or(|host| {
+            host == Family::Ipv6.any() || host == IpAddr::V6(Ipv6Addr::LOCALHOST)
+        });
+        is_on_it && port.protocol == Protocol::Tcp
+    };
+    let ports = record.config.ports.iter().filter(is_there);
+    address.into_iter().flat_map(move |address| {
+        let target = move |port: u16| SocketAddrV6::new(address, port, 0, 0);
+        ports.clone().map(move |port| (port.host_port, target(port.container_port)))
+    })
+}
+
 fn upstream(record: &Pod) -> Upstream {
     let servers = record.config.dns.as_ref().map(|dns| dns.servers.as_slice()).unwrap_or_default();
     match &record.way_out {
@@ -132,21 +152,20 @@ fn upstream(record: &Pod) -> Upstream {
 fn places<'a>(
     record: &'a Pod,
     container: &'a Container,
-) -> impl Iterator<Item = (&'a Membership, &'a NetworkId, Ipv4Addr)> {
+) -> impl Iterator<Item = (&'a Membership, &'a NetworkId, &'a Attachment)> {
     container.networks.iter().filter_map(|membership| match &membership.network {
         NetworkRef::Node => None,
-        NetworkRef::Custom(id) => Some((membership, id, record.joined.get(id)?.ipv4()?)),
+        NetworkRef::Custom(id) => Some((membership, id, record.joined.get(id)?)),
     })
 }
 
 /// Where a container, by id or name, is in a network; nowhere while it does not run.
-fn linked(
-    shared: &Shared,
-    pods: &[Arc<Pod>],
-    container: &str,
-    network: &NetworkId,
-) -> Option<Ipv4Addr> {
-    let id = shared.standalones.find(container).ok()?.record().id.clone();
-    let record = pods.iter().find(|record| record.config.uid == id.as_str())?;
-    record.joined.get(network)?.ipv4()
+fn linked(shared: &Shared, pods: &[Arc<Pod>], container: &str, network: &NetworkId) -> Vec<IpAddr> {
+    let attachment = || {
+        let id = shared.standalones.find(container).ok()?.record().id.clone();
+        let record = pods.iter().find(|record| record.config.uid == id.as_str())?;
+        record.joined.get(network)
+    };
+    let addresses = attachment().into_iter().flat_map(|attachment| &attachment.addresses);
+    addresses.map(|address| address.addr()).collect()
 }

@@ -40,6 +40,7 @@ fn survivor(record: &Record) -> Option<Published> {
     Some(Published {
         pod: record.id.clone(),
         address: attachment.ipv4()?,
+        ipv6: record.way_out_ipv6.as_ref().and_then(|it| record.attachment_of(it)?.ipv6()),
         mappings: record.config.ports.clone(),
     })
 }

@@ -9,25 +9,31 @@
 //! pod's namespace, then configured over a netlink socket that lives there. Nothing is executed
 //! and nothing is waited for. The bridge is found again after a restart and keeps its subnet.
 //!
-//! Interfaces get no IPv6 address and take no router advertisements: a pod must not become
-//! reachable by a protocol that nobody configured.
+//! Interfaces get no IPv6 address and take no router advertisements, unless the bridge was asked to
+//! give such addresses: a pod must not become reachable by a protocol that nobody configured. Where
+//! it gives them, both ends get their link-local address from us, too: the kernel would be a second
+//! in looking for duplicates, and is what neighbours are asked from until then.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use rustix::io::Errno;
 
 use super::leases::{self, Leases, Pool};
 use super::netlink::route::{HardwareAddress, Ipv6, Link, VethPair};
 use super::netlink::{Batch, Protocol, Refused, Socket};
-use super::pod::PodSocket;
+use super::pod::{Attachment, PodSocket, Provider};
+use super::sysctls;
 use crate::error::{Context, Error, Result};
 use crate::id::{NetworkId, PodId};
 
 pub(crate) const POD_INTERFACE: &str = "eth0";
+/// The bridge's own address on the link, as Docker has it.
+const LINK_LOCAL_GATEWAY: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+const LINK_LOCAL_PREFIX: u8 = 64;
 /// The loopback interface is the first of every network namespace.
 const LOOPBACK_INDEX: u32 = 1;
 const DEFAULT_MTU: u32 = 1500;
@@ -48,9 +54,11 @@ const SUBNET_PREFIX: u8 = 16;
 pub(crate) struct BridgeConfig {
     pub(crate) name: String,
     pub(crate) addresses: Addresses,
+    /// `None`: it has nothing to do with IPv6.
+    pub(crate) ipv6: Option<Pool<Ipv6Addr>>,
     /// `None`: that of the interface behind the default route.
     pub(crate) mtu: Option<u32>,
-    /// Where leases are kept.
+    /// Where leases are kept; those of IPv6 addresses beside it.
     pub(crate) leases: PathBuf,
     /// Tells the interfaces of a pod apart that is on several bridges; `None` for the node's own.
     pub(crate) network: Option<NetworkId>,
@@ -80,16 +88,23 @@ impl Addresses {
 pub(crate) struct Port {
     /// Inside the pod.
     pub(crate) interface: String,
-    /// `None`: any.
-    pub(crate) address: Option<Ipv4Addr>,
+    pub(crate) wish: Wish,
     /// Whether its way out is here.
     pub(crate) has_route: bool,
+}
+
+/// Addresses that a pod wants; `None`: any.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Wish {
+    pub(crate) ipv4: Option<Ipv4Addr>,
+    pub(crate) ipv6: Option<Ipv6Addr>,
+    pub(crate) hardware: Option<HardwareAddress>,
 }
 
 impl Port {
     /// That of a pod which is on no other bridge.
     pub(crate) fn only() -> Self {
-        Self { interface: POD_INTERFACE.to_owned(), address: None, has_route: true }
+        Self { interface: POD_INTERFACE.to_owned(), wish: Wish::default(), has_route: true }
     }
 }
 
@@ -99,8 +114,36 @@ pub(crate) struct BridgeAttachment {
     pub(crate) host_interface: String,
     pub(crate) address: Ipv4Net,
     pub(crate) gateway: Ipv4Addr,
+    pub(crate) ipv6: Option<(Ipv6Net, Ipv6Addr)>,
     pub(crate) hardware_address: HardwareAddress,
     pub(crate) mtu: u32,
+}
+
+impl BridgeAttachment {
+    fn addresses(&self) -> impl Iterator<Item = IpNet> {
+        let ipv6 = self.ipv6.map(|(address, _)| IpNet::V6(address));
+        std::iter::once(IpNet::V4(self.address)).chain(ipv6)
+    }
+
+    fn gateways(&self) -> impl Iterator<Item = IpAddr> {
+        let ipv6 = self.ipv6.map(|(_, gateway)| IpAddr::V6(gateway));
+        std::iter::once(IpAddr::V4(self.gateway)).chain(ipv6)
+    }
+
+    pub(super) fn into_attachment(self, interface: &str) -> Attachment {
+        Attachment {
+            provider: Provider::Builtin,
+            interface: interface.to_owned(),
+            addresses: self.addresses().collect(),
+            gateways: self.gateways().collect(),
+            host_interface: Some(self.host_interface),
+            hardware_address: Some(self.hardware_address.to_string()),
+            mtu: Some(self.mtu),
+            name_servers: Vec::new(),
+            name_searches: Vec::new(),
+            name_options: Vec::new(),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -112,8 +155,22 @@ pub(crate) struct Bridge {
     network: Option<NetworkId>,
     ipv6: Ipv6,
     leases: Leases,
+    second: Option<Second>,
     /// The kernel has one lock for all interfaces, so a second socket would gain nothing.
     host: Mutex<Socket>,
+}
+
+/// What a bridge has for IPv6.
+#[derive(Debug)]
+struct Second {
+    pool: Pool<Ipv6Addr>,
+    leases: Leases<Ipv6Addr>,
+}
+
+impl Second {
+    fn net(&self, address: Ipv6Addr) -> Result<Ipv6Net> {
+        Ipv6Net::new(address, self.pool.subnet.prefix_len()).context("IPv6 address")
+    }
 }
 
 impl Bridge {
@@ -127,9 +184,20 @@ impl Bridge {
             None => create(&mut host, config).with_context(describe)?,
         };
         let leases = Leases::open(&config.leases, &pool)?;
-        let ipv6 = set_sysctls(&config.name).with_context(describe)?;
+        let second = match &config.ipv6 {
+            None => None,
+            Some(pool) => {
+                let leases = Leases::open(&ipv6_leases(&config.leases), pool)?;
+                Some(Second { pool: pool.clone(), leases })
+            }
+        };
+        let ipv6 = sysctls::set(&config.name, second.is_some()).with_context(describe)?;
         let mut batch = Batch::new();
         batch.set_up_without_ipv6(link.index, ipv6);
+        if let Some(second) = &second {
+            batch.have_address(link.index, IpNet::V6(second.net(second.pool.gateway)?));
+            batch.have_address(link.index, IpNet::V6(link_local(LINK_LOCAL_GATEWAY)?));
+        }
         host.run(batch).with_context(describe)?;
         Ok(Self {
             name: config.name.clone(),
@@ -139,6 +207,7 @@ impl Bridge {
             network: config.network.clone(),
             ipv6,
             leases,
+            second,
             host: Mutex::new(host),
         })
     }
@@ -159,6 +228,15 @@ impl Bridge {
         &self.leases
     }
 
+    /// Gives a living pod back what it had here.
+    pub(super) fn restore(&self, pod: &PodId, held: Held) -> Result<()> {
+        self.leases.restore(pod, held.ipv4)?;
+        match (&self.second, held.ipv6) {
+            (Some(second), Some(address)) => second.leases.restore(pod, address),
+            _ => Ok(()),
+        }
+    }
+
     /// Gives the pod its loopback, its interface, address and route. After an error nothing of it
     /// is left on the host.
     pub(crate) fn attach(
@@ -168,13 +246,12 @@ impl Bridge {
         inside: &PodSocket,
         port: &Port,
     ) -> Result<BridgeAttachment> {
-        let address = self.leases.take(pod, port.address)?;
-        let attachment = BridgeAttachment {
-            host_interface: self.host_interface(pod),
-            address: Ipv4Net::new(address, self.subnet().prefix_len()).context("pod address")?,
-            gateway: self.gateway(),
-            hardware_address: HardwareAddress::of(address),
-            mtu: self.mtu,
+        let attachment = match self.lease(pod, &port.wish) {
+            Ok(attachment) => attachment,
+            Err(error) => {
+                self.release(pod)?;
+                return Err(error);
+            }
         };
         let attached = self
             .connect(&attachment, netns, port)
@@ -191,11 +268,34 @@ impl Bridge {
         }
     }
 
+    fn lease(&self, pod: &PodId, wish: &Wish) -> Result<BridgeAttachment> {
+        let address = self.leases.take(pod, wish.ipv4)?;
+        let ipv6 = self.second.as_ref().map(|second| {
+            let address = second.leases.take(pod, wish.ipv6)?;
+            Ok::<_, Error>((second.net(address)?, second.pool.gateway))
+        });
+        Ok(BridgeAttachment {
+            host_interface: self.host_interface(pod),
+            address: Ipv4Net::new(address, self.subnet().prefix_len()).context("pod address")?,
+            gateway: self.gateway(),
+            ipv6: ipv6.transpose()?,
+            hardware_address: wish.hardware.unwrap_or_else(|| HardwareAddress::of(address)),
+            mtu: self.mtu,
+        })
+    }
+
+    fn release(&self, pod: &PodId) -> Result<()> {
+        if let Some(second) = &self.second {
+            second.leases.release(pod)?;
+        }
+        self.leases.release(pod)
+    }
+
     /// Takes the interface and the address back; what is gone already is fine.
     pub(crate) fn detach(&self, pod: &PodId) -> Result<()> {
         // First the interface: until it is gone the address is in use.
         self.host().delete_link(&self.host_interface(pod)).context("detach the pod's interface")?;
-        self.leases.release(pod)
+        self.release(pod)
     }
 
     /// Deletes the bridge itself.
@@ -260,9 +360,17 @@ impl Bridge {
         let mut batch = Batch::new();
         batch.set_up(LOOPBACK_INDEX);
         batch.set_up_without_ipv6(index, self.ipv6);
-        batch.add_address(index, IpNet::V4(attachment.address));
+        for address in attachment.addresses() {
+            batch.add_address(index, address);
+        }
+        if attachment.ipv6.is_some() {
+            let own = link_local(attachment.hardware_address.link_local())?;
+            batch.add_address(index, IpNet::V6(own));
+        }
         if port.has_route {
-            batch.add_default_route(index, IpAddr::V4(attachment.gateway));
+            for gateway in attachment.gateways() {
+                batch.add_default_route(index, gateway);
+            }
         }
         inside.run(batch).context("configure the pod's interface")
     }
@@ -290,6 +398,22 @@ impl Bridge {
     fn host(&self) -> MutexGuard<'_, Socket> {
         self.host.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What a pod has on a bridge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) ipv4: Ipv4Addr,
+    pub(crate) ipv6: Option<Ipv6Addr>,
+}
+
+fn link_local(address: Ipv6Addr) -> Result<Ipv6Net> {
+    Ipv6Net::new(address, LINK_LOCAL_PREFIX).context("link-local address")
+}
+
+/// Beside the other ones, which are all that their directory holds.
+pub(super) fn ipv6_leases(leases: &Path) -> PathBuf {
+    leases.with_added_extension("ipv6")
 }
 
 /// Raises the loopback of a network namespace and nothing else.
@@ -403,36 +527,6 @@ fn uplink_mtu(host: &mut Socket) -> Result<u32> {
     Ok(link.map_or(DEFAULT_MTU, |link| link.mtu))
 }
 
-/// Lets the host route for its pods, and published ports answer on 127.0.0.1 (the packet filter
-/// drops what comes with such an address from outside).
-fn set_sysctls(bridge: &str) -> Result<Ipv6> {
-    write_sysctl(Path::new("/proc/sys/net/ipv4/ip_forward"), "1")?;
-    let ipv4 = Path::new("/proc/sys/net/ipv4/conf").join(bridge);
-    write_sysctl(&ipv4.join("route_localnet"), "1")?;
-    write_sysctl(&ipv4.join("accept_redirects"), "0")?;
-    write_sysctl(&ipv4.join("send_redirects"), "0")?;
-    let ipv6 = Path::new("/proc/sys/net/ipv6/conf").join(bridge);
-    if !ipv6.exists() {
-        return Ok(Ipv6::Unknown);
-    }
-    write_sysctl(&ipv6.join("accept_ra"), "0")?;
-    write_sysctl(&ipv6.join("disable_ipv6"), "1")?;
-    Ok(Ipv6::Known)
-}
-
-/// Writes only what differs: the file may be read-only where the value is right already.
-fn write_sysctl(path: &Path, value: &str) -> Result<()> {
-    use std::io::Write;
-
-    let describe = || format!("set {} to {value}", path.display());
-    let current = std::fs::read_to_string(path).with_context(describe)?;
-    if current.trim_end() == value {
-        return Ok(());
-    }
-    let mut file = std::fs::OpenOptions::new().write(true).open(path).with_context(describe)?;
-    file.write_all(value.as_bytes()).with_context(describe)
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
@@ -458,6 +552,7 @@ mod tests {
             let config = BridgeConfig {
                 name: "ct-br0".to_owned(),
                 addresses: Addresses::Preferred(subnet.parse().unwrap()),
+                ipv6: None,
                 mtu: None,
                 leases: self.state.path().join("leases"),
                 network: None,

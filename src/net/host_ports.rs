@@ -1,38 +1,61 @@
 //! Ports that programs of the host itself answer on: a pod that published one would take their
 //! traffic away without a word.
 
-use std::io::ErrorKind;
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketType, bind, listen, socket, sockopt};
 
 use super::Protocol;
 
 /// Of a TCP socket that listens, and of a UDP socket without a peer, in /proc/net.
 const LISTENS: &str = "0A";
 const BOUND: &str = "07";
+/// ::1 there. What waits on it is in nobody's way: the packet filter leaves it alone.
+const LOOPBACK_IPV6: &str = "00000000000000000000000001000000";
 
-/// Whether a socket in the calling thread's network namespace waits for others on the port.
+/// Whether a socket in the calling thread's network namespace waits for others on the port, at this
+/// address or, if it is unspecified, at any of its family.
 ///
 /// Binding tells it in microseconds when nobody does. The port of an outgoing connection cannot
 /// be bound either, but its packets find it by both of its ends: it is not in the way.
-pub(super) fn is_taken(protocol: Protocol, address: Option<Ipv4Addr>, port: u16) -> bool {
-    let place = SocketAddrV4::new(address.unwrap_or(Ipv4Addr::UNSPECIFIED), port);
-    let bound = match protocol {
-        Protocol::Tcp => TcpListener::bind(place).map(drop),
-        Protocol::Udp => UdpSocket::bind(place).map(drop),
+pub(super) fn is_taken(protocol: Protocol, address: IpAddr, port: u16) -> bool {
+    let is_held = match protocol {
+        Protocol::Tcp => try_bind(SocketType::STREAM, address, port) == Err(Errno::ADDRINUSE),
+        Protocol::Udp => try_bind(SocketType::DGRAM, address, port) == Err(Errno::ADDRINUSE),
         Protocol::Sctp => return false,
     };
-    let is_held = bound.is_err_and(|error| error.kind() == ErrorKind::AddrInUse);
-    is_held && waits(protocol, port)
+    is_held && waits(protocol, address, port)
 }
 
-fn waits(protocol: Protocol, port: u16) -> bool {
+fn try_bind(kind: SocketType, address: IpAddr, port: u16) -> Result<(), Errno> {
+    let family = match address {
+        IpAddr::V4(_) => AddressFamily::INET,
+        IpAddr::V6(_) => AddressFamily::INET6,
+    };
+    let socket = socket(family, kind, None)?;
+    if address.is_ipv6() {
+        // Or a program of the other family would be found.
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    if kind == SocketType::STREAM {
+        // What a server left of its connections a moment ago is nobody who waits.
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+    }
+    bind(&socket, &SocketAddr::new(address, port))?;
+    if kind == SocketType::STREAM { listen(&socket, 1) } else { Ok(()) }
+}
+
+fn waits(protocol: Protocol, address: IpAddr, port: u16) -> bool {
     let (tables, wanted) = match protocol {
-        Protocol::Tcp => (["tcp", "tcp6"], LISTENS),
-        Protocol::Udp => (["udp", "udp6"], BOUND),
+        Protocol::Tcp => (["tcp6", "tcp"], LISTENS),
+        Protocol::Udp => (["udp6", "udp"], BOUND),
         Protocol::Sctp => return false,
     };
+    // What listens on :: may answer for both families.
+    let tables = if address.is_ipv6() { &tables[..1] } else { &tables[..] };
     tables.iter().any(|table| {
-        // Without IPv6 the second is not there.
+        // Without IPv6 the first is not there.
         let text = std::fs::read_to_string(format!("/proc/thread-self/net/{table}"));
         text.unwrap_or_default().lines().skip(1).any(|line| has(line, port, wanted))
     })
@@ -42,15 +65,19 @@ fn waits(protocol: Protocol, port: u16) -> bool {
 fn has(line: &str, port: u16, wanted: &str) -> bool {
     let mut fields = line.split_whitespace();
     let local = fields.nth(1).and_then(|local| local.rsplit_once(':'));
-    let is_port = local.is_some_and(|(_, hex)| u16::from_str_radix(hex, 16) == Ok(port));
+    let is_port = local.is_some_and(|(address, hex)| {
+        address != LOOPBACK_IPV6 && u16::from_str_radix(hex, 16) == Ok(port)
+    });
     is_port && fields.nth(1) == Some(wanted)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::{TcpStream, UdpSocket};
+    use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
 
     use super::*;
+
+    const ANY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
     #[test]
     fn a_listener_holds_its_port_and_an_outgoing_connection_does_not() {
@@ -59,12 +86,13 @@ mod tests {
         let client = TcpStream::connect(("127.0.0.1", port)).unwrap();
         let outgoing = client.local_addr().unwrap().port();
 
-        assert!(is_taken(Protocol::Tcp, None, port));
-        assert!(is_taken(Protocol::Tcp, Some(Ipv4Addr::LOCALHOST), port));
-        assert!(!is_taken(Protocol::Tcp, Some(Ipv4Addr::new(127, 0, 0, 2)), port));
-        assert!(!is_taken(Protocol::Tcp, None, outgoing));
+        assert!(is_taken(Protocol::Tcp, ANY, port));
+        assert!(is_taken(Protocol::Tcp, Ipv4Addr::LOCALHOST.into(), port));
+        assert!(!is_taken(Protocol::Tcp, Ipv4Addr::new(127, 0, 0, 2).into(), port));
+        assert!(!is_taken(Protocol::Tcp, Ipv6Addr::UNSPECIFIED.into(), port));
+        assert!(!is_taken(Protocol::Tcp, ANY, outgoing));
         drop((listener, client));
-        assert!(!is_taken(Protocol::Tcp, None, port));
+        assert!(!is_taken(Protocol::Tcp, ANY, port));
     }
 
     #[test]
@@ -72,8 +100,8 @@ mod tests {
         let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
         let port = socket.local_addr().unwrap().port();
 
-        assert!(is_taken(Protocol::Udp, None, port));
+        assert!(is_taken(Protocol::Udp, ANY, port));
         drop(socket);
-        assert!(!is_taken(Protocol::Udp, None, port));
+        assert!(!is_taken(Protocol::Udp, ANY, port));
     }
 }

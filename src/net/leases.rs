@@ -4,20 +4,24 @@
 //!   STATE/leases/10.88.0.2     "4f0c…"     created with O_EXCL, removed when given back
 //! ```
 //!
-//! The directory is the truth and outlives the daemon; a bitmap in memory, rebuilt at start, makes
+//! The directory is the truth and outlives the daemon; a set in memory, rebuilt at start, makes
 //! taking an address quick. Addresses are handed out in turn, so that one just given back rests as
 //! long as the subnet allows: a client's stale connection then meets nobody instead of a stranger.
+//! Both families are counted alike, as numbers from the first address of the subnet on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{Debug, Display};
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::id::PodId;
@@ -25,53 +29,114 @@ use crate::id::PodId;
 /// Ending of what is kept for somebody to look at.
 pub(super) const DAMAGED: &str = "damaged";
 
-/// The addresses there are to give.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Pool {
-    pub(crate) subnet: Ipv4Net,
-    /// The bridge's own.
-    pub(crate) gateway: Ipv4Addr,
-    /// What is given to those who want none in particular; `None`: all of the subnet.
-    pub(crate) range: Option<Ipv4Net>,
-    /// Given to nobody.
-    pub(crate) reserved: Vec<Ipv4Addr>,
+/// An address of one family.
+pub(crate) trait Address: Copy + Eq + Ord + Debug + Display + FromStr {
+    type Net: Copy + Eq + Debug + Display;
+
+    /// Of subnets that addresses can be given from.
+    const PREFIXES: RangeInclusive<u8>;
+
+    fn number(self) -> u128;
+
+    /// Of a number that fits.
+    fn of(number: u128) -> Self;
+
+    /// Its first and last address, and the length of its prefix.
+    fn bounds(net: Self::Net) -> (Self, Self, u8);
+
+    /// Whether the last address of a subnet means all of it.
+    const HAS_BROADCAST: bool;
 }
 
-impl Pool {
-    /// All of the subnet; its first address is the gateway's.
-    pub(crate) fn of(subnet: Ipv4Net) -> Self {
-        Self { subnet, gateway: Leases::gateway(subnet), range: None, reserved: Vec::new() }
+impl Address for Ipv4Addr {
+    type Net = Ipv4Net;
+
+    const PREFIXES: RangeInclusive<u8> = 8..=30;
+    const HAS_BROADCAST: bool = true;
+
+    fn number(self) -> u128 {
+        self.to_bits().into()
     }
+
+    fn of(number: u128) -> Self {
+        Self::from_bits(u32::try_from(number).unwrap_or(u32::MAX))
+    }
+
+    fn bounds(net: Ipv4Net) -> (Self, Self, u8) {
+        (net.network(), net.broadcast(), net.prefix_len())
+    }
+}
+
+impl Address for Ipv6Addr {
+    type Net = Ipv6Net;
+
+    const PREFIXES: RangeInclusive<u8> = 16..=126;
+    const HAS_BROADCAST: bool = false;
+
+    fn number(self) -> u128 {
+        self.to_bits()
+    }
+
+    fn of(number: u128) -> Self {
+        Self::from_bits(number)
+    }
+
+    fn bounds(net: Ipv6Net) -> (Self, Self, u8) {
+        (net.network(), net.broadcast(), net.prefix_len())
+    }
+}
+
+/// The addresses there are to give.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Pool<A: Address = Ipv4Addr> {
+    pub(crate) subnet: A::Net,
+    /// The bridge's own.
+    pub(crate) gateway: A,
+    /// What is given to those who want none in particular; `None`: all of the subnet.
+    pub(crate) range: Option<A::Net>,
+    /// Given to nobody.
+    pub(crate) reserved: Vec<A>,
+}
+
+impl<A: Address> Pool<A> {
+    /// All of the subnet; its first address is the gateway's.
+    pub(crate) fn of(subnet: A::Net) -> Self {
+        Self { subnet, gateway: gateway(subnet), range: None, reserved: Vec::new() }
+    }
+}
+
+/// The first address of the subnet: the bridge's own, and the pods' gateway.
+pub(crate) fn gateway<A: Address>(subnet: A::Net) -> A {
+    let (first, last, _) = A::bounds(subnet);
+    A::of((first.number() + 1).min(last.number()))
 }
 
 /// The addresses of one subnet.
 #[derive(Debug)]
-pub(crate) struct Leases {
+pub(crate) struct Leases<A: Address = Ipv4Addr> {
     directory: PathBuf,
-    table: Mutex<Table>,
+    table: Mutex<Table<A>>,
 }
 
 #[derive(Debug)]
-struct Table {
-    subnet: Ipv4Net,
-    taken: Vec<u64>,
-    /// What only those get who ask for it; empty without a range.
-    outside: Vec<u64>,
-    holders: BTreeMap<PodId, Ipv4Addr>,
-    /// Where the search for the next address begins, as a distance from the network address.
-    next: u32,
+struct Table<A: Address> {
+    subnet: A::Net,
+    first: A,
+    last: A,
+    /// Both ends of what those get who want none in particular.
+    range: (A, A),
+    taken: BTreeSet<A>,
+    holders: BTreeMap<PodId, A>,
+    /// Where the search for the next address begins.
+    next: A,
 }
 
-impl Leases {
+impl<A: Address> Leases<A> {
     /// Opens the directory, making it if needed, and reads the leases in it. One that is damaged is
     /// set aside, one that cannot belong to anybody (outside the subnet, of a pod that has another)
     /// is dropped.
-    pub(crate) fn open(directory: &Path, pool: &Pool) -> Result<Self> {
-        let subnet = pool.subnet;
-        if subnet.prefix_len() > 30 || subnet.prefix_len() < 8 {
-            let message = format!("subnet {subnet} must be between /8 and /30");
-            return Err(Error::invalid(message));
-        }
+    pub(crate) fn open(directory: &Path, pool: &Pool<A>) -> Result<Self> {
+        check_prefix::<A>(pool.subnet)?;
         let describe = || format!("open the lease directory {}", directory.display());
         std::fs::DirBuilder::new()
             .recursive(true)
@@ -80,14 +145,14 @@ impl Leases {
             .with_context(describe)?;
 
         let mut table = Table::empty(pool);
-        let mut newest: Option<(SystemTime, Ipv4Addr)> = None;
+        let mut newest: Option<(SystemTime, A)> = None;
         for entry in std::fs::read_dir(directory).with_context(describe)? {
             let entry = entry.with_context(describe)?;
             let name = entry.file_name();
             if Path::new(&name).extension().is_some_and(|extension| extension == DAMAGED) {
                 continue;
             }
-            let Some(address) = name.to_str().and_then(|name| name.parse::<Ipv4Addr>().ok()) else {
+            let Some(address) = name.to_str().and_then(|name| name.parse::<A>().ok()) else {
                 drop_lease(&entry.path());
                 continue;
             };
@@ -105,21 +170,16 @@ impl Leases {
             }
         }
         if let Some((_, address)) = newest {
-            table.next = table.offset(address).unwrap_or(0) + 1;
+            table.next = table.after(address);
         }
         Ok(Self { directory: directory.to_owned(), table: Mutex::new(table) })
-    }
-
-    /// The first address of the subnet: the bridge's own, and the pods' gateway.
-    pub(crate) fn gateway(subnet: Ipv4Net) -> Ipv4Addr {
-        subnet.hosts().next().unwrap_or(subnet.network())
     }
 
     /// Gives the pod the address that it wants, any without a wish, or the one it holds already.
     ///
     /// # Errors
     /// `AlreadyExists` for a wish that another pod has, `Exhausted` when none is free.
-    pub(crate) fn take(&self, pod: &PodId, wanted: Option<Ipv4Addr>) -> Result<Ipv4Addr> {
+    pub(crate) fn take(&self, pod: &PodId, wanted: Option<A>) -> Result<A> {
         let mut table = self.lock();
         if let Some(address) = table.holders.get(pod) {
             return Ok(*address);
@@ -143,7 +203,9 @@ impl Leases {
                     return Ok(address);
                 }
                 // Written behind our back: believe the directory and go on.
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => table.mark(address),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                    table.taken.insert(address);
+                }
                 Err(error) => {
                     return Err(error).with_context(|| format!("write the lease of {address}"));
                 }
@@ -152,7 +214,7 @@ impl Leases {
     }
 
     /// Gives a living pod back the lease that it had: the file may have been damaged.
-    pub(crate) fn restore(&self, pod: &PodId, address: Ipv4Addr) -> Result<()> {
+    pub(crate) fn restore(&self, pod: &PodId, address: A) -> Result<()> {
         let mut table = self.lock();
         if table.insert(address, pod.clone()) {
             self.write(address, pod)
@@ -162,7 +224,7 @@ impl Leases {
     }
 
     /// The address the pod holds.
-    pub(crate) fn of(&self, pod: &PodId) -> Option<Ipv4Addr> {
+    pub(crate) fn of(&self, pod: &PodId) -> Option<A> {
         self.lock().holders.get(pod).copied()
     }
 
@@ -180,126 +242,93 @@ impl Leases {
     }
 
     /// Every pod with an address, for whoever knows which of them still exist.
-    pub(crate) fn all(&self) -> Vec<(PodId, Ipv4Addr)> {
+    pub(crate) fn all(&self) -> Vec<(PodId, A)> {
         self.lock().holders.iter().map(|(pod, address)| (pod.clone(), *address)).collect()
     }
 
-    fn write(&self, address: Ipv4Addr, pod: &PodId) -> std::io::Result<()> {
+    fn write(&self, address: A, pod: &PodId) -> std::io::Result<()> {
         let path = self.path(address);
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
         file.write_all(pod.as_str().as_bytes()).inspect_err(|_| drop_lease(&path))
     }
 
-    fn path(&self, address: Ipv4Addr) -> PathBuf {
+    fn path(&self, address: A) -> PathBuf {
         self.directory.join(address.to_string())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Table> {
+    fn lock(&self) -> MutexGuard<'_, Table<A>> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Table {
-    fn empty(pool: &Pool) -> Self {
-        let subnet = pool.subnet;
-        let words = usize::try_from(size(subnet).div_ceil(64)).unwrap_or(0);
-        let mut table = Self {
-            subnet,
-            taken: vec![0; words],
-            outside: pool.range.map_or_else(Vec::new, |range| outside(subnet, range, words)),
-            holders: BTreeMap::new(),
-            next: 0,
-        };
-        let reserved = pool.reserved.iter().copied();
-        for reserved in reserved.chain([subnet.network(), pool.gateway, subnet.broadcast()]) {
-            table.mark(reserved);
-        }
-        table
+impl<A: Address> Table<A> {
+    fn empty(pool: &Pool<A>) -> Self {
+        let (first, last, _) = A::bounds(pool.subnet);
+        let range = pool.range.map_or((first, last), |range| {
+            let (low, high, _) = A::bounds(range);
+            (low.max(first), high.min(last))
+        });
+        let mut taken: BTreeSet<A> = pool.reserved.iter().copied().collect();
+        taken.extend([first, pool.gateway]);
+        taken.extend(A::HAS_BROADCAST.then_some(last));
+        let holders = BTreeMap::new();
+        Self { subnet: pool.subnet, first, last, range, taken, holders, next: range.0 }
     }
 
     /// Whether the address is one of the subnet's that nobody has.
-    fn is_free(&mut self, address: Ipv4Addr) -> bool {
-        self.bit(address).is_some_and(|(word, bit)| *word & bit == 0)
+    fn is_free(&self, address: A) -> bool {
+        (self.first..=self.last).contains(&address) && !self.taken.contains(&address)
     }
 
     /// The first free address at or after `next`, wrapping once.
-    fn free(&self) -> Option<Ipv4Addr> {
-        let size = size(self.subnet);
-        let words = self.taken.len();
-        let start = self.next % size;
-        // The first word is looked at twice: from `start` on, and in the end below it.
-        for step in 0..=words {
-            let word = (start as usize / 64 + step) % words;
-            let outside = self.outside.get(word).copied().unwrap_or_default();
-            let mut free = !(self.taken.get(word)? | outside);
-            if step == 0 {
-                free &= u64::MAX << (start % 64);
-            }
-            if free != 0 {
-                let offset = u32::try_from(word).ok()? * 64 + free.trailing_zeros();
-                if offset < size {
-                    return Some(Ipv4Addr::from(u32::from(self.subnet.network()) + offset));
-                }
-            }
-        }
-        None
+    fn free(&self) -> Option<A> {
+        let (low, high) = self.range;
+        let start = if (low..=high).contains(&self.next) { self.next } else { low };
+        self.gap(start, high).or_else(|| self.gap(low, start))
     }
 
-    fn offset(&self, address: Ipv4Addr) -> Option<u32> {
-        self.subnet
-            .contains(&address)
-            .then(|| u32::from(address) - u32::from(self.subnet.network()))
+    /// The first free address between these, both included.
+    fn gap(&self, from: A, to: A) -> Option<A> {
+        let mut at = from.number();
+        for taken in self.taken.range(from..=to) {
+            if taken.number() != at {
+                break;
+            }
+            at = at.checked_add(1)?;
+        }
+        (at <= to.number()).then(|| A::of(at))
     }
 
-    fn mark(&mut self, address: Ipv4Addr) {
-        if let Some((word, bit)) = self.bit(address) {
-            *word |= bit;
-        }
+    fn after(&self, address: A) -> A {
+        if address < self.last { A::of(address.number() + 1) } else { self.first }
     }
 
     /// False if the address is not ours to give, is taken, or the pod has another.
-    fn insert(&mut self, address: Ipv4Addr, pod: PodId) -> bool {
-        if self.holders.contains_key(&pod) {
+    fn insert(&mut self, address: A, pod: PodId) -> bool {
+        if self.holders.contains_key(&pod) || !self.is_free(address) {
             return false;
         }
-        let Some((word, bit)) = self.bit(address) else { return false };
-        if *word & bit != 0 {
-            return false;
-        }
-        *word |= bit;
+        self.taken.insert(address);
         self.holders.insert(pod, address);
-        self.next = self.offset(address).unwrap_or(0) + 1;
+        self.next = self.after(address);
         true
     }
 
-    fn remove(&mut self, pod: &PodId, address: Ipv4Addr) {
+    fn remove(&mut self, pod: &PodId, address: A) {
         self.holders.remove(pod);
-        if let Some((word, bit)) = self.bit(address) {
-            *word &= !bit;
-        }
-    }
-
-    fn bit(&mut self, address: Ipv4Addr) -> Option<(&mut u64, u64)> {
-        let offset = self.offset(address)?;
-        let word = self.taken.get_mut(usize::try_from(offset / 64).ok()?)?;
-        Some((word, 1 << (offset % 64)))
+        self.taken.remove(&address);
     }
 }
 
-/// A bit for each address of the subnet that is not in the range.
-fn outside(subnet: Ipv4Net, range: Ipv4Net, words: usize) -> Vec<u64> {
-    let first = u32::from(subnet.network());
-    let is_outside = |offset: u32| !range.contains(&Ipv4Addr::from(first.saturating_add(offset)));
-    let word = |word: u32| {
-        let bits = (0..64_u32).filter(|bit| is_outside(word * 64 + bit));
-        bits.fold(0_u64, |all, bit| all | (1 << bit))
-    };
-    (0..u32::try_from(words).unwrap_or(0)).map(word).collect()
-}
-
-/// Number of addresses; a subnet is never wider than /8.
-fn size(subnet: Ipv4Net) -> u32 {
-    1 << (32 - u32::from(subnet.prefix_len()))
+/// # Errors
+/// For a subnet from which no address can be given.
+pub(crate) fn check_prefix<A: Address>(subnet: A::Net) -> Result<()> {
+    let (_, _, prefix) = A::bounds(subnet);
+    if A::PREFIXES.contains(&prefix) {
+        return Ok(());
+    }
+    let (widest, narrowest) = (A::PREFIXES.start(), A::PREFIXES.end());
+    Err(Error::invalid(format!("subnet {subnet} must be between /{widest} and /{narrowest}")))
 }
 
 fn read_holder(path: &Path) -> Option<PodId> {
@@ -327,7 +356,7 @@ mod tests {
     use super::*;
 
     fn open(directory: &Path) -> Leases {
-        Leases::open(directory, &Pool::of("10.9.0.0/29".parse().unwrap())).unwrap()
+        Leases::open(directory, &Pool::<Ipv4Addr>::of("10.9.0.0/29".parse().unwrap())).unwrap()
     }
 
     fn pod() -> PodId {
@@ -411,7 +440,7 @@ mod tests {
     #[test]
     fn a_wish_is_granted_once_and_a_range_is_for_those_without_one() {
         let directory = tempfile::tempdir().unwrap();
-        let pool = Pool {
+        let pool: Pool = Pool {
             gateway: "10.9.0.254".parse().unwrap(),
             range: Some("10.9.0.128/30".parse().unwrap()),
             reserved: vec!["10.9.0.129".parse().unwrap()],
@@ -444,11 +473,34 @@ mod tests {
     #[test]
     fn a_wide_subnet_gives_every_address_once() {
         let directory = tempfile::tempdir().unwrap();
-        let leases =
-            Leases::open(directory.path(), &Pool::of("10.9.0.0/24".parse().unwrap())).unwrap();
-        let given: std::collections::BTreeSet<_> =
-            (0..253).map(|_| leases.take(&pod(), None).unwrap()).collect();
+        let pool = Pool::<Ipv4Addr>::of("10.9.0.0/24".parse().unwrap());
+        let leases = Leases::open(directory.path(), &pool).unwrap();
+        let given: BTreeSet<_> = (0..253).map(|_| leases.take(&pod(), None).unwrap()).collect();
         assert_eq!(given.len(), 253);
         assert_eq!(leases.take(&pod(), None).unwrap_err().kind(), Kind::Exhausted);
+    }
+
+    #[test]
+    fn addresses_of_version_6_are_given_from_the_widest_subnet_and_found_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let pool = Pool::<Ipv6Addr>::of("fd00:1::/64".parse().unwrap());
+        let leases = Leases::open(directory.path(), &pool).unwrap();
+        let (one, two) = (pod(), pod());
+        assert_eq!(leases.take(&one, None).unwrap().to_string(), "fd00:1::2");
+        let last = "fd00:1::ffff:ffff:ffff:ffff".parse().unwrap();
+        assert_eq!(leases.take(&two, Some(last)).unwrap(), last);
+
+        let leases = Leases::open(directory.path(), &pool).unwrap();
+
+        assert_eq!(leases.of(&two), Some(last));
+        let next: Vec<String> =
+            (0..2).map(|_| leases.take(&pod(), None).unwrap().to_string()).collect();
+        assert!(
+            next.iter().all(|it| !["fd00:1::", "fd00:1::1", "fd00:1::2"].contains(&&**it)),
+            "{next:?}"
+        );
+        leases.release(&one).unwrap();
+        let again = Leases::open(directory.path(), &pool).unwrap();
+        assert_eq!(again.of(&one), None);
     }
 }

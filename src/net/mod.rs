@@ -27,28 +27,29 @@ pub(crate) mod ports;
 #[cfg(test)]
 mod ports_tests;
 pub(crate) mod stats;
+mod sysctls;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::Ipv4Net;
 use serde_json::{Map, Value, json};
 use tokio_util::task::TaskTracker;
 
-use self::bridge::{Addresses, Bridge, BridgeAttachment, BridgeConfig, Port};
+use self::bridge::{Addresses, Bridge, BridgeConfig, Held, Port};
 use self::cni::{Cni, CniConfig};
 use self::netlink::Socket;
+pub(crate) use self::netlink::route::HardwareAddress;
 use self::networks::Networks;
 use self::nft::{Net, Reach};
 pub(crate) use self::pod::{
-    Attachment, PodIdentity, PodNetworkRequest, PodSocket, PortMapping, Protocol, Provider,
+    Attachment, Family, PodIdentity, PodNetworkRequest, PodSocket, PortMapping, Protocol, Provider,
 };
 pub(crate) use self::pod_names::NamePorts;
 use self::ports::{Ports, Published};
@@ -135,6 +136,7 @@ impl Network {
             bridge: BridgeConfig {
                 name: config.bridge,
                 addresses: Addresses::Preferred(config.subnet),
+                ipv6: None,
                 mtu: None,
                 leases,
                 network: None,
@@ -337,11 +339,12 @@ impl Shared {
         };
         let bridge = Bridge::open(&self.bridge)?;
         for Published { pod, address, .. } in survivors {
-            bridge.leases().restore(pod, *address)?;
+            bridge.restore(pod, Held { ipv4: *address, ipv6: None })?;
         }
         let net = Net {
             bridge: bridge.name().to_owned(),
             subnet: bridge.subnet(),
+            ipv6: None,
             reach: Reach::Masqueraded,
         };
         let ports = Ports::open(&self.table, vec![net], survivors)?;
@@ -367,10 +370,13 @@ impl Shared {
         let pod = &request.identity.pod;
         let netns = std::fs::File::open(&request.netns)
             .with_context(|| format!("open {}", request.netns.display()))?;
-        let made = builtin.bridge.attach(pod, netns.as_fd(), &request.socket, &Port::only())?;
+        let mut port = Port::only();
+        port.wish.hardware = request.hardware_address;
+        let made = builtin.bridge.attach(pod, netns.as_fd(), &request.socket, &port)?;
         let published = Published {
             pod: pod.clone(),
             address: made.address.addr(),
+            ipv6: None,
             mappings: request.ports.clone(),
         };
         if let Err(error) = builtin.ports.publish(&published) {
@@ -380,23 +386,6 @@ impl Shared {
             return Err(error);
         }
         Ok(made.into_attachment(bridge::POD_INTERFACE))
-    }
-}
-
-impl BridgeAttachment {
-    fn into_attachment(self, interface: &str) -> Attachment {
-        Attachment {
-            provider: Provider::Builtin,
-            interface: interface.to_owned(),
-            host_interface: Some(self.host_interface),
-            addresses: vec![IpNet::V4(self.address)],
-            gateways: vec![IpAddr::V4(self.gateway)],
-            hardware_address: Some(self.hardware_address.to_string()),
-            mtu: Some(self.mtu),
-            name_servers: Vec::new(),
-            name_searches: Vec::new(),
-            name_options: Vec::new(),
-        }
     }
 }
 
@@ -455,6 +444,9 @@ fn capability_arguments(request: &PodNetworkRequest) -> Map<String, Value> {
     }
     if let Some(bandwidth) = cni::bandwidth::of(&request.annotations) {
         arguments.insert("bandwidth".to_owned(), bandwidth);
+    }
+    if let Some(address) = request.hardware_address {
+        arguments.insert("mac".to_owned(), address.to_string().into());
     }
     if !request.cgroup_parent.is_empty() {
         arguments.insert("cgroupPath".to_owned(), request.cgroup_parent.clone().into());

@@ -9,7 +9,7 @@
 //! filter keeps all bridges apart (`nft`), and ports are published by one table for all.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ipnet::Ipv4Net;
 
 use super::bridge::{self, Addresses, Bridge, BridgeConfig, Port};
+pub(crate) use super::bridge::{Held, Wish};
 use super::leases::Pool;
 use super::nft::{Net, Reach};
 use super::ports::Published;
@@ -31,6 +32,7 @@ pub(crate) struct Plan {
     /// At most 15 bytes.
     pub(crate) bridge: String,
     pub(crate) pool: Pool,
+    pub(crate) ipv6: Option<Pool<Ipv6Addr>>,
     pub(crate) reach: Reach,
     /// `None`: that of the interface behind the default route.
     pub(crate) mtu: Option<u32>,
@@ -39,14 +41,14 @@ pub(crate) struct Plan {
 /// A pod that is to be on a network.
 #[derive(Debug, Clone)]
 pub(crate) struct Join {
-    pub(crate) network: NetworkId,
+    /// `None`: the node's own, built in.
+    pub(crate) network: Option<NetworkId>,
     pub(crate) pod: PodId,
     /// `/proc/<monitor>/ns/net`; the monitor must be alive.
     pub(crate) netns: PathBuf,
     pub(crate) socket: PodSocket,
     pub(crate) interface: String,
-    /// `None`: any.
-    pub(crate) address: Option<Ipv4Addr>,
+    pub(crate) wish: Wish,
 }
 
 #[derive(Debug)]
@@ -96,22 +98,27 @@ impl Network {
     pub(crate) async fn open_network(
         &self,
         plan: Plan,
-        survivors: Vec<(PodId, Ipv4Addr)>,
+        survivors: Vec<(PodId, Held)>,
     ) -> Result<()> {
         self.blocking(move |shared| {
             let builtin = shared.builtin()?;
             let bridge = Bridge::open(&BridgeConfig {
                 name: plan.bridge.clone(),
                 addresses: Addresses::Fixed(plan.pool.clone()),
+                ipv6: plan.ipv6.clone(),
                 mtu: plan.mtu,
                 leases: builtin.networks.leases.join(plan.id.as_str()),
                 network: Some(plan.id.clone()),
             })?;
-            for (pod, address) in &survivors {
-                bridge.leases().restore(pod, *address)?;
+            for (pod, held) in &survivors {
+                bridge.restore(pod, *held)?;
             }
-            let net =
-                Net { bridge: plan.bridge.clone(), subnet: plan.pool.subnet, reach: plan.reach };
+            let net = Net {
+                bridge: plan.bridge.clone(),
+                subnet: plan.pool.subnet,
+                ipv6: plan.ipv6.map(|pool| pool.subnet),
+                reach: plan.reach,
+            };
             if let Err(error) = builtin.ports.add_net(net) {
                 if let Err(error) = bridge.remove() {
                     tracing::warn!(network = %plan.id, error = error.chain(), "undo a network");
@@ -136,12 +143,14 @@ impl Network {
             }
             builtin.ports.remove_net(&bridge)?;
             let leases = builtin.networks.leases.join(id.as_str());
-            match std::fs::remove_dir_all(&leases) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    Err(error).with_context(|| format!("remove {}", leases.display()))
+            [bridge::ipv6_leases(&leases), leases].iter().try_for_each(|leases| {
+                match std::fs::remove_dir_all(leases) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                        Err(error).with_context(|| format!("remove {}", leases.display()))
+                    }
+                    Ok(()) | Err(_) => Ok(()),
                 }
-                Ok(()) | Err(_) => Ok(()),
-            }
+            })
         })
         .await
     }
@@ -179,25 +188,6 @@ impl Network {
         self.blocking(move |shared| match shared.opened() {
             Some(builtin) => builtin.bridge.detach(&pod),
             None => Ok(()),
-        })
-        .await
-    }
-
-    /// Puts the pod on the node's own network, built in, as one of several that it is on.
-    pub(crate) async fn join_node(
-        &self,
-        pod: PodId,
-        netns: PathBuf,
-        socket: PodSocket,
-        interface: String,
-    ) -> Result<Attachment> {
-        self.blocking(move |shared| {
-            let file = std::fs::File::open(&netns);
-            let file = file.with_context(|| format!("open {}", netns.display()))?;
-            let builtin = shared.builtin()?;
-            let port = Port { interface, address: None, has_route: false };
-            let made = builtin.bridge.attach(&pod, file.as_fd(), &socket, &port)?;
-            Ok(made.into_attachment(&port.interface))
         })
         .await
     }
@@ -245,12 +235,18 @@ impl Network {
 
 impl super::Shared {
     fn join(&self, join: &Join) -> Result<Attachment> {
-        let bridge = self.builtin()?.networks.find(&join.network)?;
-        let netns = std::fs::File::open(&join.netns);
-        let netns = netns.with_context(|| format!("open {}", join.netns.display()))?;
-        let port =
-            Port { interface: join.interface.clone(), address: join.address, has_route: false };
-        let made = bridge.attach(&join.pod, netns.as_fd(), &join.socket, &port)?;
-        Ok(made.into_attachment(&port.interface))
+        let builtin = self.builtin()?;
+        match &join.network {
+            None => put(&builtin.bridge, join),
+            Some(id) => put(&*builtin.networks.find(id)?, join),
+        }
     }
+}
+
+fn put(bridge: &Bridge, join: &Join) -> Result<Attachment> {
+    let netns = std::fs::File::open(&join.netns);
+    let netns = netns.with_context(|| format!("open {}", join.netns.display()))?;
+    let port = Port { interface: join.interface.clone(), wish: join.wish, has_route: false };
+    let made = bridge.attach(&join.pod, netns.as_fd(), &join.socket, &port)?;
+    Ok(made.into_attachment(&port.interface))
 }

@@ -1,7 +1,7 @@
 //! What a pod asks of its network, and what it gets.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::dns_files::Dns;
 use super::netlink::Socket;
+use super::netlink::route::HardwareAddress;
 use crate::error::Result;
 use crate::id::PodId;
 
@@ -37,6 +38,8 @@ pub(crate) struct PodNetworkRequest {
     pub(crate) netns: PathBuf,
     pub(crate) socket: PodSocket,
     pub(crate) ports: Vec<PortMapping>,
+    /// `None`: any.
+    pub(crate) hardware_address: Option<HardwareAddress>,
     pub(crate) dns: Option<Dns>,
     pub(crate) annotations: BTreeMap<String, String>,
     pub(crate) cgroup_parent: String,
@@ -97,6 +100,26 @@ pub(crate) enum Protocol {
     Sctp,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Family {
+    Ipv4,
+    Ipv6,
+}
+
+impl Family {
+    pub(crate) fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() { Self::Ipv4 } else { Self::Ipv6 }
+    }
+
+    /// The address that stands for every one.
+    pub(crate) fn any(self) -> IpAddr {
+        match self {
+            Self::Ipv4 => Ipv4Addr::UNSPECIFIED.into(),
+            Self::Ipv6 => Ipv6Addr::UNSPECIFIED.into(),
+        }
+    }
+}
+
 impl Protocol {
     /// As the IP header has it.
     pub(crate) fn number(self) -> u8 {
@@ -123,5 +146,22 @@ impl Attachment {
             IpNet::V4(net) => Some(net.addr()),
             IpNet::V6(_) => None,
         })
+    }
+
+    pub(crate) fn ipv6(&self) -> Option<Ipv6Addr> {
+        self.addresses.iter().find_map(|address| match address {
+            IpNet::V4(_) => None,
+            IpNet::V6(net) => Some(net.addr()),
+        })
+    }
+
+    pub(crate) fn address(&self, family: Family) -> Option<IpNet> {
+        self.addresses.iter().find(|address| Family::of(address.addr()) == family).copied()
+    }
+
+    /// The way out of one family.
+    pub(crate) fn gateway(&self, family: Family) -> Option<IpAddr> {
+        let is_it = |it: &&IpAddr| Family::of(**it) == family;
+        self.gateways.iter().find(is_it).copied()
     }
 }

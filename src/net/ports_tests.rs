@@ -1,12 +1,13 @@
 //! Published ports with real packets: an outside machine, the host, and pods behind its bridge.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::bridge::{Addresses, Bridge, BridgeConfig, Port};
+use super::leases::Pool;
 use super::nft::{Net, Reach};
 use super::ports::{HostPort, PortRequest, Ports, Published};
 use super::testing::Netns;
@@ -31,6 +32,7 @@ struct Pod {
     id: PodId,
     netns: Netns,
     address: Ipv4Addr,
+    ipv6: Option<Ipv6Addr>,
 }
 
 impl World {
@@ -41,6 +43,7 @@ impl World {
         let config = BridgeConfig {
             name: "ct-br0".to_owned(),
             addresses: Addresses::Preferred("10.77.0.0/24".parse().unwrap()),
+            ipv6: Some(Pool::of("fd77::/64".parse().unwrap())),
             mtu: None,
             leases: state.path().join("leases"),
             network: None,
@@ -55,7 +58,8 @@ impl World {
         let fd = netns.fd();
         let attached =
             self.bridge.attach(&id, fd.as_fd(), &netns.netlink(), &Port::only()).unwrap();
-        Pod { id, netns, address: attached.address.addr() }
+        let ipv6 = attached.ipv6.map(|(net, _)| net.addr());
+        Pod { id, netns, address: attached.address.addr(), ipv6 }
     }
 
     fn nft(&self) -> String {
@@ -65,17 +69,22 @@ impl World {
 
 impl Pod {
     fn publishes(&self, mappings: &[PortMapping]) -> Published {
-        Published { pod: self.id.clone(), address: self.address, mappings: mappings.to_vec() }
+        let (pod, mappings) = (self.id.clone(), mappings.to_vec());
+        Published { pod, address: self.address, ipv6: None, mappings }
+    }
+
+    fn publishes_by_both(&self, mappings: &[PortMapping]) -> Published {
+        Published { ipv6: self.ipv6, ..self.publishes(mappings) }
     }
 
     /// Answers each connection on this port with the address it came from.
     fn serve(&self, port: u16) {
         let listener =
-            self.netns.run(move || TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap());
+            self.netns.run(move || TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).unwrap());
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
-                let peer = stream.peer_addr().unwrap().ip().to_string();
+                let peer = stream.peer_addr().unwrap().ip().to_canonical().to_string();
                 let _ = stream.write_all(peer.as_bytes());
             }
         });
@@ -85,7 +94,8 @@ impl Pod {
 fn open(host: &Netns, published: Vec<Published>) -> Ports {
     host.run(move || {
         let subnet = "10.77.0.0/24".parse().unwrap();
-        let net = Net { bridge: "ct-br0".to_owned(), subnet, reach: Reach::Masqueraded };
+        let ipv6 = Some("fd77::/64".parse().unwrap());
+        let net = Net { bridge: "ct-br0".to_owned(), subnet, ipv6, reach: Reach::Masqueraded };
         Ports::open(TABLE, vec![net], &published).unwrap()
     })
 }
@@ -223,8 +233,12 @@ fn a_udp_client_that_keeps_sending_reaches_the_pod_that_has_the_port_now() {
 fn a_pod_reaches_the_outside_with_the_hosts_address() {
     let world = World::new();
     let pod = world.pod();
-    let server =
-        Pod { id: PodId::generate().unwrap(), netns: Netns::new(), address: Ipv4Addr::UNSPECIFIED };
+    let server = Pod {
+        id: PodId::generate().unwrap(),
+        netns: Netns::new(),
+        address: Ipv4Addr::UNSPECIFIED,
+        ipv6: None,
+    };
     world.outside.cable(&server.netns, "far", ["10.2.0.1/24", "10.2.0.2/24"]);
     world.host.ip(&format!("route add default via {OUTSIDE}"));
     server.netns.ip("route add default via 10.2.0.1");
@@ -359,6 +373,59 @@ fn a_port_of_a_range_is_one_that_nobody_has() {
     let dynamic = chosen(&[request(None, HostPort::Any); 3]);
     assert!(dynamic.iter().all(|port| *port >= 49_152), "{dynamic:?}");
     assert!(dynamic[0] != dynamic[1] && dynamic[1] != dynamic[2], "{dynamic:?}");
+}
+
+#[test]
+fn a_port_is_published_by_both_families_and_nothing_else_is_reached() {
+    const OUTSIDE: &str = "fd10:1::2";
+    const HOST: &str = "fd10:1::1";
+    let world = World::new();
+    world.host.ip(&format!("addr add {HOST}/64 dev wan nodad"));
+    world.outside.ip(&format!("addr add {OUTSIDE}/64 dev wan nodad"));
+    world.outside.ip(&format!("route add fd77::/64 via {HOST}"));
+    let (server, client) = (world.pod(), world.pod());
+    server.serve(80);
+    let own = server.ipv6.unwrap().to_string();
+    world.ports.publish(&server.publishes_by_both(&[tcp(8080, 80)])).unwrap();
+
+    assert_eq!(ask(&world.outside, HOST, 8080), OUTSIDE, "the source is kept");
+    ask(&world.outside, super::ports_tests::HOST, 8080); // by IPv4 all the same
+    ask(&world.host, HOST, 8080); // the host by its own address
+    ask(&client.netns, HOST, 8080); // another pod by the host's address
+    ask(&server.netns, HOST, 8080); // the pod itself by the host's address
+    ask(&client.netns, &own, 80); // its neighbour
+    assert!(is_silent(&world.outside, &own, 80), "the container's port is not for others");
+    assert!(is_silent(&world.outside, HOST, 80), "nor is it the host's");
+
+    // On one address, and of one family.
+    world.ports.unpublish(&server.id).unwrap();
+    assert!(is_silent(&world.outside, HOST, 8080));
+    let one = [on(HOST, tcp(8081, 80)), on("::", tcp(8082, 80)), on("0.0.0.0", tcp(8083, 80))];
+    world.ports.publish(&server.publishes_by_both(&one)).unwrap();
+    ask(&world.outside, HOST, 8081);
+    assert!(is_silent(&world.outside, super::ports_tests::HOST, 8081));
+    ask(&world.outside, HOST, 8082);
+    assert!(is_silent(&world.outside, super::ports_tests::HOST, 8082));
+    assert!(is_silent(&world.outside, HOST, 8083));
+    let taken = world.ports.publish(&client.publishes_by_both(&[tcp(8082, 80)])).unwrap_err();
+    assert!(taken.chain().contains("host port 8082/tcp is in use"), "{}", taken.chain());
+
+    // From a pod to the outside it is the host that asks.
+    let far = Pod {
+        id: PodId::generate().unwrap(),
+        netns: Netns::new(),
+        address: Ipv4Addr::UNSPECIFIED,
+        ipv6: None,
+    };
+    world.outside.cable(&far.netns, "far", ["10.2.0.1/24", "10.2.0.2/24"]);
+    world.outside.ip("addr add fd10:2::1/64 dev far nodad");
+    far.netns.ip("addr add fd10:2::2/64 dev far nodad");
+    world.host.ip(&format!("route add fd10:2::/64 via {OUTSIDE}"));
+    far.netns.ip("route add default via fd10:2::1");
+    world.outside.command("sysctl -qw net.ipv6.conf.all.forwarding=1");
+    far.serve(80);
+    assert_eq!(ask(&client.netns, "fd10:2::2", 80), HOST);
+    assert_eq!(world.host.command("sysctl -n net.ipv6.conf.ct-br0.accept_ra").trim(), "0");
 }
 
 #[test]

@@ -116,6 +116,7 @@ impl Pod {
             netns: self.netns.path(),
             socket: self.netns.netlink(),
             ports: ports.to_vec(),
+            hardware_address: None,
             dns: None,
             annotations: std::collections::BTreeMap::new(),
             cgroup_parent: String::new(),
@@ -179,6 +180,7 @@ fn the_next_daemon_finds_ports_and_addresses_and_takes_back_the_lost() {
     let survivor = Published {
         pod: living.identity.pod.clone(),
         address: attachment.ipv4().unwrap(),
+        ipv6: None,
         mappings: vec![http()],
     };
     let network = node.open(NetworkMode::Builtin, vec![survivor]);

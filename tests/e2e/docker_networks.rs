@@ -126,7 +126,17 @@ async fn docker_networks_are_refused_in_its_words() {
         (json!({"Name": ""}), 400, "name is empty"),
         (json!({"Name": "../x"}), 400, "invalid network name"),
         (json!({"Name": "x", "Driver": "overlay"}), 404, "plugin \"overlay\" not found"),
-        (json!({"Name": "x", "EnableIPv6": true}), 501, "IPv6"),
+        (json!({"Name": "x", "EnableIPv4": false}), 501, "IPv4"),
+        (
+            json!({"Name": "x", "IPAM": {"Config": [{"Subnet": "fd00:99::/64"}]}}),
+            400,
+            "IPv6 has not been enabled for this network",
+        ),
+        (
+            json!({"Name": "x", "Options": {"com.docker.network.bridge.gateway_mode_ipv6": "routed"}}),
+            501,
+            "gateway_mode_ipv6",
+        ),
         (
             json!({"Name": "x", "IPAM": {"Config": [{"Subnet": "10.99.0.128/25"}]}}),
             403,

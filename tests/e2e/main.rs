@@ -42,6 +42,7 @@ mod docker_events;
 mod docker_files;
 mod docker_health;
 mod docker_images;
+mod docker_ipv6;
 mod docker_making;
 mod docker_misuse;
 mod docker_names;

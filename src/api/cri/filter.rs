@@ -120,6 +120,7 @@ pub(super) mod tests {
             joined: BTreeMap::new(),
             asks_names: false,
             way_out: None,
+            way_out_ipv6: None,
             monitor_pid: None,
             cgroup: cgroup::Record::of_parent("cgroup_parent", "/x").unwrap(),
             limits: None,

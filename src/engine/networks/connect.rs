@@ -111,6 +111,6 @@ fn check_mode(container: &Standalone, network: &Found) -> Result<()> {
 
 /// The way out and the hosts file follow the networks that there are.
 async fn settled(shared: &Arc<Shared>, pod: &Arc<Pod>, networks: &[Membership]) -> Result<()> {
-    attach::reroute(shared, pod, shared.networks.way_out(networks)).await?;
+    attach::reroute(shared, pod, networks).await?;
     files::rewrite_hosts(&shared.layout.pod(&pod.id), &pod.record())
 }

@@ -1,24 +1,25 @@
 //! Making a network: a name, a subnet, a record, and then its bridge.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use ipnet::Ipv4Net;
-
-use super::Record;
+use super::{Ipv6Pool, Record, subnets};
 use crate::engine::{Shared, clock, operation};
 use crate::error::{Error, Kind, Result};
 use crate::id::NetworkId;
+use crate::net::leases::Address;
 use crate::net::nft::Reach;
 
 const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
 const MTU: &str = "com.docker.network.driver.mtu";
 const MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
 /// What these are at when nobody names them is all that we do.
-const FIXED: [(&str, &str); 2] = [
+const FIXED: [(&str, &str); 4] = [
     ("com.docker.network.bridge.enable_icc", "true"),
     ("com.docker.network.bridge.host_binding_ipv4", "0.0.0.0"),
+    ("com.docker.network.bridge.gateway_mode_ipv4", "nat"),
+    ("com.docker.network.bridge.gateway_mode_ipv6", "nat"),
 ];
 
 /// An interface's name has no more bytes.
@@ -28,16 +29,30 @@ const LONGEST_BRIDGE: usize = 15;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Request {
     pub(crate) name: String,
-    /// `None`: one of ours.
-    pub(crate) subnet: Option<Ipv4Net>,
-    /// `None`: the first address.
-    pub(crate) gateway: Option<Ipv4Addr>,
-    pub(crate) range: Option<Ipv4Net>,
-    pub(crate) reserved: BTreeMap<String, Ipv4Addr>,
+    pub(crate) ipv4: RequestedPool<Ipv4Addr>,
+    /// `None`: it has nothing to do with IPv6.
+    pub(crate) ipv6: Option<RequestedPool<Ipv6Addr>>,
     pub(crate) is_internal: bool,
     pub(crate) is_attachable: bool,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) options: BTreeMap<String, String>,
+}
+
+/// Addresses of one family, as a client asks for them.
+#[derive(Debug, Clone)]
+pub(crate) struct RequestedPool<A: Address> {
+    /// `None`: one of ours.
+    pub(crate) subnet: Option<A::Net>,
+    /// `None`: the first address.
+    pub(crate) gateway: Option<A>,
+    pub(crate) range: Option<A::Net>,
+    pub(crate) reserved: BTreeMap<String, A>,
+}
+
+impl<A: Address> Default for RequestedPool<A> {
+    fn default() -> Self {
+        Self { subnet: None, gateway: None, range: None, reserved: BTreeMap::new() }
+    }
 }
 
 /// # Errors
@@ -53,9 +68,21 @@ pub(crate) async fn create(shared: Arc<Shared>, request: Request) -> Result<Arc<
             let message = format!("network with name {} already exists", request.name);
             return Err(Error::new(Kind::AlreadyExists, message));
         }
-        let subnet = subnet(&shared, &request, &others).await?;
-        let gateway = gateway(&request, subnet)?;
         let id = NetworkId::generate()?;
+        let subnet = subnets::ipv4(&shared, &request.ipv4, &others).await?;
+        let gateway = subnets::gateway(&request.ipv4, subnet)?;
+        let ipv6 = request.ipv6.map(|asked| {
+            let subnet = subnets::ipv6(&id, &asked, &others)?;
+            let gateway = subnets::gateway(&asked, subnet)?;
+            let RequestedPool { subnet: own, range, reserved, .. } = asked;
+            Ok::<_, Error>(Ipv6Pool {
+                subnet,
+                gateway,
+                range,
+                reserved,
+                has_own_subnet: own.is_some(),
+            })
+        });
         let short = id.short().get(..12).unwrap_or_default();
         let record = Arc::new(Record {
             bridge: options.bridge.unwrap_or_else(|| format!("br-{short}")),
@@ -64,9 +91,10 @@ pub(crate) async fn create(shared: Arc<Shared>, request: Request) -> Result<Arc<
             created_at: clock::now(),
             subnet,
             gateway,
-            range: request.range,
-            reserved: request.reserved,
-            has_own_subnet: request.subnet.is_some(),
+            range: request.ipv4.range,
+            reserved: request.ipv4.reserved,
+            ipv6: ipv6.transpose()?,
+            has_own_subnet: request.ipv4.subnet.is_some(),
             reach: match (request.is_internal, options.is_masqueraded) {
                 (true, _) => Reach::Internal,
                 (false, true) => Reach::Masqueraded,
@@ -151,78 +179,6 @@ impl Options {
     }
 }
 
-async fn subnet(shared: &Shared, request: &Request, others: &[Arc<Record>]) -> Result<Ipv4Net> {
-    let mut taken: Vec<Ipv4Net> = others.iter().map(|other| other.subnet).collect();
-    // The node's own, made or not.
-    taken.push(shared.network.node_pool().map_or(shared.config.network.subnet, |pool| pool.0));
-    if let Some(subnet) = request.subnet {
-        if subnet.trunc() != subnet {
-            let right = subnet.trunc();
-            return Err(Error::invalid(format!(
-                "invalid network config:\ninvalid subnet {subnet}: it should be {right}"
-            )));
-        }
-        if !(8..=30).contains(&subnet.prefix_len()) {
-            return Err(Error::invalid(format!(
-                "invalid network config:\nsubnet {subnet} must be between /8 and /30"
-            )));
-        }
-        if taken.iter().any(|other| meet(other, &subnet)) {
-            return Err(overlap());
-        }
-        // The host's own interfaces, but not what it reaches through a router.
-        return Ok(subnet);
-    }
-    taken.extend(shared.network.routed().await?.into_iter().filter(|net| net.prefix_len() > 0));
-    candidates().find(|subnet| !taken.iter().any(|other| meet(other, subnet))).ok_or_else(|| {
-        Error::new(Kind::Exhausted, "all predefined address pools have been fully subnetted")
-    })
-}
-
-fn overlap() -> Error {
-    Error::new(
-        Kind::Forbidden,
-        "invalid pool request: Pool overlaps with other one on this address space",
-    )
-}
-
-fn meet(one: &Ipv4Net, other: &Ipv4Net) -> bool {
-    one.contains(&other.network()) || other.contains(&one.network())
-}
-
-/// Docker's default pools, without the one of its `bridge`.
-fn candidates() -> impl Iterator<Item = Ipv4Net> {
-    let wide = (18..32).map(|second| (Ipv4Addr::new(172, second, 0, 0), 16));
-    let narrow = (0..16).map(|third| (Ipv4Addr::new(192, 168, third * 16, 0), 20));
-    wide.chain(narrow).filter_map(|(address, prefix)| Ipv4Net::new(address, prefix).ok())
-}
-
-/// Also looks at the other addresses that were chosen.
-fn gateway(request: &Request, subnet: Ipv4Net) -> Result<Ipv4Addr> {
-    let has_choice = request.gateway.is_some() || request.range.is_some();
-    if request.subnet.is_none() && (has_choice || !request.reserved.is_empty()) {
-        return Err(Error::invalid(
-            "invalid network config:\nan address or range needs the subnet that it is in",
-        ));
-    }
-    if let Some(range) = request.range
-        && !subnet.contains(&range)
-    {
-        return Err(Error::invalid(format!(
-            "invalid network config:\ninvalid ip-range {range}: subnet {subnet} does not contain it"
-        )));
-    }
-    let gateway = request.gateway.or_else(|| subnet.hosts().next()).unwrap_or(subnet.network());
-    for address in request.reserved.values().chain([&gateway]) {
-        if !subnet.contains(address) {
-            return Err(Error::invalid(format!(
-                "invalid network config:\naddress {address} is not in subnet {subnet}"
-            )));
-        }
-    }
-    Ok(gateway)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -237,31 +193,6 @@ mod tests {
         }
         for taken in ["bridge", "host", "none", "default"] {
             assert_eq!(check_name(taken).unwrap_err().kind(), Kind::Forbidden, "{taken}");
-        }
-    }
-
-    #[test]
-    fn the_pools_are_thirty_and_do_not_meet() {
-        let all: Vec<Ipv4Net> = candidates().collect();
-        assert_eq!(all.len(), 30);
-        for (place, one) in all.iter().enumerate() {
-            assert!(all.iter().skip(place + 1).all(|other| !meet(one, other)), "{one}");
-        }
-    }
-
-    #[test]
-    fn chosen_addresses_must_be_in_the_subnet() {
-        let subnet: Ipv4Net = "10.1.0.0/24".parse().unwrap();
-        let own = Request { subnet: Some(subnet), ..Request::default() };
-        assert_eq!(gateway(&own, subnet).unwrap(), Ipv4Addr::new(10, 1, 0, 1));
-        let last = Request { gateway: "10.1.0.254".parse().ok(), ..own.clone() };
-        assert_eq!(gateway(&last, subnet).unwrap(), Ipv4Addr::new(10, 1, 0, 254));
-        for wrong in [
-            Request { gateway: "10.2.0.1".parse().ok(), ..own.clone() },
-            Request { range: "10.2.0.0/25".parse().ok(), ..own.clone() },
-            Request { gateway: "10.1.0.1".parse().ok(), ..Request::default() },
-        ] {
-            assert_eq!(gateway(&wrong, subnet).unwrap_err().kind(), Kind::InvalidArgument);
         }
     }
 }

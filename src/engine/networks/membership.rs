@@ -1,7 +1,7 @@
 //! That a container is in a network.
 
 use std::cmp::Reverse;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +9,8 @@ use super::{Found, Networks, Record};
 use crate::engine::standalone::record::Record as Container;
 use crate::error::{Error, Result};
 use crate::id::NetworkId;
+use crate::net::HardwareAddress;
+use crate::net::networks::Wish;
 
 /// A network that gives addresses.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -26,6 +28,10 @@ pub(crate) struct Membership {
     pub(crate) name: String,
     /// `None`: any.
     pub(crate) address: Option<Ipv4Addr>,
+    #[serde(default)]
+    pub(crate) ipv6: Option<Ipv6Addr>,
+    #[serde(default)]
+    pub(crate) hardware_address: Option<HardwareAddress>,
     /// Names beside the container's own.
     pub(crate) aliases: Vec<String>,
     /// Names that others in the network have for this container alone.
@@ -46,6 +52,8 @@ pub(crate) struct Link {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Wanted {
     pub(crate) address: Option<Ipv4Addr>,
+    pub(crate) ipv6: Option<Ipv6Addr>,
+    pub(crate) hardware_address: Option<HardwareAddress>,
     pub(crate) aliases: Vec<String>,
     pub(crate) links: Vec<Link>,
     pub(crate) priority: i64,
@@ -57,6 +65,8 @@ impl Membership {
             network: NetworkRef::Node,
             name: Found::Node.name().to_owned(),
             address: None,
+            ipv6: None,
+            hardware_address: None,
             aliases: Vec::new(),
             links: Vec::new(),
             priority: 0,
@@ -77,39 +87,52 @@ impl Membership {
             }
         };
         check(found, &wanted)?;
-        let Wanted { address, aliases, mut links, priority } = wanted;
+        let Wanted { address, ipv6, hardware_address, aliases, mut links, priority } = wanted;
         if network == NetworkRef::Node {
             // There they stand in the hosts file: the container's own configuration has them.
             links.clear();
         }
-        Ok(Self { network, name: found.name().to_owned(), address, aliases, links, priority })
+        let name = found.name().to_owned();
+        Ok(Self { network, name, address, ipv6, hardware_address, aliases, links, priority })
+    }
+
+    pub(crate) fn wish(&self) -> Wish {
+        Wish { ipv4: self.address, ipv6: self.ipv6, hardware: self.hardware_address }
     }
 }
 
 fn check(found: &Found, wanted: &Wanted) -> Result<()> {
     let refuse = |why: &str| Err(Error::invalid(format!("invalid endpoint settings:\n{why}")));
-    match (found, wanted.address) {
-        (Found::Custom(record), Some(address)) => check_address(record, address),
-        (Found::Custom(_), None) => Ok(()),
-        (_, Some(_)) => {
-            refuse("user specified IP address is supported on user defined networks only")
-        }
-        (_, None) if !wanted.aliases.is_empty() => {
-            refuse("network-scoped alias is supported only for containers in user defined networks")
-        }
-        (_, None) => Ok(()),
+    let ipv4 = wanted.address.map(IpAddr::V4);
+    let mut addresses = ipv4.into_iter().chain(wanted.ipv6.map(IpAddr::V6));
+    if let Found::Custom(record) = found {
+        return addresses.try_for_each(|address| check_address(record, address));
     }
+    if addresses.count() > 0 {
+        return refuse("user specified IP address is supported on user defined networks only");
+    }
+    if !wanted.aliases.is_empty() {
+        return refuse(
+            "network-scoped alias is supported only for containers in user defined networks",
+        );
+    }
+    Ok(())
 }
 
-fn check_address(record: &Record, address: Ipv4Addr) -> Result<()> {
+fn check_address(record: &Record, address: IpAddr) -> Result<()> {
     let refuse = |why: &str| Err(Error::invalid(format!("invalid endpoint settings:\n{why}")));
-    if !record.has_own_subnet {
+    let (has_own_subnet, contains) = match (address, &record.ipv6) {
+        (IpAddr::V4(address), _) => (record.has_own_subnet, record.subnet.contains(&address)),
+        (IpAddr::V6(address), Some(it)) => (it.has_own_subnet, it.subnet.contains(&address)),
+        (IpAddr::V6(_), None) => (record.has_own_subnet, false),
+    };
+    if !has_own_subnet {
         return refuse(
             "user specified IP address is supported only when connecting to networks with user \
              configured subnets",
         );
     }
-    if !record.subnet.contains(&address) {
+    if !contains {
         return refuse(&format!(
             "no configured subnet or ip-range contain the IP address {address}"
         ));
@@ -135,9 +158,25 @@ impl Membership {
 impl Networks {
     /// Where the default route and the published ports of such a container are.
     pub(crate) fn way_out(&self, memberships: &[Membership]) -> Option<NetworkRef> {
+        self.way_out_by(memberships, |_| true)
+    }
+
+    /// The same for IPv6, which not every network has.
+    pub(crate) fn way_out_ipv6(&self, memberships: &[Membership]) -> Option<NetworkRef> {
+        self.way_out_by(memberships, |record| record.is_some_and(|it| it.ipv6.is_some()))
+    }
+
+    /// `None` is the node's own network.
+    fn way_out_by(
+        &self,
+        memberships: &[Membership],
+        wanted: impl Fn(Option<&Record>) -> bool,
+    ) -> Option<NetworkRef> {
         let leads_out = |membership: &&Membership| match &membership.network {
-            NetworkRef::Node => true,
-            NetworkRef::Custom(id) => self.get(id).is_some_and(|record| !record.is_internal()),
+            NetworkRef::Node => wanted(None),
+            NetworkRef::Custom(id) => {
+                self.get(id).is_some_and(|record| !record.is_internal() && wanted(Some(&record)))
+            }
         };
         memberships
             .iter()

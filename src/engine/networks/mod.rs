@@ -15,16 +15,17 @@ mod connect;
 mod create;
 pub(crate) mod membership;
 mod remove;
+mod subnets;
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::connect::{connect, disconnect};
-pub(crate) use self::create::{Request, create};
+pub(crate) use self::create::{Request, RequestedPool, create};
 use self::membership::NetworkRef;
 pub(crate) use self::remove::remove;
 use super::Shared;
@@ -35,8 +36,9 @@ use crate::id::{NetworkId, PodId, is_hex};
 use crate::image::digest::Digest;
 use crate::net::Attachment;
 use crate::net::leases::Pool;
-use crate::net::networks::Plan;
+use crate::net::networks::{Held, Plan};
 use crate::net::nft::Reach;
+pub(crate) use crate::net::{Family, leases::Address};
 
 /// What the next daemon must know of a network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +53,9 @@ pub(crate) struct Record {
     pub(crate) range: Option<Ipv4Net>,
     /// Addresses that nobody gets, by what the client calls them.
     pub(crate) reserved: BTreeMap<String, Ipv4Addr>,
+    /// `None`: it has nothing to do with IPv6.
+    #[serde(default)]
+    pub(crate) ipv6: Option<Ipv6Pool>,
     /// The client chose the subnet: then its containers may choose their addresses.
     pub(crate) has_own_subnet: bool,
     pub(crate) reach: Reach,
@@ -59,6 +64,16 @@ pub(crate) struct Record {
     pub(crate) labels: BTreeMap<String, String>,
     /// In the words of the client.
     pub(crate) options: BTreeMap<String, String>,
+}
+
+/// What a network has for IPv6, beside the same for IPv4.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Ipv6Pool {
+    pub(crate) subnet: Ipv6Net,
+    pub(crate) gateway: Ipv6Addr,
+    pub(crate) range: Option<Ipv6Net>,
+    pub(crate) reserved: BTreeMap<String, Ipv6Addr>,
+    pub(crate) has_own_subnet: bool,
 }
 
 impl Record {
@@ -76,6 +91,12 @@ impl Record {
                 range: self.range,
                 reserved: self.reserved.values().copied().collect(),
             },
+            ipv6: self.ipv6.as_ref().map(|ipv6| Pool {
+                subnet: ipv6.subnet,
+                gateway: ipv6.gateway,
+                range: ipv6.range,
+                reserved: ipv6.reserved.values().copied().collect(),
+            }),
             reach: self.reach,
             mtu: self.mtu,
         }
@@ -200,8 +221,11 @@ pub(super) async fn open_all(shared: &Shared) -> Result<()> {
     let pods = shared.pod_records.scan()?;
     for record in shared.networks.all() {
         let ready = pods.iter().filter(|(_, pod)| pod.phase == Phase::Ready);
-        let survivors = ready
-            .filter_map(|(_, pod)| Some((pod.id.clone(), pod.joined.get(&record.id)?.ipv4()?)));
+        let survivors = ready.filter_map(|(_, pod)| {
+            let attachment = pod.joined.get(&record.id)?;
+            let held = Held { ipv4: attachment.ipv4()?, ipv6: attachment.ipv6() };
+            Some((pod.id.clone(), held))
+        });
         let opened = shared.network.open_network(record.plan(), survivors.collect()).await;
         if let Err(error) = opened {
             tracing::error!(network = %record.name, error = error.chain(), "make a network again");

@@ -16,7 +16,7 @@ use crate::monitor::client::Client;
 use crate::monitor::protocol::SocketKind;
 use crate::net::networks::Join;
 use crate::net::ports::Published;
-use crate::net::{Attachment, PodIdentity, PodNetworkRequest, PodSocket};
+use crate::net::{Attachment, Family, PodIdentity, PodNetworkRequest, PodSocket};
 
 /// What a pod got, as its record has it.
 #[derive(Default)]
@@ -24,6 +24,7 @@ pub(super) struct Attached {
     pub(super) attachment: Option<Attachment>,
     pub(super) joined: BTreeMap<NetworkId, Attachment>,
     pub(super) way_out: Option<NetworkRef>,
+    pub(super) way_out_ipv6: Option<NetworkRef>,
     pub(super) asks_names: bool,
 }
 
@@ -59,6 +60,7 @@ pub(super) async fn attach(
         netns,
         socket,
         ports: config.ports.clone(),
+        hardware_address: None,
         dns: config.dns.clone(),
         annotations: config.annotations.clone(),
         cgroup_parent: config.cgroup_parent.clone(),
@@ -82,33 +84,36 @@ async fn attach_all(
     shared: &Arc<Shared>,
     record: &Record,
     memberships: &[Membership],
-    request: PodNetworkRequest,
+    mut request: PodNetworkRequest,
 ) -> Result<Attached> {
     let (netns, socket) = (request.netns.clone(), request.socket.clone());
     shared.network.isolate(socket.clone()).await?;
     let mut made = Attached::default();
-    if memberships.iter().any(|it| it.network == NetworkRef::Node) {
+    if let Some(node) = memberships.iter().find(|it| it.network == NetworkRef::Node) {
+        request.hardware_address = node.hardware_address;
         made.attachment = Some(shared.network.attach(request).await.context("attach the network")?);
     }
     for membership in memberships {
         let NetworkRef::Custom(network) = &membership.network else { continue };
         let place = made.joined.len() + usize::from(made.attachment.is_some());
         let join = Join {
-            network: network.clone(),
+            network: Some(network.clone()),
             pod: record.id.clone(),
             netns: netns.clone(),
             socket: socket.clone(),
             interface: format!("eth{place}"),
-            address: membership.address,
+            wish: membership.wish(),
         };
         let joined = shared.network.join(join).await;
         made.joined.insert(network.clone(), joined.map_err(|error| set_up_failed(&error))?);
     }
     made.way_out = shared.networks.way_out(memberships);
+    made.way_out_ipv6 = shared.networks.way_out_ipv6(memberships);
     let all = Record {
         attachment: made.attachment.clone(),
         joined: made.joined.clone(),
         way_out: made.way_out.clone(),
+        way_out_ipv6: made.way_out_ipv6.clone(),
         ..record.clone()
     };
     lead_out(shared, &all, socket).await?;
@@ -121,20 +126,27 @@ fn set_up_failed(error: &crate::error::Error) -> crate::error::Error {
     crate::error::Error::new(error.kind(), message)
 }
 
-/// The default route and the published ports go where the record says.
+/// The default routes and the published ports go where the record says.
 async fn lead_out(shared: &Shared, record: &Record, socket: PodSocket) -> Result<()> {
-    let way_out = record.way_out.as_ref().and_then(|network| record.attachment_of(network));
+    let of = |network: &Option<NetworkRef>| record.attachment_of(network.as_ref()?);
+    let (way_out, way_out_ipv6) = (of(&record.way_out), of(&record.way_out_ipv6));
+    for (attachment, family) in [(way_out, Family::Ipv4), (way_out_ipv6, Family::Ipv6)] {
+        let Some((attachment, gateway)) = attachment.and_then(|it| Some((it, it.gateway(family)?)))
+        else {
+            continue;
+        };
+        let interface = attachment.interface.clone();
+        shared.network.route(socket.clone(), interface, gateway).await?;
+    }
     let Some(attachment) = way_out else {
         return shared.network.unpublish(record.id.clone()).await;
     };
-    if let Some(gateway) = attachment.gateways.first() {
-        shared.network.route(socket, attachment.interface.clone(), *gateway).await?;
-    }
     let (Some(address), false) = (attachment.ipv4(), record.config.ports.is_empty()) else {
         return Ok(());
     };
     let (pod, mappings) = (record.id.clone(), record.config.ports.clone());
-    shared.network.publish(Published { pod, address, mappings }).await
+    let ipv6 = way_out_ipv6.and_then(Attachment::ipv6);
+    shared.network.publish(Published { pod, address, ipv6, mappings }).await
 }
 
 /// Puts a running pod into one more network. For callers that hold its mutation lock.
@@ -149,16 +161,16 @@ pub(in crate::engine) async fn join(
     let mut names = (0..).map(|number: u32| format!("eth{number}"));
     let interface = names.find(|name| !taken.contains(&name.as_str())).unwrap_or_default();
     let id = record.id.clone();
-    match &membership.network {
-        NetworkRef::Node => {
-            let joined = shared.network.join_node(id, netns, socket, interface).await?;
-            pod.networks_changed(shared, |record| record.attachment = Some(joined))
-        }
-        NetworkRef::Custom(network) => {
-            let (network, address) = (network.clone(), membership.address);
-            let join =
-                Join { network: network.clone(), pod: id, netns, socket, interface, address };
-            let joined = shared.network.join(join).await?;
+    let network = match &membership.network {
+        NetworkRef::Node => None,
+        NetworkRef::Custom(network) => Some(network.clone()),
+    };
+    let wish = membership.wish();
+    let join = Join { network: network.clone(), pod: id, netns, socket, interface, wish };
+    let joined = shared.network.join(join).await?;
+    match network {
+        None => pod.networks_changed(shared, |record| record.attachment = Some(joined)),
+        Some(network) => {
             pod.networks_changed(shared, |record| {
                 record.joined.insert(network, joined);
             })?;
@@ -188,16 +200,22 @@ pub(in crate::engine) async fn leave(
     }
 }
 
-/// Moves a running pod's default route and published ports. For callers that hold its mutation lock.
+/// Moves a running pod's default routes and published ports to where they are among these networks.
+/// For callers that hold its mutation lock.
 pub(in crate::engine) async fn reroute(
     shared: &Arc<Shared>,
     pod: &Arc<Pod>,
-    way_out: Option<NetworkRef>,
+    networks: &[Membership],
 ) -> Result<()> {
-    if pod.record().way_out == way_out {
+    let way_out = shared.networks.way_out(networks);
+    let way_out_ipv6 = shared.networks.way_out_ipv6(networks);
+    let record = pod.record();
+    if (&record.way_out, &record.way_out_ipv6) == (&way_out, &way_out_ipv6) {
         return Ok(());
     }
-    pod.networks_changed(shared, |record| record.way_out = way_out)?;
+    pod.networks_changed(shared, |record| {
+        (record.way_out, record.way_out_ipv6) = (way_out, way_out_ipv6);
+    })?;
     lead_out(shared, &pod.record(), socket(pod).await?).await
 }
 

@@ -90,7 +90,7 @@ impl Pod {
 
     pub(super) fn detached(&self, shared: &Shared) -> Result<()> {
         self.update(shared, |record| {
-            (record.attachment, record.way_out) = (None, None);
+            (record.attachment, record.way_out, record.way_out_ipv6) = (None, None, None);
             record.joined.clear();
         })
     }

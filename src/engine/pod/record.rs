@@ -44,6 +44,9 @@ pub(crate) struct Record {
     /// Where its default route and its published ports are.
     #[serde(default)]
     pub(crate) way_out: Option<NetworkRef>,
+    /// The same for IPv6.
+    #[serde(default)]
+    pub(crate) way_out_ipv6: Option<NetworkRef>,
     #[serde(skip)]
     pub(crate) rendering: Rendering,
 }

@@ -67,6 +67,7 @@ async fn make_or_find(shared: Arc<Shared>, key: PodKey, config: Arc<Config>) -> 
         joined: BTreeMap::new(),
         asks_names: false,
         way_out: None,
+        way_out_ipv6: None,
         rendering: Rendering::default(),
     };
     make(&shared, record).await
@@ -147,6 +148,7 @@ async fn assemble(shared: &Arc<Shared>, mut record: Record, undo: &mut Undo) -> 
     record.attachment = attached.attachment;
     record.joined = attached.joined;
     record.way_out = attached.way_out;
+    record.way_out_ipv6 = attached.way_out_ipv6;
     record.asks_names = attached.asks_names;
     let joined = match record.config.own_network() {
         OwnNetwork::Joined(other) => Some(shared.layout.pod(other)),

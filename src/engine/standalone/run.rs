@@ -13,7 +13,7 @@ use crate::engine::pod::config::{Config as PodConfig, OwnNetwork, PortMapping, S
 use crate::engine::{Shared, clock, container as engine_container, names, pod};
 use crate::error::{Context, Error, Kind, Result};
 use crate::id::PodId;
-use crate::net::Attachment;
+use crate::net::{Attachment, Family};
 
 /// The log of a container, in its own directory.
 pub(crate) const LOG: &str = "container.log";
@@ -23,7 +23,8 @@ pub(super) async fn make(shared: &Arc<Shared>, container: &Standalone) -> Result
     let record = container.record();
     let reservation = shared.network.reserve(record.config.ports.clone()).await;
     let reservation = reservation.map_err(|error| no_port(&record, error))?;
-    let ports = reservation.mappings.clone();
+    let is_ipv6 = shared.networks.way_out_ipv6(&record.networks).is_some();
+    let ports = shown_by_family(&reservation.mappings, is_ipv6);
     let config = pod_config(shared, &record, ports.clone())?;
     let pod = pod::run::run(shared.clone(), config).await;
     // They are published, or will not be.
@@ -47,6 +48,17 @@ pub(super) async fn make(shared: &Arc<Shared>, container: &Standalone) -> Result
             Err(error)
         }
     }
+}
+
+/// A port on every address of the host is one of each family, as clients see it.
+fn shown_by_family(ports: &[PortMapping], is_ipv6: bool) -> Vec<PortMapping> {
+    let by_family = |port: &PortMapping| match (port.host_ip, is_ipv6) {
+        (None, true) => [Family::Ipv4, Family::Ipv6]
+            .map(|family| PortMapping { host_ip: Some(family.any()), ..*port })
+            .to_vec(),
+        (None, false) | (Some(_), _) => vec![*port],
+    };
+    ports.iter().flat_map(by_family).collect()
 }
 
 /// The names of the container are answered before its program is there to ask for others.

@@ -3,7 +3,7 @@
 //! Builders append to a [`Batch`]; readers ask a [`Socket`] and return plain structs. Interfaces
 //! that do not exist yet are meant by name, so that one batch can make a link and configure it.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd};
 
 use ipnet::{IpNet, Ipv4Net};
@@ -31,6 +31,53 @@ impl HardwareAddress {
     pub(crate) fn of(address: Ipv4Addr) -> Self {
         let [a, b, c, d] = address.octets();
         Self([0x0a, 0xca, a, b, c, d])
+    }
+
+    /// The address on the link that follows from it (RFC 4291, appendix A).
+    pub(crate) fn link_local(self) -> Ipv6Addr {
+        let [a, b, c, d, e, f] = self.0;
+        let pair = |high, low| u16::from_be_bytes([high, low]);
+        let end = [pair(a ^ 2, b), pair(c, 0xff), pair(0xfe, d), pair(e, f)];
+        let [one, two, three, four] = end;
+        Ipv6Addr::new(0xfe80, 0, 0, 0, one, two, three, four)
+    }
+}
+
+impl serde::Serialize for HardwareAddress {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for HardwareAddress {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        text.parse().map_err(|()| serde::de::Error::custom("no hardware address"))
+    }
+}
+
+impl std::str::FromStr for HardwareAddress {
+    type Err = ();
+
+    /// Six pairs of digits between colons or hyphens. That of a group is no interface's.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let mut bytes = [0; 6];
+        let separator = if text.contains('-') { '-' } else { ':' };
+        let mut pairs = text.split(separator);
+        for byte in &mut bytes {
+            let pair = pairs.next().filter(|pair| pair.len() == 2).ok_or(())?;
+            // A sign would be read as well.
+            if !pair.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+                return Err(());
+            }
+            *byte = u8::from_str_radix(pair, 16).map_err(|_| ())?;
+        }
+        let is_group = bytes[0] & 1 != 0;
+        if pairs.next().is_some() || is_group || bytes == [0; 6] {
+            Err(())
+        } else {
+            Ok(Self(bytes))
+        }
     }
 }
 
@@ -185,6 +232,15 @@ impl Batch {
     }
 
     pub(crate) fn add_address(&mut self, index: u32, address: IpNet) {
+        self.address(index, address, CREATE | EXCL);
+    }
+
+    /// As [`Batch::add_address`]; one that is there already is fine.
+    pub(crate) fn have_address(&mut self, index: u32, address: IpNet) {
+        self.address(index, address, CREATE | REPLACE);
+    }
+
+    fn address(&mut self, index: u32, address: IpNet, flags: u16) {
         let mut message = AddressMessage::default();
         message.header.family = family(address.addr());
         message.header.prefix_len = address.prefix_len();
@@ -198,7 +254,7 @@ impl Batch {
             message.attributes.push(AddressAttribute::Broadcast(net.broadcast()));
         }
         let message = RouteNetlinkMessage::NewAddress(message);
-        self.route(format!("add address {address}"), &message, CREATE | EXCL);
+        self.route(format!("add address {address}"), &message, flags);
     }
 
     pub(crate) fn add_default_route(&mut self, index: u32, gateway: IpAddr) {
@@ -409,6 +465,17 @@ mod tests {
     fn the_hardware_address_follows_from_the_address() {
         let address = HardwareAddress::of(Ipv4Addr::new(10, 88, 1, 200));
         assert_eq!(address.to_string(), "0a:ca:0a:58:01:c8");
+    }
+
+    #[test]
+    fn hardware_addresses_are_read_and_lead_to_one_of_the_link() {
+        let address: HardwareAddress = "02:42:Ac:11:00:02".parse().unwrap();
+        assert_eq!(address.to_string(), "02:42:ac:11:00:02");
+        assert_eq!(address.link_local().to_string(), "fe80::42:acff:fe11:2");
+        assert_eq!("02-42-ac-11-00-02".parse(), Ok(address));
+        for bad in ["", "02:42", "02:42:ac:11:00:02:03", "02:42:ac:11:00:+2", "01:00:5e:00:00:01"] {
+            assert!(bad.parse::<HardwareAddress>().is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The packet filter of the built-in networks: one table, made once, with two maps of published
-//! ports. Publishing a port is adding a map element; no rule changes with the pods, and the table is
+//! The packet filter of the built-in networks: one table for each family, with two maps of published
+//! ports; that of IPv6 is there while a bridge gives such addresses. Publishing a port is adding a map element; no rule changes with the pods, and the table is
 //! replaced when a bridge comes or goes.
 //!
 //! ```text
@@ -9,7 +9,7 @@
 //!   postrouting: pods to the outside, and what would not find its way back, get the host's address
 //!   forward:     into a bridge only replies, published ports and other pods of the same bridge;
 //!                with an internal one, nothing but the last
-//!   guard:       127.0.0.0/8 is never accepted from outside
+//!   guard:       127.0.0.0/8 is never accepted from outside (of ::1 the kernel sees to that itself)
 //! ```
 //!
 //! The table is replaced in one transaction at start, so a restart has no moment without rules.
@@ -20,18 +20,18 @@ pub(super) mod names;
 pub(super) mod watch;
 mod wire;
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use self::wire::{
-    Attrs, Conntrack, DESTINATION, DESTINATION_PORT, DESTINATION_REWRITTEN, ESTABLISHED_OR_RELATED,
-    FAMILY_IPV4, Is, Message, Meta, PARTS, Rule, SOURCE, Transaction, Verdict,
+    Attrs, Conntrack, DESTINATION_PORT, DESTINATION_REWRITTEN, ESTABLISHED_OR_RELATED, Is, Message,
+    Meta, Rule, Transaction, Verdict, part,
 };
-use super::Protocol;
 use super::netlink::{self, Refused, Socket};
+use super::{Family, Protocol};
 use crate::error::{Context, Result};
 
 const ON_ADDRESS: &str = "on_address";
@@ -42,14 +42,15 @@ const ELEMENTS_PER_MESSAGE: usize = 400;
 /// The socket's send buffer takes about 200 KiB; what is more goes into another transaction.
 const BYTES_PER_TRANSACTION: usize = 128 * 1024;
 
-/// One element of a map: packets for `host_address` (or any address of the host) and `host_port`
-/// go to `pod_address` and `pod_port`.
+/// One element of a map: packets for `host_address` (for any address of the host, if it is the
+/// unspecified one of its family) and `host_port` go to `pod_address` and `pod_port`. Both addresses
+/// are of one family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Element {
-    pub(crate) host_address: Option<Ipv4Addr>,
+    pub(crate) host_address: IpAddr,
     pub(crate) protocol: Protocol,
     pub(crate) host_port: u16,
-    pub(crate) pod_address: Ipv4Addr,
+    pub(crate) pod_address: IpAddr,
     pub(crate) pod_port: u16,
 }
 
@@ -58,6 +59,7 @@ pub(crate) struct Element {
 pub(crate) struct Net {
     pub(crate) bridge: String,
     pub(crate) subnet: Ipv4Net,
+    pub(crate) ipv6: Option<Ipv6Net>,
     pub(crate) reach: Reach,
 }
 
@@ -76,6 +78,8 @@ pub(crate) enum Reach {
 pub(crate) struct Ruleset {
     table: String,
     nets: Vec<Net>,
+    /// Whether we wrote the table of IPv6.
+    had_ipv6: bool,
     socket: Socket,
 }
 
@@ -84,7 +88,7 @@ impl Ruleset {
     /// elements.
     pub(crate) fn install(table: &str, nets: Vec<Net>, elements: &[Element]) -> Result<Self> {
         let socket = Socket::open(netlink::Protocol::Netfilter)?;
-        let mut ruleset = Self { table: table.to_owned(), nets, socket };
+        let mut ruleset = Self { table: table.to_owned(), nets, had_ipv6: false, socket };
         ruleset.replace(elements)?;
         Ok(ruleset)
     }
@@ -96,21 +100,32 @@ impl Ruleset {
 
     /// As [`Ruleset::install`], for a table that somebody flushed.
     pub(crate) fn replace(&mut self, elements: &[Element]) -> Result<()> {
-        let mut transaction = Transaction::new(FAMILY_IPV4);
-        self.push_table(&mut transaction);
+        let mut transaction = Transaction::new();
+        for family in self.families() {
+            self.push_table(&mut transaction, family);
+        }
+        // That of the last one that had such addresses, or of a daemon that died. Not known yet is
+        // what an earlier daemon's networks have, whose table stands until then.
+        if self.had_ipv6 && !self.has_ipv6() {
+            self.push_cleared(&mut transaction, Family::Ipv6);
+        }
         let rest = self.push_elements(&mut transaction, Message::NewElement, elements);
         transaction.commit(&mut self.socket).context("install the nftables rules")?;
+        self.had_ipv6 = self.has_ipv6();
         self.change(Message::NewElement, rest).context("install the published ports")
     }
 
     /// False after somebody flushed the host's rules.
     pub(crate) fn is_there(&mut self) -> Result<bool> {
         let name = self.named();
-        match wire::find_table(&mut self.socket, FAMILY_IPV4, &name) {
-            Ok(()) => Ok(true),
-            Err(refused) if refused.errno == Errno::NOENT => Ok(false),
-            Err(refused) => Err(refused).context("look for the nftables rules"),
+        for family in self.families() {
+            match wire::find_table(&mut self.socket, family, &name) {
+                Ok(()) => {}
+                Err(refused) if refused.errno == Errno::NOENT => return Ok(false),
+                Err(refused) => return Err(refused).context("look for the nftables rules"),
+            }
         }
+        Ok(true)
     }
 
     /// Adds all of them or none.
@@ -143,21 +158,33 @@ impl Ruleset {
         conntrack::forget(&mut self.socket, elements)
     }
 
-    /// Removes the table with everything in it.
+    /// Removes the tables with everything in them.
     pub(crate) fn remove(&mut self) -> Result<()> {
-        let mut transaction = Transaction::new(FAMILY_IPV4);
-        transaction.push("delete the table", Message::DeleteTable, &self.named());
-        match transaction.commit(&mut self.socket) {
-            Err(refused) if refused.errno != Errno::NOENT => {
-                Err(refused).context("remove the nftables rules")
+        for family in [Family::Ipv4, Family::Ipv6] {
+            let mut transaction = Transaction::new();
+            transaction.push("delete the table", family, Message::DeleteTable, &self.named());
+            match transaction.commit(&mut self.socket) {
+                // A kernel without IPv6 does not know such tables.
+                Err(refused) if !is_absent(refused.errno) => {
+                    return Err(refused).context("remove the nftables rules");
+                }
+                Ok(()) | Err(_) => {}
             }
-            Ok(()) | Err(_) => Ok(()),
         }
+        Ok(())
+    }
+
+    fn has_ipv6(&self) -> bool {
+        self.nets.iter().any(|net| net.ipv6.is_some())
+    }
+
+    fn families(&self) -> impl Iterator<Item = Family> + use<> {
+        std::iter::once(Family::Ipv4).chain(self.has_ipv6().then_some(Family::Ipv6))
     }
 
     fn change(&mut self, message: Message, mut elements: &[Element]) -> Result<(), Refused> {
         while !elements.is_empty() {
-            let mut transaction = Transaction::new(FAMILY_IPV4);
+            let mut transaction = Transaction::new();
             elements = self.push_elements(&mut transaction, message, elements);
             transaction.commit(&mut self.socket)?;
         }
@@ -174,18 +201,21 @@ impl Ruleset {
         while !elements.is_empty() && transaction.len_bytes() < BYTES_PER_TRANSACTION {
             let (chunk, rest) = elements.split_at(elements.len().min(ELEMENTS_PER_MESSAGE));
             elements = rest;
-            for (map, is_any) in [(ON_ADDRESS, false), (ON_ANY, true)] {
-                let mut list = Attrs::new();
-                let mut ports = Vec::new();
-                for element in chunk.iter().filter(|e| e.host_address.is_none() == is_any) {
-                    list = list.nest(1, &element.attrs(message));
-                    ports.push(element.host_port);
+            for family in self.families() {
+                for map in [ON_ADDRESS, ON_ANY] {
+                    let mut list = Attrs::new();
+                    let mut ports = Vec::new();
+                    for element in chunk.iter().filter(|it| it.place() == (family, map)) {
+                        list = list.nest(1, &element.attrs(message));
+                        ports.push(element.host_port);
+                    }
+                    if ports.is_empty() {
+                        continue;
+                    }
+                    let attrs = self.named().text(2, map).nest(3, &list);
+                    let operation = format!("change ports {ports:?} in {map}");
+                    transaction.push(operation, family, message, &attrs);
                 }
-                if ports.is_empty() {
-                    continue;
-                }
-                let attrs = Attrs::new().text(1, &self.table).text(2, map).nest(3, &list);
-                transaction.push(format!("change ports {ports:?} in {map}"), message, &attrs);
             }
         }
         elements
@@ -195,36 +225,45 @@ impl Ruleset {
         Attrs::new().text(1, &self.table)
     }
 
-    fn push_table(&self, transaction: &mut Transaction) {
+    fn push_cleared(&self, transaction: &mut Transaction, family: Family) {
         // Made first so that the deletion cannot miss.
-        transaction.push("find the table", Message::NewTable, &self.named());
-        transaction.push("clear the table", Message::DeleteTable, &self.named());
-        transaction.push("create the table", Message::NewTable, &self.named());
-        self.push_maps(transaction);
+        transaction.push("find the table", family, Message::NewTable, &self.named());
+        transaction.push("clear the table", family, Message::DeleteTable, &self.named());
+    }
+
+    fn push_table(&self, transaction: &mut Transaction, family: Family) {
+        self.push_cleared(transaction, family);
+        transaction.push("create the table", family, Message::NewTable, &self.named());
+        self.push_maps(transaction, family);
         for chain in &CHAINS {
             let mut attrs = self.named().text(3, chain.name);
             if let Some((kind, hook, priority)) = chain.hook {
                 let hook = Attrs::new().number(1, hook).bytes(2, &priority.to_be_bytes());
                 attrs = attrs.nest(4, &hook).text(7, kind);
             }
-            transaction.push(format!("create the chain {}", chain.name), Message::NewChain, &attrs);
+            let operation = format!("create the chain {}", chain.name);
+            transaction.push(operation, family, Message::NewChain, &attrs);
         }
-        for (chain, rule) in self.rules() {
+        for (chain, rule) in self.rules(family) {
             let attrs = self.named().text(2, chain).nest(4, rule.attrs());
-            transaction.push(format!("add a rule to {chain}"), Message::NewRule, &attrs);
+            transaction.push(format!("add a rule to {chain}"), family, Message::NewRule, &attrs);
         }
     }
 
-    fn push_maps(&self, transaction: &mut Transaction) {
+    fn push_maps(&self, transaction: &mut Transaction, family: Family) {
         const MAP: u32 = 8;
-        // How `nft` numbers the types ipv4_addr, inet_proto and inet_service: a compound holds
-        // six bits for each part.
-        const ADDRESS: u32 = 7;
+        // How `nft` numbers the types ipv4_addr, ipv6_addr, inet_proto and inet_service: a compound
+        // holds six bits for each part.
         const PROTOCOL: u32 = 12;
         const PORT: u32 = 13;
-        let target = (ADDRESS << 6) | PORT;
+        let address = match family {
+            Family::Ipv4 => 7,
+            Family::Ipv6 => 8,
+        };
+        let address_length = 4 * family.parts();
+        let target = (address << 6) | PORT;
         let maps = [
-            (ON_ADDRESS, (ADDRESS << 12) | (PROTOCOL << 6) | PORT, 12),
+            (ON_ADDRESS, (address << 12) | (PROTOCOL << 6) | PORT, address_length + 8),
             (ON_ANY, (PROTOCOL << 6) | PORT, 8),
         ];
         for (id, (name, key, length)) in (1..).zip(maps) {
@@ -235,58 +274,67 @@ impl Ruleset {
                 .number(4, key)
                 .number(5, length)
                 .number(6, target)
-                .number(7, 8)
+                .number(7, address_length + 4)
                 .number(10, id);
-            transaction.push(format!("create the map {name}"), Message::NewSet, &attrs);
+            transaction.push(format!("create the map {name}"), family, Message::NewSet, &attrs);
         }
     }
 
-    fn rules(&self) -> Vec<(&'static str, Rule)> {
-        let loopback = Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8);
+    fn rules(&self, family: Family) -> Vec<(&'static str, Rule)> {
+        let loopback = match family {
+            Family::Ipv4 => IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8)),
+            Family::Ipv6 => IpNet::V6(Ipv6Addr::LOCALHOST.into()),
+        };
         let new = Rule::new;
         let for_host = |rule: Rule| rule.for_this_host().verdict(&Verdict::Jump("publish"));
         let rewritten = |rule: Rule| rule.conntrack_has(Conntrack::Status, DESTINATION_REWRITTEN);
         let from_outside = || new().interface(Meta::IncomingName, Is::Different, "lo");
-        let [first, second, third, _] = PARTS;
-        let mut rules = vec![
-            (
-                "guard",
-                from_outside().address(DESTINATION, Is::Equal, loopback).verdict(&Verdict::Drop),
-            ),
-            ("guard", from_outside().address(SOURCE, Is::Equal, loopback).verdict(&Verdict::Drop)),
+        let behind_address = family.parts();
+        let mut rules = match family {
+            Family::Ipv4 => vec![
+                ("guard", from_outside().destination_in(loopback).verdict(&Verdict::Drop)),
+                ("guard", from_outside().source_in(loopback).verdict(&Verdict::Drop)),
+            ],
+            // Replies would not find the way back (`dns::loopback`).
+            Family::Ipv6 => {
+                vec![("output", new().destination_in(loopback).verdict(&Verdict::Accept))]
+            }
+        };
+        rules.extend([
             (
                 "publish",
                 new()
-                    .load(DESTINATION, first)
-                    .load_meta(Meta::Layer4Protocol, second)
-                    .load(DESTINATION_PORT, third)
+                    .load(family.destination(), part(0))
+                    .load_meta(Meta::Layer4Protocol, part(behind_address))
+                    .load(DESTINATION_PORT, part(behind_address + 1))
                     .look_up(ON_ADDRESS)
-                    .rewrite_destination(),
+                    .rewrite_destination(family),
             ),
             (
                 "publish",
                 new()
-                    .load_meta(Meta::Layer4Protocol, first)
-                    .load(DESTINATION_PORT, second)
+                    .load_meta(Meta::Layer4Protocol, part(0))
+                    .load(DESTINATION_PORT, part(1))
                     .look_up(ON_ANY)
-                    .rewrite_destination(),
+                    .rewrite_destination(family),
             ),
             ("prerouting", for_host(new())),
             ("output", for_host(new())),
             // A pod cannot answer 127.0.0.1.
-            ("postrouting", rewritten(new()).address(SOURCE, Is::Equal, loopback).masquerade()),
+            ("postrouting", rewritten(new()).source_in(loopback).masquerade()),
             (
                 "forward",
                 new()
                     .conntrack_has(Conntrack::State, ESTABLISHED_OR_RELATED)
                     .verdict(&Verdict::Accept),
             ),
-        ];
-        rules.extend(self.nets.iter().flat_map(Net::kept_in));
+        ]);
+        let nets = || self.nets.iter().filter_map(|net| Some((net, net.subnet_of(family)?)));
+        rules.extend(nets().flat_map(|(net, subnet)| net.kept_in(subnet)));
         rules.push(("forward", rewritten(new()).verdict(&Verdict::Accept)));
         // The ports that a pod did not publish are not for those who route through this host, nor
         // for the pods of another bridge.
-        rules.extend(self.nets.iter().map(|net| {
+        rules.extend(nets().map(|(net, _)| {
             let into = new().interface(Meta::OutgoingName, Is::Equal, &net.bridge);
             ("forward", into.verdict(&Verdict::Drop))
         }));
@@ -294,12 +342,23 @@ impl Ruleset {
     }
 }
 
+fn is_absent(errno: Errno) -> bool {
+    matches!(errno, Errno::NOENT | Errno::OPNOTSUPP | Errno::AFNOSUPPORT)
+}
+
 impl Net {
+    fn subnet_of(&self, family: Family) -> Option<IpNet> {
+        match family {
+            Family::Ipv4 => Some(IpNet::V4(self.subnet)),
+            Family::Ipv6 => self.ipv6.map(IpNet::V6),
+        }
+    }
+
     /// What holds before published ports are looked at.
-    fn kept_in(&self) -> Vec<(&'static str, Rule)> {
+    fn kept_in(&self, subnet: IpNet) -> Vec<(&'static str, Rule)> {
         let from = |is| Rule::new().interface(Meta::IncomingName, is, &self.bridge);
         let to = |rule: Rule, is| rule.interface(Meta::OutgoingName, is, &self.bridge);
-        let of_pods = |rule: Rule| rule.address(SOURCE, Is::Equal, self.subnet);
+        let of_pods = |rule: Rule| rule.source_in(subnet);
         let rewritten = |rule: Rule| rule.conntrack_has(Conntrack::Status, DESTINATION_REWRITTEN);
         let mut rules = vec![
             // A pod would answer its neighbour directly, which asked somebody else.
@@ -337,15 +396,25 @@ const CHAINS: [Chain; 6] = [
 ];
 
 impl Element {
+    pub(crate) fn family(&self) -> Family {
+        Family::of(self.pod_address)
+    }
+
+    /// The table and the map that it is in.
+    fn place(&self) -> (Family, &'static str) {
+        let map = if self.host_address.is_unspecified() { ON_ANY } else { ON_ADDRESS };
+        (self.family(), map)
+    }
+
     fn attrs(&self, message: Message) -> Attrs {
         // Each part of a compound takes a whole 4-byte register.
         let port = |port: u16| {
             let [high, low] = port.to_be_bytes();
             [high, low, 0, 0]
         };
-        let mut key = Vec::with_capacity(12);
-        if let Some(address) = self.host_address {
-            key.extend_from_slice(&address.octets());
+        let mut key = Vec::with_capacity(24);
+        if !self.host_address.is_unspecified() {
+            key.extend_from_slice(&wire::bytes(self.host_address));
         }
         key.extend_from_slice(&[self.protocol.number(), 0, 0, 0]);
         key.extend_from_slice(&port(self.host_port));
@@ -353,7 +422,7 @@ impl Element {
         if message == Message::DeleteElement {
             return attrs;
         }
-        let mut target = self.pod_address.octets().to_vec();
+        let mut target = wire::bytes(self.pod_address);
         target.extend_from_slice(&port(self.pod_port));
         attrs.nest(2, &Attrs::new().bytes(1, &target))
     }

@@ -7,15 +7,12 @@
 
 use std::net::Ipv4Addr;
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 
-use super::wire::{
-    Attrs, DESTINATION, DESTINATION_PORT, FAMILY_IPV4, Is, Message, Rule, SOURCE, SOURCE_PORT,
-    Transaction,
-};
+use super::wire::{Attrs, DESTINATION_PORT, Message, Rule, SOURCE_PORT, Transaction};
 use crate::error::{Context, Result};
-use crate::net::Protocol;
 use crate::net::netlink::Socket;
+use crate::net::{Family, Protocol};
 
 const TABLE: &str = "cais-names";
 const CHAIN: &str = "output";
@@ -31,19 +28,22 @@ pub(in crate::net) fn lead(
     address: Ipv4Addr,
     ports: [(Protocol, u16); 2],
 ) -> Result<()> {
-    let mut transaction = Transaction::new(FAMILY_IPV4);
+    let mut transaction = Transaction::new();
+    let mut push = |what: &'static str, message, attrs: &Attrs| {
+        transaction.push(what, Family::Ipv4, message, attrs);
+    };
     let named = || Attrs::new().text(1, TABLE);
     // Made first so that the deletion cannot miss.
-    transaction.push("find the table", Message::NewTable, &named());
-    transaction.push("clear the table", Message::DeleteTable, &named());
-    transaction.push("create the table", Message::NewTable, &named());
+    push("find the table", Message::NewTable, &named());
+    push("clear the table", Message::DeleteTable, &named());
+    push("create the table", Message::NewTable, &named());
     let hook = Attrs::new().number(1, OUTPUT_HOOK).bytes(2, &MANGLE.to_be_bytes());
     let chain = named().text(3, CHAIN).nest(4, &hook).text(7, "filter");
-    transaction.push("create the chain", Message::NewChain, &chain);
+    push("create the chain", Message::NewChain, &chain);
     for (protocol, port) in ports {
         for rule in rules(address, protocol, port) {
             let attrs = named().text(2, CHAIN).nest(4, rule.attrs());
-            transaction.push("add a rule", Message::NewRule, &attrs);
+            push("add a rule", Message::NewRule, &attrs);
         }
     }
     transaction.commit(socket).context("lead questions for names to their sockets")
@@ -51,9 +51,10 @@ pub(in crate::net) fn lead(
 
 fn rules(address: Ipv4Addr, protocol: Protocol, port: u16) -> [Rule; 2] {
     let checksum = if protocol == Protocol::Udp { 6 } else { 16 };
-    let address = Ipv4Net::from(address);
-    let of = |field| Rule::new().address(field, Is::Equal, address).protocol(protocol.number());
-    let (there, back) = (of(DESTINATION), of(SOURCE));
+    let address = IpNet::V4(Ipv4Net::from(address));
+    let of = |rule: Rule| rule.protocol(protocol.number());
+    let (there, back) =
+        (of(Rule::new().destination_in(address)), of(Rule::new().source_in(address)));
     [
         there.port(DESTINATION_PORT, PORT).write_port(DESTINATION_PORT, port, checksum),
         back.port(SOURCE_PORT, port).write_port(SOURCE_PORT, PORT, checksum),

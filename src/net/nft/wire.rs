@@ -4,6 +4,11 @@
 //! Numbers are those of `linux/netfilter/nf_tables.h`. Integers inside attributes are big-endian;
 //! values that are compared with a register are in the order the register has them.
 
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::net::Family;
 use crate::net::netlink::{ACK, APPEND, Batch, CREATE, EXCL, Refused, Socket};
 
 const SUBSYSTEM: u16 = 10;
@@ -11,12 +16,46 @@ const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
 const NESTED: u16 = 0x8000;
 
-/// The address family of a table.
-pub(super) const FAMILY_IPV4: u8 = 2;
-
-/// Register 1 as 16 bytes; the 4-byte registers 8, 9, 10, 11 are its parts.
+/// Register 1 as 16 bytes; the first four registers of 4 bytes are its parts, and others follow.
 pub(super) const WHOLE: u32 = 1;
-pub(super) const PARTS: [u32; 4] = [8, 9, 10, 11];
+const FIRST_PART: u32 = 8;
+
+/// The register of 4 bytes in this place.
+pub(super) fn part(place: u32) -> u32 {
+    FIRST_PART + place
+}
+
+impl Family {
+    /// Of a table.
+    pub(super) fn number(self) -> u8 {
+        match self {
+            Self::Ipv4 => 2,
+            Self::Ipv6 => 10,
+        }
+    }
+
+    /// How many registers of 4 bytes an address takes.
+    pub(super) fn parts(self) -> u32 {
+        match self {
+            Self::Ipv4 => 1,
+            Self::Ipv6 => 4,
+        }
+    }
+
+    pub(super) fn source(self) -> Field {
+        match self {
+            Self::Ipv4 => Field { base: 1, offset: 12, length: 4 },
+            Self::Ipv6 => Field { base: 1, offset: 8, length: 16 },
+        }
+    }
+
+    pub(super) fn destination(self) -> Field {
+        match self {
+            Self::Ipv4 => Field { base: 1, offset: 16, length: 4 },
+            Self::Ipv6 => Field { base: 1, offset: 24, length: 16 },
+        }
+    }
+}
 
 /// Attributes one after the other.
 #[derive(Debug, Default, Clone)]
@@ -73,19 +112,24 @@ pub(super) enum Message {
 #[derive(Debug)]
 pub(super) struct Transaction {
     batch: Batch,
-    family: u8,
     /// Held back so that the last one can ask for the acknowledgement.
     last: Option<(String, u16, u16, Vec<u8>)>,
 }
 
 impl Transaction {
-    pub(super) fn new(family: u8) -> Self {
+    pub(super) fn new() -> Self {
         let mut batch = Batch::new();
         batch.push("begin the nftables transaction", BATCH_BEGIN, 0, &generic_header(0));
-        Self { batch, family, last: None }
+        Self { batch, last: None }
     }
 
-    pub(super) fn push(&mut self, operation: impl Into<String>, message: Message, attrs: &Attrs) {
+    pub(super) fn push(
+        &mut self,
+        operation: impl Into<String>,
+        family: Family,
+        message: Message,
+        attrs: &Attrs,
+    ) {
         self.flush(0);
         let flags = match message {
             Message::NewTable | Message::NewChain | Message::NewSet => CREATE,
@@ -93,7 +137,7 @@ impl Transaction {
             Message::NewElement => CREATE | EXCL,
             Message::DeleteTable | Message::DeleteElement => 0,
         };
-        let mut body = vec![self.family, 0, 0, 0];
+        let mut body = vec![family.number(), 0, 0, 0];
         body.extend_from_slice(&attrs.0);
         self.last = Some((operation.into(), (SUBSYSTEM << 8) | message as u16, flags, body));
     }
@@ -120,9 +164,9 @@ impl Transaction {
 }
 
 /// Asks for one table, outside of any transaction.
-pub(super) fn find_table(socket: &mut Socket, family: u8, name: &Attrs) -> Result<(), Refused> {
+pub(super) fn find_table(socket: &mut Socket, family: Family, name: &Attrs) -> Result<(), Refused> {
     const GET_TABLE: u16 = 1;
-    let mut body = vec![family, 0, 0, 0];
+    let mut body = vec![family.number(), 0, 0, 0];
     body.extend_from_slice(&name.0);
     let mut batch = Batch::new();
     batch.push("find the table", (SUBSYSTEM << 8) | GET_TABLE, ACK, &body);
@@ -160,8 +204,6 @@ pub(super) struct Field {
     length: u32,
 }
 
-pub(super) const SOURCE: Field = Field { base: 1, offset: 12, length: 4 };
-pub(super) const DESTINATION: Field = Field { base: 1, offset: 16, length: 4 };
 /// The same places for TCP, UDP and SCTP.
 pub(super) const SOURCE_PORT: Field = Field { base: 2, offset: 0, length: 2 };
 pub(super) const DESTINATION_PORT: Field = Field { base: 2, offset: 2, length: 2 };
@@ -241,8 +283,18 @@ impl Rule {
     }
 
     #[must_use]
-    pub(super) fn address(self, field: Field, is: Is, net: ipnet::Ipv4Net) -> Self {
-        self.load(field, WHOLE).mask(&net.netmask().octets()).compare(is, &net.network().octets())
+    pub(super) fn source_in(self, net: IpNet) -> Self {
+        self.address(Family::of(net.addr()).source(), net)
+    }
+
+    #[must_use]
+    pub(super) fn destination_in(self, net: IpNet) -> Self {
+        self.address(Family::of(net.addr()).destination(), net)
+    }
+
+    fn address(self, field: Field, net: IpNet) -> Self {
+        let (mask, network) = (bytes(net.netmask()), bytes(net.network()));
+        self.load(field, WHOLE).mask(&mask).compare(Is::Equal, &network)
     }
 
     /// The number as the IP header has it.
@@ -299,16 +351,15 @@ impl Rule {
         self.expression("lookup", &data)
     }
 
-    /// Rewrites the destination to the address and port in register 1.
+    /// Rewrites the destination to the address that register 1 begins with, and the port behind it.
     #[must_use]
-    pub(super) fn rewrite_destination(self) -> Self {
+    pub(super) fn rewrite_destination(self, family: Family) -> Self {
         const DESTINATION_NAT: u32 = 1;
-        let [address, port, ..] = PARTS;
         let data = Attrs::new()
             .number(1, DESTINATION_NAT)
-            .number(2, u32::from(FAMILY_IPV4))
-            .number(3, address)
-            .number(5, port);
+            .number(2, u32::from(family.number()))
+            .number(3, part(0))
+            .number(5, part(family.parts()));
         self.expression("nat", &data)
     }
 
@@ -327,6 +378,14 @@ impl Rule {
         };
         let data = Attrs::new().number(1, 0).nest(2, &Attrs::new().nest(2, &verdict));
         self.expression("immediate", &data)
+    }
+}
+
+/// An address as it travels.
+pub(super) fn bytes(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
     }
 }
 

@@ -6,14 +6,14 @@
 mod reservation;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
 
 pub(crate) use self::reservation::{HostPort, PortRequest};
 use super::nft::{Element, Net, Ruleset};
-use super::{PortMapping, Protocol, host_ports};
+use super::{Family, PortMapping, Protocol, host_ports};
 use crate::error::{Context, Error, Kind, Result};
 use crate::id::PodId;
 
@@ -25,6 +25,7 @@ const FIRST_FREE: u16 = 49_152;
 pub(crate) struct Published {
     pub(crate) pod: PodId,
     pub(crate) address: Ipv4Addr,
+    pub(crate) ipv6: Option<Ipv6Addr>,
     pub(crate) mappings: Vec<PortMapping>,
 }
 
@@ -52,8 +53,8 @@ struct Held {
     ports: BTreeMap<(Protocol, u16), Vec<Holder>>,
 }
 
-/// On which address of the host (`None`: on every one), and who.
-type Holder = (Option<Ipv4Addr>, PodId);
+/// On which address of the host (every one of its family, if it is unspecified), and who.
+type Holder = (IpAddr, PodId);
 
 impl Ports {
     /// Installs the rules in the calling thread's network namespace, with what the surviving pods
@@ -169,8 +170,8 @@ impl Held {
     /// The elements for these mappings, if nobody else holds their ports.
     fn claim(&self, published: &Published) -> Result<Vec<Element>> {
         let mut elements: Vec<Element> = Vec::with_capacity(published.mappings.len());
-        for mapping in &published.mappings {
-            let element = element(mapping, published.address)?;
+        let all = published.mappings.iter().map(|mapping| elements_of(mapping, published));
+        for element in all.collect::<Result<Vec<_>>>()?.into_iter().flatten() {
             self.check_free(&element, &published.pod)?;
             let twin = elements.iter().find(|other| {
                 (other.host_address, other.protocol, other.host_port)
@@ -193,7 +194,7 @@ impl Held {
     /// two is on every address.
     fn check_free(&self, element: &Element, pod: &PodId) -> Result<()> {
         let (address, protocol) = (element.host_address, element.protocol);
-        match self.holder(address, protocol, element.host_port, Some(pod)) {
+        match self.holder(&[address], protocol, element.host_port, Some(pod)) {
             Some(holder) => {
                 let message = format!("host port {} is in use by pod {holder}", show(element));
                 Err(Error::new(Kind::AlreadyExists, message))
@@ -202,18 +203,17 @@ impl Held {
         }
     }
 
-    /// A pod, other than `own`, that has the port on this address.
+    /// A pod, other than `own`, that has the port on one of these addresses.
     fn holder(
         &self,
-        address: Option<Ipv4Addr>,
+        addresses: &[IpAddr],
         protocol: Protocol,
         port: u16,
         own: Option<&PodId>,
     ) -> Option<&PodId> {
         let mut holders = self.ports.get(&(protocol, port)).into_iter().flatten();
         let found = holders.find(|(other, holder)| {
-            let meets = other.is_none() || address.is_none() || *other == address;
-            meets && Some(holder) != own
+            Some(holder) != own && addresses.iter().any(|address| meet(*address, *other))
         });
         found.map(|(_, holder)| holder)
     }
@@ -248,39 +248,55 @@ fn check_host(element: &Element) -> Result<()> {
     Err(Error::new(Kind::AlreadyExists, message))
 }
 
-fn element(mapping: &PortMapping, pod_address: Ipv4Addr) -> Result<Element> {
+/// One for each family in which the pod is reached by this mapping.
+fn elements_of(mapping: &PortMapping, published: &Published) -> Result<Vec<Element>> {
     let port = mapping.host_port;
     if port == 0 || mapping.container_port == 0 {
         let message = format!("port mapping {port} to {} has port 0", mapping.container_port);
         return Err(Error::invalid(message));
     }
-    Ok(Element {
-        host_address: host_address(mapping.host_ip, HostPort::This(port))?,
+    let element = |host_address: IpAddr, pod_address: IpAddr| Element {
+        host_address,
         protocol: mapping.protocol,
         host_port: port,
         pod_address,
         pod_port: mapping.container_port,
+    };
+    let (ipv4, ipv6) = (IpAddr::V4(published.address), published.ipv6.map(IpAddr::V6));
+    let (any_ipv4, any_ipv6) = (Family::Ipv4.any(), Family::Ipv6.any());
+    Ok(match (mapping.host_ip.map(|it| it.to_canonical()), ipv6) {
+        (None, None) => vec![element(any_ipv4, ipv4)],
+        (None, Some(ipv6)) => vec![element(any_ipv4, ipv4), element(any_ipv6, ipv6)],
+        (Some(host @ IpAddr::V4(_)), _) => vec![element(host, ipv4)],
+        (Some(host @ IpAddr::V6(_)), Some(ipv6)) => vec![element(host, ipv6)],
+        // Whoever wants every address gets those that there are.
+        (Some(IpAddr::V6(host)), None) if host.is_unspecified() => vec![element(any_ipv4, ipv4)],
+        (Some(host), None) => {
+            let message = format!("host port {port} on {host}: the network has no IPv6");
+            return Err(Error::new(Kind::Unsupported, message));
+        }
     })
 }
 
-/// `None`: every address of the host.
-fn host_address(address: Option<IpAddr>, port: HostPort) -> Result<Option<Ipv4Addr>> {
-    let address = match address {
-        None => None,
-        Some(IpAddr::V4(address)) => Some(address),
-        Some(IpAddr::V6(address)) if address.is_unspecified() => None,
-        Some(IpAddr::V6(address)) => Some(address.to_ipv4_mapped().ok_or_else(|| {
-            let message = format!("host port {port} on {address}: the network has no IPv6");
-            Error::new(Kind::Unsupported, message)
-        })?),
-    };
-    Ok(address.filter(|address| !address.is_unspecified()))
+/// The addresses of the host that a mapping may be about, whatever network the pod is in.
+fn host_addresses(host_ip: Option<IpAddr>) -> Vec<IpAddr> {
+    match host_ip.map(|it| it.to_canonical()) {
+        Some(address) if address.is_ipv4() || !address.is_unspecified() => vec![address],
+        None | Some(_) => vec![Family::Ipv4.any(), Family::Ipv6.any()],
+    }
+}
+
+/// Whether a packet may be for both.
+fn meet(one: IpAddr, other: IpAddr) -> bool {
+    let is_any = one.is_unspecified() || other.is_unspecified();
+    one == other || (is_any && Family::of(one) == Family::of(other))
 }
 
 fn show(element: &Element) -> String {
     let (port, protocol) = (element.host_port, element.protocol.as_str());
     match element.host_address {
-        Some(address) => format!("{address}:{port}/{protocol}"),
-        None => format!("{port}/{protocol}"),
+        address if address.is_unspecified() => format!("{port}/{protocol}"),
+        IpAddr::V4(address) => format!("{address}:{port}/{protocol}"),
+        IpAddr::V6(address) => format!("[{address}]:{port}/{protocol}"),
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{FIRST_FREE, Ports, Table, host_address};
+use super::{FIRST_FREE, Ports, Table, host_addresses};
 use crate::error::{Error, Kind, Result};
 use crate::net::{Builtin, Network, PortMapping, Protocol, host_ports};
 
@@ -100,7 +100,7 @@ impl Ports {
 
 impl Table {
     fn choose(&mut self, request: &PortRequest, all: &[PortRequest]) -> Result<u16> {
-        let address = host_address(request.host_ip, request.host_port)?;
+        let addresses = host_addresses(request.host_ip);
         let is_wished = |port| {
             all.iter()
                 .any(|it| (it.protocol, it.host_port) == (request.protocol, HostPort::This(port)))
@@ -108,8 +108,8 @@ impl Table {
         let is_free = |table: &Self, port| {
             !table.reserved.contains(&(request.protocol, port))
                 && !is_wished(port)
-                && table.held.holder(address, request.protocol, port, None).is_none()
-                && !host_ports::is_taken(request.protocol, address, port)
+                && table.held.holder(&addresses, request.protocol, port, None).is_none()
+                && !addresses.iter().any(|it| host_ports::is_taken(request.protocol, *it, port))
         };
         let found = match request.host_port {
             // Whether it is free is seen when it is published.
@@ -150,14 +150,4 @@ fn reserved(requests: &[PortRequest], chosen: &[PortMapping]) -> Vec<(Protocol, 
     let pairs = requests.iter().zip(chosen);
     let held = pairs.filter(|(request, _)| !matches!(request.host_port, HostPort::This(_)));
     held.map(|(_, mapping)| (mapping.protocol, mapping.host_port)).collect()
-}
-
-impl fmt::Display for HostPort {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::This(port) => write!(f, "{port}"),
-            Self::Among(first, last) => write!(f, "{first}-{last}"),
-            Self::Any => f.write_str("of any number"),
-        }
-    }
 }

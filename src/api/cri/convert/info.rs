@@ -21,6 +21,7 @@ pub(crate) fn pod(snapshot: &Pod) -> Result<HashMap<String, String>> {
         attachment: _,
         joined: _,
         way_out: _,
+        way_out_ipv6: _,
         asks_names: _,
         rendering: _,
     } = snapshot;

@@ -515,6 +515,7 @@ mod tests {
             joined: BTreeMap::new(),
             asks_names: false,
             way_out: None,
+            way_out_ipv6: None,
             attachment: Some(Attachment {
                 addresses: vec!["10.88.0.2/16".parse().unwrap(), "fd00::2/64".parse().unwrap()],
                 provider: Provider::Builtin,

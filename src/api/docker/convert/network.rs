@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::create::unsupported;
 use crate::api::docker::wire::container::{CreateRequest, HostConfig};
 use crate::api::docker::wire::network::EndpointSettings;
 use crate::engine::Engine;
@@ -34,11 +33,21 @@ pub(crate) fn memberships(
     let named = match mode {
         Network::Bridge => Found::Node.name(),
         Network::Custom(name) => name,
-        Network::Host | Network::None | Network::Container(_) => return Ok(Vec::new()),
+        Network::Host | Network::None | Network::Container(_) => {
+            return match some(request.mac_address.as_ref()) {
+                None => Ok(Vec::new()),
+                Some(_) => {
+                    Err(Error::invalid("conflicting options: mac-address and the network mode"))
+                }
+            };
+        }
     };
     let asked = request.networking_config.as_ref().and_then(|it| it.endpoints_config.clone());
     let mut asked = asked.unwrap_or_default();
-    let own = asked.remove(named).or_else(|| asked.remove("default")).flatten();
+    let mut own = asked.remove(named).or_else(|| asked.remove("default")).flatten();
+    if let Some(address) = some(request.mac_address.as_ref()) {
+        main_hardware_address(own.get_or_insert_default(), address)?;
+    }
     let first = (named.to_owned(), own);
     let mut all: Vec<Membership> = Vec::new();
     for (name, settings) in std::iter::once(first).chain(asked) {
@@ -52,24 +61,41 @@ pub(crate) fn memberships(
     Ok(all)
 }
 
+/// Older clients give the container a hardware address, not what it is in a network.
+fn main_hardware_address(settings: &mut EndpointSettings, address: &str) -> Result<()> {
+    match some(settings.mac_address.as_ref()) {
+        Some(other) if !other.eq_ignore_ascii_case(address) => Err(Error::invalid(
+            "the container-wide MAC address must match the endpoint-specific MAC address for the \
+             main network, or be left empty",
+        )),
+        Some(_) | None => {
+            settings.mac_address = Some(address.to_owned());
+            Ok(())
+        }
+    }
+}
+
+fn some(text: Option<&String>) -> Option<&str> {
+    text.map(String::as_str).filter(|text| !text.is_empty())
+}
+
 /// What a client asks for in a network.
 pub(crate) fn wanted(settings: Option<EndpointSettings>) -> Result<Wanted> {
     let Some(settings) = settings else { return Ok(Wanted::default()) };
-    if settings.mac_address.as_ref().is_some_and(|address| !address.is_empty()) {
-        return unsupported("--mac-address");
-    }
     let address = settings.ipam_config.unwrap_or_default();
-    if !address.ipv6_address.is_empty() {
-        return unsupported("--ip6");
-    }
-    let refuse = |text: &str| {
-        Error::invalid(format!("invalid endpoint settings:\ninvalid IPv4 address: {text}"))
+    let refuse = |what: &str, text: &str| {
+        Error::invalid(format!("invalid endpoint settings:\ninvalid {what} address: {text}"))
     };
     Ok(Wanted {
-        address: match address.ipv4_address.as_str() {
-            "" => None,
-            text => Some(text.parse().map_err(|_| refuse(text))?),
-        },
+        address: some(Some(&address.ipv4_address))
+            .map(|text| text.parse().map_err(|_| refuse("IPv4", text)))
+            .transpose()?,
+        ipv6: some(Some(&address.ipv6_address))
+            .map(|text| text.parse().map_err(|_| refuse("IPv6", text)))
+            .transpose()?,
+        hardware_address: some(settings.mac_address.as_ref())
+            .map(|text| text.parse().map_err(|()| refuse("MAC", text)))
+            .transpose()?,
         aliases: settings.aliases.unwrap_or_default(),
         links: settings.links.iter().flatten().map(|text| link(text)).collect::<Result<_>>()?,
         priority: settings.gw_priority.unwrap_or_default(),

@@ -1,7 +1,6 @@
 //! Where a container is in the network: addresses and published ports.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use serde_json::Value;
 
@@ -9,6 +8,7 @@ use crate::api::docker::wire::container::{Endpoint, PortBinding};
 use crate::api::docker::wire::details::NetworkSettings;
 use crate::api::docker::wire::network::IpamConfig;
 use crate::engine::Engine;
+use crate::engine::networks::Family;
 use crate::engine::networks::membership::{Membership, NetworkRef};
 use crate::engine::pod::config::PortMapping;
 use crate::engine::standalone::config::Network;
@@ -69,20 +69,30 @@ fn endpoint(engine: &Engine, record: &Record, membership: &Membership) -> Endpoi
         endpoint.dns_names = Some(membership.names(record));
         let links = membership.links.iter().map(|it| format!("{}:{}", it.container, it.alias));
         endpoint.links = Some(links.collect()).filter(|it: &Vec<String>| !it.is_empty());
-        endpoint.ipam_config = membership.address.map(|address| IpamConfig {
-            ipv4_address: address.to_string(),
-            ..IpamConfig::default()
-        });
+        let asked = IpamConfig {
+            ipv4_address: membership.address.map(|it| it.to_string()).unwrap_or_default(),
+            ipv6_address: membership.ipv6.map(|it| it.to_string()).unwrap_or_default(),
+        };
+        let has_wish = membership.address.is_some() || membership.ipv6.is_some();
+        endpoint.ipam_config = has_wish.then_some(asked);
     }
+    // What it will be, until it is.
+    endpoint.mac_address = membership.hardware_address.map(|it| it.to_string()).unwrap_or_default();
     let Some(run) = record.run() else { return endpoint };
     if let Some(attachment) = engine.attachment(&run.pod, &membership.network) {
         endpoint.endpoint_id = Engine::endpoint_id(&run.pod, &membership.network);
         endpoint.mac_address = attachment.hardware_address.clone().unwrap_or_default();
-        let first = attachment.addresses.first();
-        endpoint.ip_address = first.map(|it| it.addr().to_string()).unwrap_or_default();
-        endpoint.ip_prefix_len = first.map(|it| it.prefix_len()).unwrap_or_default();
-        let gateway = attachment.gateways.first();
-        endpoint.gateway = gateway.map(IpAddr::to_string).unwrap_or_default();
+        let (ipv4, ipv6) = (attachment.address(Family::Ipv4), attachment.address(Family::Ipv6));
+        endpoint.ip_address = ipv4.map(|it| it.addr().to_string()).unwrap_or_default();
+        endpoint.ip_prefix_len = ipv4.map(|it| it.prefix_len()).unwrap_or_default();
+        endpoint.global_ipv6_address = ipv6.map(|it| it.addr().to_string()).unwrap_or_default();
+        endpoint.global_ipv6_prefix_len = ipv6.map(|it| it.prefix_len()).unwrap_or_default();
+        let gateway = |family| {
+            let gateway = attachment.gateway(family);
+            gateway.map(|it| it.to_string()).unwrap_or_default()
+        };
+        endpoint.gateway = gateway(Family::Ipv4);
+        endpoint.ipv6_gateway = gateway(Family::Ipv6);
     }
     endpoint
 }

@@ -98,7 +98,7 @@ pub(crate) struct Member {
     #[serde(rename = "IPv4Address")]
     pub(crate) ipv4_address: String,
     #[serde(rename = "IPv6Address")]
-    pub(crate) ipv6_address: &'static str,
+    pub(crate) ipv6_address: String,
 }
 
 #[derive(Serialize)]

@@ -204,6 +204,10 @@ pub(crate) fn go_time(text: &str) -> String {
 /// What `--since` and `--until` take (a time, a day, a duration before now, seconds of the epoch) as the daemon takes it:
 /// `SECONDS.NANOSECONDS`.
 pub(crate) fn point_in_time(text: &str) -> Result<String, String> {
+    // No duration, though it reads as one: the beginning of time.
+    if text == "0" {
+        return Ok(text.to_owned());
+    }
     let now = Timestamp::now();
     if let Ok(nanos) = parse_duration(text) {
         let at = Timestamp::from_nanosecond(now.as_nanosecond() - i128::from(nanos));
@@ -328,6 +332,7 @@ mod tests {
         assert_eq!(point_in_time("2026-11-26T15:04:05Z").unwrap(), "1795705445.000000000");
         assert_eq!(point_in_time("2026-11-26T15:04:05.5+00:00").unwrap(), "1795705445.500000000");
         assert_eq!(point_in_time("1795705445.5").unwrap(), "1795705445.5");
+        assert_eq!(point_in_time("0").unwrap(), "0");
         for text in ["10m", "2026-11-26", "2026-11-26T15:04", "2026-11-26T15"] {
             assert!(point_in_time(text).unwrap().parse::<f64>().is_ok(), "{text}");
         }

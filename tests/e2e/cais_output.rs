@@ -260,3 +260,40 @@ async fn cais_under_its_own_name_says_what_was_meant() {
     assert_eq!(both, "1.51 1.51");
     docker.clients_agree(&["info", "-f", "{{.Driver}} {{.CgroupVersion}} {{.OSType}}"]).await;
 }
+
+#[tokio::test]
+async fn cais_changes_measures_and_follows_as_docker_does() {
+    let (_node, docker) = furnished().await;
+    for words in [
+        &["update", "--memory", "64m", "--cpus", "0.5", "web"][..],
+        &["update", "--restart", "on-failure:3", "web", "cold"],
+        &["update", "--memory", "64m", "nobody"],
+        &["update", "--memory", "1k", "web"],
+        &["update", "web"],
+        &["inspect", "-f", "{{.HostConfig.Memory}} {{.HostConfig.RestartPolicy.Name}}", "web"],
+        &["stats", "--no-stream", "--format", "{{.Name}} {{.ID}} {{.PIDs}} {{.Container}}", "web"],
+        &["stats", "--no-stream", "--format", "table {{.Name}}\\t{{.PIDs}}", "web"],
+        &["stats", "--no-stream", "--no-trunc", "--format", "{{.Container}}", "web"],
+        &["stats", "--no-stream", "nobody"],
+    ] {
+        docker.clients_agree(words).await;
+    }
+    // What is over by then is the same for both.
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let until = now.as_secs().to_string();
+    let past = ["events", "--since", "0", "--until", until.as_str()];
+    for more in [
+        &[][..],
+        &["--filter", "container=web", "--filter", "event=start"],
+        &[
+            "--filter",
+            "type=network",
+            "--format",
+            "{{.Type}} {{.Action}} {{.Actor.Attributes.name}}",
+        ],
+        &["--format", "json"],
+        &["--filter", "nothing"],
+    ] {
+        docker.clients_agree(&[&past[..], more].concat()).await;
+    }
+}

@@ -81,6 +81,8 @@ mod tests {
         assert_eq!(of(&HeaderMap::new()).unwrap(), Credentials::anonymous());
         assert_eq!(with("e30=").unwrap(), Credentials::anonymous());
         assert_eq!(with("").unwrap(), Credentials::anonymous());
+        // `{"username":null}`, as bollard writes what it was not given.
+        assert_eq!(with("eyJ1c2VybmFtZSI6bnVsbH0=").unwrap(), Credentials::anonymous());
         for text in ["!", "c2VjcmV0"] {
             let error = with(text).unwrap_err().chain();
             assert!(!error.contains("c2VjcmV0") && !error.contains("secret"), "{error}");

@@ -43,15 +43,15 @@ pub(crate) struct CreateRequest {
 pub(crate) struct Healthcheck {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) test: Option<Vec<String>>,
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_zero", deserialize_with = "or_default")]
     pub(crate) interval: i64,
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_zero", deserialize_with = "or_default")]
     pub(crate) timeout: i64,
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_zero", deserialize_with = "or_default")]
     pub(crate) start_period: i64,
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_zero", deserialize_with = "or_default")]
     pub(crate) start_interval: i64,
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_zero", deserialize_with = "or_default")]
     pub(crate) retries: i64,
 }
 

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::nullable::or_default;
+
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Summary {
@@ -150,10 +152,16 @@ pub(crate) struct ErrorDetail {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct AuthConfig {
+    #[serde(deserialize_with = "or_default")]
     pub(crate) username: String,
+    #[serde(deserialize_with = "or_default")]
     pub(crate) password: String,
+    #[serde(deserialize_with = "or_default")]
     pub(crate) auth: String,
+    #[serde(deserialize_with = "or_default")]
     pub(crate) serveraddress: String,
+    #[serde(deserialize_with = "or_default")]
     pub(crate) identitytoken: String,
+    #[serde(deserialize_with = "or_default")]
     pub(crate) registrytoken: String,
 }

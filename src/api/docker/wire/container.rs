@@ -223,7 +223,9 @@ pub(crate) struct LogConfig {
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct Ulimit {
     pub(crate) name: String,
+    #[serde(deserialize_with = "or_default")]
     pub(crate) soft: i64,
+    #[serde(deserialize_with = "or_default")]
     pub(crate) hard: i64,
 }
 

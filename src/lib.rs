@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `error`, `id` | the words every layer shares |
 //! | `api` | front doors: requests in, answers out |
+//! | `builder` | Dockerfiles into images |
 //! | `engine` | decisions: what pods, containers and images are and may do |
 //! | `monitor` | the per-pod process and its wire |
 //! | `executor` | the kernel work |
@@ -19,6 +20,7 @@
 
 mod api;
 mod apparmor;
+mod builder;
 mod cgroup;
 mod config;
 mod daemon;

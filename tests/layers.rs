@@ -12,6 +12,7 @@ const LAYERS: Layers = &[
     (
         "api",
         &[
+            "builder",
             "cgroup",
             "config",
             "engine",
@@ -24,6 +25,7 @@ const LAYERS: Layers = &[
             "sys::socket",
         ],
     ),
+    ("builder", &["engine", "error", "id", "image"]),
     (
         "engine",
         &[

@@ -18,6 +18,7 @@
 
 pub(crate) mod actions;
 mod cdi;
+pub(crate) mod cells;
 mod checkpoint;
 mod clock;
 pub(crate) mod container;
@@ -228,6 +229,8 @@ impl Engine {
         names::keep_served(&shared);
         nri::start(&shared).await;
         standalone::recover(&shared).await;
+        // The pods of builds are gone with the starts that were not over.
+        shared.images.drop_unfinished_builds().context("remove what builds left")?;
         Ok(Self { shared })
     }
 

@@ -2,7 +2,7 @@
 
 use super::image::Removal;
 use super::standalone::record::Record;
-use super::{Engine, prune, volume};
+use super::{Engine, actions, image, prune, volume};
 use crate::error::Result;
 use crate::id::ContainerId;
 use crate::image::Image;
@@ -22,6 +22,14 @@ impl Engine {
         wanted: &(dyn Fn(&Image) -> bool + Send + Sync),
     ) -> Result<(Vec<Removal>, u64)> {
         prune::images(&self.shared, wanted).await
+    }
+
+    /// Forgets what builds left under these keys: the bytes of the layers that went.
+    pub(crate) async fn forget_kept_layers(&self, keys: Vec<String>) -> Result<u64> {
+        let in_use = image::layers_in_use(&self.shared);
+        let bytes = self.images().forget_kept(keys, in_use).await?;
+        self.shared.tell_of_pruning(actions::Kind::Builder, bytes);
+        Ok(bytes)
     }
 
     /// Bytes that a container's writable layer takes on disk.

@@ -12,6 +12,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 
 use serde_json::{Value, json};
 
@@ -91,7 +92,7 @@ pub(super) struct Documents {
 pub(super) fn image(store: &ImageStore, held: &Held) -> Result<Documents> {
     let mut layers = Vec::new();
     for key in &held.image.layers {
-        layers.push(measure(store, key)?);
+        layers.push(measure(&store.open_layer(key)?)?);
     }
     let mut config = store.configuration(&held.image)?;
     let known = store.layer_sizes(&held.image).into_iter().map(|(diff_id, _)| diff_id);
@@ -106,10 +107,10 @@ pub(super) fn image(store: &ImageStore, held: &Held) -> Result<Documents> {
     Ok(Documents { config, manifest, layers })
 }
 
-/// Digest and size of a layer's archive.
-fn measure(store: &ImageStore, key: &LayerKey) -> Result<(Digest, u64)> {
+/// Digest and size of the archive of a layer's files.
+pub(super) fn measure(files: &OwnedFd) -> Result<(Digest, u64)> {
     let measuring = Measure { hasher: Hasher::new(Algorithm::Sha256), size: 0 };
-    let Measure { hasher, size } = pack::write(&store.open_layer(key)?, measuring)?;
+    let Measure { hasher, size } = pack::write(files, measuring)?;
     Ok((hasher.finish(), size))
 }
 

@@ -61,7 +61,7 @@ pub(super) fn mount(
 ) -> Result<OwnedFd> {
     let overlay = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).context("fsopen overlay")?;
     // overlayfs counts from the top, and without an upper directory it wants two layers.
-    let mut lowers: Vec<&Path> = layers.iter().rev().map(PathBuf::as_path).collect();
+    let mut lowers = once_each(layers);
     if lowers.is_empty() || (lowers.len() == 1 && writable.is_none()) {
         lowers.push(empty);
     }
@@ -90,6 +90,19 @@ pub(super) fn mount(
         None => MountAttrFlags::MOUNT_ATTR_RDONLY,
     };
     fsmount(&overlay, FsMountFlags::FSMOUNT_CLOEXEC, attributes).context("fsmount overlay")
+}
+
+/// The topmost first. A layer that lies on another of the same content is there once, on top: it hides
+/// all of the lower one, and overlayfs refuses to have one directory twice. Steps that change nothing
+/// make such layers.
+fn once_each(layers: &[PathBuf]) -> Vec<&Path> {
+    let mut all: Vec<&Path> = Vec::with_capacity(layers.len());
+    for layer in layers.iter().rev() {
+        if !all.contains(&layer.as_path()) {
+            all.push(layer);
+        }
+    }
+    all
 }
 
 /// Gives the upper directory the owner and mode of an image's root.
@@ -209,4 +222,15 @@ fn set_lowers_at_once(overlay: &OwnedFd, lowers: &[&Path]) -> Result<Vec<OwnedFd
     }
     fsconfig_set_string(overlay, "lowerdir", names.as_str()).context("overlay lowerdir")?;
     Ok(held)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_layer_is_mounted_once_where_it_lies_highest() {
+        let layers = ["base", "empty", "own", "empty"].map(PathBuf::from);
+        assert_eq!(once_each(&layers), ["empty", "own", "base"].map(Path::new));
+    }
 }

@@ -36,6 +36,7 @@ mod cri_user;
 mod cri_users;
 mod damaged_state;
 mod docker;
+mod docker_build;
 mod docker_commands;
 mod docker_containers;
 mod docker_events;

@@ -126,7 +126,7 @@ fn passes(action: &Action, filters: &Filters) -> bool {
 fn is_image(action: &Action, name: &str, text: &str) -> bool {
     let name = match action.kind {
         Kind::Image => name,
-        Kind::Container | Kind::Volume | Kind::Network => {
+        Kind::Container | Kind::Volume | Kind::Network | Kind::Builder => {
             action.attributes.get("image").map(String::as_str).unwrap_or_default()
         }
     };

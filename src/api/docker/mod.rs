@@ -12,6 +12,8 @@
 
 mod archive;
 mod attach;
+mod build;
+mod build_lines;
 mod call;
 mod containers;
 mod convert;
@@ -56,6 +58,7 @@ use tracing::Instrument;
 
 use self::peer::Peer;
 use self::reply::Body;
+use crate::builder::Builder;
 use crate::engine::Engine;
 
 /// The newest version of the API whose every field we know. Later ones take fields away that
@@ -72,13 +75,14 @@ const HEAD_PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub(super) struct Door {
     engine: Engine,
+    builder: Builder,
     /// Holds every call until it is answered.
     under_way: TaskTracker,
 }
 
 impl Door {
     pub(super) fn new(engine: Engine, under_way: TaskTracker) -> Self {
-        Self { engine, under_way }
+        Self { builder: Builder::new(engine.clone()), engine, under_way }
     }
 
     /// Answers until `stopping`, and then what is under way.

@@ -14,14 +14,14 @@ use crate::error::{Context, Error, Result};
 use crate::image::LayerKey;
 
 /// What may go, by its labels and its age.
-struct Passing {
+pub(super) struct Passing {
     filters: Filters,
     /// Nanoseconds since the epoch; made before.
-    until: Option<i64>,
+    pub(super) until: Option<i64>,
 }
 
 impl Passing {
-    fn of(call: &Call, known: &[&str]) -> Result<Self> {
+    pub(super) fn of(call: &Call, known: &[&str]) -> Result<Self> {
         let filters = call.query.filters()?;
         check_names(&filters, known)?;
         let until = match wanted(&filters, "until") {
@@ -71,13 +71,8 @@ pub(super) async fn images(door: &Door, call: &Call) -> Answer {
     reply::json(&json!({ "ImagesDeleted": some(removed), "SpaceReclaimed": bytes }))
 }
 
-/// There is no cache of builds yet: all of it is gone already.
-pub(super) fn builds() -> Answer {
-    reply::json(&json!({ "CachesDeleted": null, "SpaceReclaimed": 0 }))
-}
-
 /// An empty list is `null`, as programs in Go write it.
-fn some<T>(list: Vec<T>) -> Option<Vec<T>> {
+pub(super) fn some<T>(list: Vec<T>) -> Option<Vec<T>> {
     Some(list).filter(|list| !list.is_empty())
 }
 
@@ -101,7 +96,7 @@ pub(super) async fn usage(door: &Door, call: &Call) -> Answer {
         all.insert("Volumes".to_owned(), volume_usage(door).await?);
     }
     if is_wanted("build-cache") {
-        all.insert("BuildCache".to_owned(), json!([]));
+        all.insert("BuildCache".to_owned(), super::build::usage(door)?);
     }
     reply::json(&Value::Object(all))
 }

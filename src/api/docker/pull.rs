@@ -192,7 +192,7 @@ impl Teller {
     async fn failed(&self, error: &Error) -> Result<(), Gone> {
         tracing::info!(image = %self.reference, error = error.chain(), "pull failed");
         let message = error.chain();
-        let error_detail = Some(ErrorDetail { message: message.clone() });
+        let error_detail = Some(ErrorDetail { code: None, message: message.clone() });
         self.say(Message { error: Some(message), error_detail, ..Message::default() }).await
     }
 

@@ -145,7 +145,7 @@ impl Teller {
                 let is_denied = error.kind() == Kind::Denied;
                 let message =
                     if is_denied { format!("denied: {}", error.chain()) } else { error.chain() };
-                let error_detail = Some(ErrorDetail { message: message.clone() });
+                let error_detail = Some(ErrorDetail { code: None, message: message.clone() });
                 self.send(Message { error: Some(message), error_detail, ..Message::default() })
                     .await
             }

@@ -38,6 +38,7 @@ pub(crate) enum Kind {
     Image,
     Volume,
     Network,
+    Builder,
 }
 
 impl Kind {
@@ -47,6 +48,7 @@ impl Kind {
             Self::Image => "image",
             Self::Volume => "volume",
             Self::Network => "network",
+            Self::Builder => "builder",
         }
     }
 }

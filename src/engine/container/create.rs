@@ -58,8 +58,36 @@ pub(in crate::engine) async fn create_from_diff(
     diff: &Path,
 ) -> Result<Arc<Container>> {
     let held = hold_image(shared, &config)?;
-    let id = make(shared, pod, config, (&held.image, Some(diff))).await?;
+    let id = make(shared, pod, config, (&held.image, Beginning::Archive(diff))).await?;
     shared.containers.find(id.as_str())
+}
+
+/// Makes a container on files that the caller has mounted. `image` says what it stands for; nobody
+/// looks for its layers. For the caller that made the pod: nobody else knows of it.
+pub(in crate::engine) async fn create_mounted(
+    shared: &Arc<Shared>,
+    pod: &Arc<Pod>,
+    config: Arc<Config>,
+    (image, mounted): (&Image, Mounted),
+) -> Result<Arc<Container>> {
+    let _mutation = pod.mutation.lock().await;
+    let id = make(shared, pod, config, (image, Beginning::Mounted(mounted))).await?;
+    shared.containers.find(id.as_str())
+}
+
+/// Files that are mounted already, detached.
+pub(in crate::engine) struct Mounted {
+    pub(in crate::engine) rootfs: OwnedFd,
+    /// One for each mount of the request that is a volume.
+    pub(in crate::engine) volumes: Vec<plan::Volume>,
+}
+
+/// What a container's root file system begins as.
+enum Beginning<'a> {
+    Image,
+    /// The image, and a writable layer that is not empty.
+    Archive(&'a Path),
+    Mounted(Mounted),
 }
 
 async fn make_or_find(
@@ -84,7 +112,7 @@ async fn make_or_find(
         return Err(Error::wrong_state(format!("pod sandbox {} is not ready", pod.id.short())));
     }
     let held = hold_image(shared, &config)?;
-    make(shared, pod, config, (&held.image, None)).await
+    make(shared, pod, config, (&held.image, Beginning::Image)).await
 }
 
 /// Until the container's record keeps the layers itself.
@@ -98,17 +126,24 @@ async fn make(
     shared: &Arc<Shared>,
     pod: &Arc<Pod>,
     config: Arc<Config>,
-    (image, diff): (&Image, Option<&Path>),
+    (image, beginning): (&Image, Beginning<'_>),
 ) -> Result<ContainerId> {
     let id = config.standalone.clone().map_or_else(ContainerId::generate, Ok)?;
     let mut undo = Undo::default();
     let place = Place { shared, pod, id: &id };
     let owners = PodOwners::open(pod).await?;
     let of_files = owners.as_ref().map(PodOwners::of_files);
-    let Volumes { mounts, records, held: _until_the_end } =
-        volumes::open(shared, &config, of_files)?;
-    let files =
-        Files { image, diff, owners: owners.as_ref(), volumes: mounts, volume_records: records };
+    let Volumes { mounts, records, held: _until_the_end } = match &beginning {
+        Beginning::Image | Beginning::Archive(_) => volumes::open(shared, &config, of_files)?,
+        Beginning::Mounted(_) => Volumes::default(),
+    };
+    let files = Files {
+        image,
+        beginning,
+        owners: owners.as_ref(),
+        volumes: mounts,
+        volume_records: records,
+    };
     match assemble(place, config, files, &mut undo).await {
         Ok((container, steady)) => {
             undo.forget();
@@ -134,8 +169,7 @@ struct Place<'a> {
 /// What the container's file system is made of.
 struct Files<'a> {
     image: &'a Image,
-    /// What the writable layer begins with, as an archive; usually it is empty.
-    diff: Option<&'a Path>,
+    beginning: Beginning<'a>,
     /// `None`: the files belong to the host's users.
     owners: Option<&'a PodOwners>,
     volumes: Vec<plan::Volume>,
@@ -145,15 +179,24 @@ struct Files<'a> {
 async fn assemble(
     Place { shared, pod, id }: Place<'_>,
     config: Arc<Config>,
-    Files { image, diff, owners, volumes, volume_records }: Files<'_>,
+    Files { image, beginning, owners, mut volumes, volume_records }: Files<'_>,
     undo: &mut Undo,
 ) -> Result<(Container, Steady)> {
     let pod_record = pod.record();
     let log_path =
         log::path(pod_record.config.log_directory.as_deref(), config.log_path.as_deref())?;
 
-    let files = (image, diff, owners);
-    let rootfs = mount_rootfs(Place { shared, pod, id }, &config, files, undo).await?;
+    let here = Place { shared, pod, id };
+    let rootfs = match beginning {
+        Beginning::Image => mount_rootfs(here, &config, (image, None, owners), undo).await?,
+        Beginning::Archive(diff) => {
+            mount_rootfs(here, &config, (image, Some(diff), owners), undo).await?
+        }
+        Beginning::Mounted(mounted) => {
+            volumes = mounted.volumes;
+            mounted.rootfs
+        }
+    };
     let cdi = cdi::edits(&shared.config.cdi.spec_dirs, &config)?;
     let mut bundle = spec::build(&spec::Input {
         pod: &pod_record.config,

@@ -140,14 +140,16 @@ impl View {
     }
 }
 
-pub(super) fn open_below(
-    root: &OwnedFd,
+/// Opens a path as the root would have it: links lead nowhere but inside.
+pub(crate) fn open_below(
+    root: impl AsFd,
     path: &Path,
     flags: OFlags,
 ) -> rustix::io::Result<OwnedFd> {
+    let root = root.as_fd();
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     loop {
-        match openat2(root.as_fd(), path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+        match openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
             // The kernel could not rule out a rename somewhere on the host.
             Err(Errno::AGAIN | Errno::INTR) => {}
             other => return other,

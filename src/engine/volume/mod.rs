@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 pub(super) use self::create::ensure;
 pub(crate) use self::create::{Request, create};
 pub(super) use self::fill::fill;
-pub(super) use self::mount::{directory, open};
+pub(super) use self::mount::{detach, directory, open};
 pub(crate) use self::remove::{prune, remove, users};
 pub(super) use self::remove::{remove_unclaimed, size};
 use super::Shared;

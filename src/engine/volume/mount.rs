@@ -1,7 +1,7 @@
 //! A volume as a detached mount.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::mount::{OpenTreeFlags, open_tree};
@@ -25,8 +25,14 @@ pub(in crate::engine) fn open(shared: &Shared, name: &str) -> Result<OwnedFd> {
     let path = directory(shared, name)?;
     let context =
         || format!("error while mounting volume '{name}': failed to mount {}", path.display());
+    detach(&path).with_context(context)
+}
+
+/// A directory of the host's, and all that is mounted below it, as a mount that is attached nowhere.
+pub(in crate::engine) fn detach(path: &Path) -> Result<OwnedFd> {
+    let context = || format!("open {}", path.display());
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory = openat(CWD, &path, flags, Mode::empty()).with_context(context)?;
+    let directory = openat(CWD, path, flags, Mode::empty()).with_context(context)?;
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_EMPTY_PATH

@@ -43,6 +43,10 @@ impl NewLayer {
     }
 }
 
+pub(super) fn remove_trees(paths: &[PathBuf]) -> Result<()> {
+    paths.iter().try_for_each(|path| remove_tree(path))
+}
+
 impl Shared {
     /// Makes the image part of the store under the name it was asked for.
     pub(in crate::image) fn commit(&self, new: &NewImage) -> Result<ImageId> {
@@ -190,7 +194,7 @@ impl Shared {
             self.drop_document(&catalog, &image.manifest)?;
             self.take_out_unused(catalog, in_use)?
         };
-        freed.iter().try_for_each(|path| remove_tree(path))
+        remove_trees(&freed)
     }
 
     pub(super) fn sweep(&self, in_use: &HashSet<LayerKey>) -> Result<()> {
@@ -198,17 +202,19 @@ impl Shared {
             let _changes = self.lock_changes();
             self.take_out_unused(Catalog::clone(&self.catalog()), in_use)?
         };
-        freed.iter().try_for_each(|path| remove_tree(path))
+        remove_trees(&freed)
     }
 
-    fn take_out_unused(
+    pub(super) fn take_out_unused(
         &self,
         mut catalog: Catalog,
         in_use: &HashSet<LayerKey>,
     ) -> Result<Vec<PathBuf>> {
         let mut freed = Vec::new();
+        let kept = self.kept.layers();
         for key in catalog.unused_layers() {
-            if !in_use.contains(&key) && !self.layers.leases.holds(&key) {
+            let is_kept = kept.contains(&key) || in_use.contains(&key);
+            if !is_kept && !self.layers.leases.holds(&key) {
                 freed.push(self.layers.take_out(&key)?);
                 catalog.layers.remove(&key);
             }

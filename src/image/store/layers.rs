@@ -14,12 +14,14 @@ use crate::image::snapshot;
 use crate::image::unpack::{Unpacked, fill_borrowed, fill_implied};
 use crate::store::atomic::{Directory, Durability};
 
-const FILES: &str = "fs";
+pub(super) const FILES: &str = "fs";
 const META: &str = "meta.json";
 
 pub(in crate::image) struct LayerDirectories {
     layers: PathBuf,
     ingest: PathBuf,
+    building: PathBuf,
+    caches: PathBuf,
     empty: PathBuf,
     pub(in crate::image) leases: Leases,
 }
@@ -27,22 +29,54 @@ pub(in crate::image) struct LayerDirectories {
 impl LayerDirectories {
     /// Also begins to remove what a killed daemon left in `ingest`.
     pub(super) fn open(root: &Path) -> Result<Self> {
-        let [layers, ingest, empty] = ["layers", "ingest", "empty"].map(|name| root.join(name));
-        for path in [&layers, &ingest, &empty] {
+        let [layers, ingest, building, caches, empty] =
+            ["layers", "ingest", "building", "caches", "empty"].map(|name| root.join(name));
+        for path in [&layers, &ingest, &building, &caches, &empty] {
             crate::store::private_dir(path)?;
         }
         // The empty directory shows through as the root of an image without layers.
         let anyone = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(&empty, anyone).context("open the empty layer")?;
-        let mut leftovers = Vec::new();
-        for entry in std::fs::read_dir(&ingest).context("list ingest")? {
-            leftovers.push(entry.context("list ingest")?.path());
+        drop_all_in(&ingest)?;
+        Ok(Self { layers, ingest, building, caches, empty, leases: Leases::default() })
+    }
+
+    /// Begins to remove what builds of a killed daemon left. Nothing of them may run any more.
+    pub(super) fn drop_buildings(&self) -> Result<()> {
+        drop_all_in(&self.building)
+    }
+
+    /// A fresh directory for a part of a build.
+    pub(super) fn workplace(&self) -> Result<Workplace> {
+        let path = self.building.join(crate::id::random_hex()?);
+        make_directory(&path, 0o700)?;
+        Ok(Workplace { path })
+    }
+
+    /// The directory that commands of builds share under a name; true if it was made now.
+    pub(super) fn cache(&self, name: &Digest) -> Result<(PathBuf, bool)> {
+        let path = self.caches.join(name.hex());
+        match DirBuilder::new().mode(0o755).create(&path) {
+            Ok(()) => Ok((path, true)),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok((path, false)),
+            Err(error) => Err(error).context("make a cache"),
         }
-        if !leftovers.is_empty() {
-            tracing::info!(count = leftovers.len(), "dropping work of an earlier daemon");
-            remove_in_background(leftovers);
-        }
-        Ok(Self { layers, ingest, empty, leases: Leases::default() })
+    }
+
+    /// Describes a directory that has its files in [`FILES`], as one of `layers` is described.
+    pub(super) fn describe(directory: &Path, layer: &Layer) -> Result<()> {
+        let meta = serde_json::to_vec(layer).context("encode meta.json")?;
+        Directory::open(directory, Durability::UntilReboot)?.replace(META, &meta)
+    }
+
+    /// Moves a described directory to its name.
+    pub(super) fn adopt(&self, directory: &Path, key: &LayerKey) -> Result<()> {
+        std::fs::rename(directory, self.layers.join(key.as_str()))
+            .with_context(|| format!("move layer {}", key.as_str()))
+    }
+
+    pub(super) fn empty(&self) -> &Path {
+        &self.empty
     }
 
     /// What stands in `layers`. A directory whose description cannot be read is removed: it
@@ -78,10 +112,9 @@ impl LayerDirectories {
     /// A fresh directory to unpack into. It is removed when dropped before it is a layer.
     pub(in crate::image) fn stage(&self) -> Result<Staging> {
         let path = self.ingest.join(crate::id::random_hex()?);
-        let context = || format!("make {}", path.display());
-        DirBuilder::new().mode(0o700).create(&path).with_context(context)?;
-        let staging = Staging::new(path.clone());
-        DirBuilder::new().mode(0o755).create(&staging.files).with_context(context)?;
+        make_directory(&path, 0o700)?;
+        let staging = Staging::new(path);
+        make_directory(&staging.files, 0o755)?;
         Ok(staging)
     }
 
@@ -112,6 +145,49 @@ fn read_meta(layer: &Path) -> Result<Layer> {
         return Err(Error::internal("the layer has no files directory"));
     }
     serde_json::from_slice(&bytes).context("read meta.json")
+}
+
+pub(super) fn make_directory(path: &Path, mode: u32) -> Result<()> {
+    let made = DirBuilder::new().mode(mode).create(path);
+    made.with_context(|| format!("make {}", path.display()))
+}
+
+fn drop_all_in(directory: &Path) -> Result<()> {
+    let context = || format!("list {}", directory.display());
+    let mut leftovers = Vec::new();
+    for entry in std::fs::read_dir(directory).with_context(context)? {
+        leftovers.push(entry.with_context(context)?.path());
+    }
+    if !leftovers.is_empty() {
+        tracing::info!(count = leftovers.len(), "dropping work of an earlier daemon");
+        remove_in_background(leftovers);
+    }
+    Ok(())
+}
+
+/// A directory that is removed with what is in it when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Workplace {
+    path: PathBuf,
+}
+
+impl Workplace {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A directory in it, for root's eyes or for everybody's.
+    pub(crate) fn make(&self, name: &str, mode: u32) -> Result<PathBuf> {
+        let path = self.path.join(name);
+        make_directory(&path, mode)?;
+        Ok(path)
+    }
+}
+
+impl Drop for Workplace {
+    fn drop(&mut self) {
+        remove_in_background(vec![std::mem::take(&mut self.path)]);
+    }
 }
 
 /// Removing a tree takes as long as its files are many; nobody waits for it here.
@@ -229,8 +305,7 @@ impl Staged {
             self.complete(directories, base)
                 .with_context(|| format!("complete layer {}", self.diff_id()))?;
         }
-        let meta = serde_json::to_vec(&self.layer()).context("encode meta.json")?;
-        Directory::open(&self.staging.path, Durability::UntilReboot)?.replace(META, &meta)?;
+        LayerDirectories::describe(&self.staging.path, &self.layer())?;
         *place = Place::Finished(key.clone());
         Ok(key)
     }
@@ -259,9 +334,7 @@ impl Staged {
         let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
         if let Place::Finished(key) = &*place {
             let key = key.clone();
-            let target = directories.layers.join(key.as_str());
-            std::fs::rename(&self.staging.path, target)
-                .with_context(|| format!("move layer {}", self.diff_id()))?;
+            directories.adopt(&self.staging.path, &key)?;
             *place = Place::Moved(key);
         }
         Ok(())

@@ -7,6 +7,9 @@
 //!     layers/<key>/{fs,meta.json} unpacked layers, shared between images
 //!     blobs/sha256/<hex>          manifests and configurations
 //!     ingest/<random>/            work in progress and what is being removed; emptied at start
+//!     building/<random>/          parts of builds in progress; emptied when their containers are gone
+//!     kept/<key hex>.json         layers that builds left to be found again
+//!     caches/<name hex>/          what `RUN --mount=type=cache` keeps between builds
 //!     empty/                      a directory to stand below a single layer
 //! ```
 //!
@@ -15,8 +18,10 @@
 //! order. So a kill at any moment leaves it whole or absent. Readers take the published catalog
 //! and never wait; changes are made one at a time under `changes`.
 
+mod building;
 mod catalog;
 mod commit;
+mod kept;
 mod layers;
 mod names;
 mod record;
@@ -30,9 +35,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 
+pub(crate) use self::building::{Site, Stack, StackedLayer};
 use self::catalog::Catalog;
 pub(in crate::image) use self::commit::{NewImage, NewLayer};
+use self::kept::KeptLayers;
+pub(crate) use self::kept::{Keep, Kept};
 use self::layers::LayerDirectories;
+pub(crate) use self::layers::Workplace;
 pub(in crate::image) use self::layers::{Lease, Staged};
 pub(crate) use self::record::{Image, ImageId, LayerKey, chain_id};
 use super::digest::Digest;
@@ -91,6 +100,7 @@ pub(in crate::image) struct Shared {
     pub(in crate::image) layers: LayerDirectories,
     catalog: ArcSwap<Catalog>,
     records: Table<Image>,
+    kept: KeptLayers,
     blobs: Directory,
     changes: Mutex<()>,
     _lock: Lock,
@@ -108,6 +118,7 @@ impl ImageStore {
         crate::store::private_dir(&blobs_path)?;
         let blobs = Directory::open(&blobs_path, Durability::Synced)?;
         let records = Table::open(&root.join("images"), Durability::Synced)?;
+        let kept = KeptLayers::open(&root.join("kept"))?;
         let mut shared = Shared {
             root: root.to_owned(),
             registry: Arc::new(Registry::new(settings.registry.clone())),
@@ -116,11 +127,13 @@ impl ImageStore {
             layers,
             catalog: ArcSwap::default(),
             records,
+            kept,
             blobs,
             changes: Mutex::new(()),
             _lock: lock,
         };
         let catalog = shared.load().with_context(context)?;
+        shared.kept.load(&catalog.layers).with_context(context)?;
         shared.catalog = ArcSwap::from_pointee(catalog);
         Ok(Self { shared: Arc::new(shared) })
     }

@@ -10,12 +10,58 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::{Blob, Limits, Piece, unpack};
+use super::whiteout::Names;
+use super::{Blob, Limits, Piece, apply, decode, spawn, unpack};
 use crate::error::{Context, Error, Result};
+use crate::image::digest::Algorithm;
 use crate::image::pack;
 use crate::image::pieces::PieceWriter;
 
 const BUFFER: usize = 256 << 10;
+
+/// Pieces of an archive that wait to be unpacked.
+const PIECES: usize = 4;
+
+/// A tree of plain files, unpacked as its archive comes: with the limits of a layer, and not out of
+/// its directory, whatever the archive says. Names are names, whatever they begin with.
+pub(crate) struct TreeUpload {
+    pieces: mpsc::Sender<Piece>,
+    unpacked: tokio::sync::oneshot::Receiver<Result<()>>,
+}
+
+impl TreeUpload {
+    /// `directory` is empty, and stays as long as `held` does.
+    pub(crate) fn begin<T: Send + 'static>(directory: &Path, held: T) -> Result<Self> {
+        let (pieces, received) = mpsc::channel(PIECES);
+        let (done, unpacked) = tokio::sync::oneshot::channel();
+        let directory = directory.to_owned();
+        spawn("cais-unpack", move || {
+            let limits = Limits::default();
+            let work = |decoded| apply::apply(decoded, &directory, limits, Names::Plain);
+            let worked = decode(Blob::new(received), Algorithm::Sha256, limits, work);
+            let worked = worked.and_then(|tree| match tree.borrowed.is_empty() {
+                true => Ok(()),
+                false => Err(Error::invalid("a hard link leads to a file that is not there")),
+            });
+            drop(held);
+            // The waiting task may be gone; then nobody wants to know.
+            let _ = done.send(worked);
+        })?;
+        Ok(Self { pieces, unpacked })
+    }
+
+    /// False if nothing more is wanted: [`Self::finish`] tells why.
+    pub(crate) async fn push(&self, bytes: Bytes) -> bool {
+        self.pieces.send(Piece::Bytes(bytes)).await.is_ok()
+    }
+
+    pub(crate) async fn finish(self) -> Result<()> {
+        // Who unpacks no more tells why.
+        let _ = self.pieces.send(Piece::End).await;
+        drop(self.pieces);
+        self.unpacked.await.map_err(|_| Error::internal("the unpacking thread ended early"))?
+    }
+}
 
 /// Unpacks an archive into a directory as if it were a layer: with the same limits, and not out of
 /// it, whatever the archive says.

@@ -54,7 +54,15 @@ fn look(node: &Node) -> Vec<String> {
     found.extend(tables.lines().filter(named).map(|table| format!("nft {table}")));
     let directories = ["pods", "containers", "making", "leases", "networks", "cni", "checkpoints"]
         .map(|name| node.state.join(name));
-    let kept = ["containers", "checkpoints", "standalone", "volumes", "volume-records", "networks"];
+    let kept = [
+        "containers",
+        "checkpoints",
+        "standalone",
+        "volumes",
+        "volume-records",
+        "networks",
+        "images/building",
+    ];
     let kept = kept.map(|name| node.home.join("root").join(name));
     for directory in directories.into_iter().chain(kept) {
         let entries = fs::read_dir(&directory).into_iter().flatten().flatten();

@@ -24,10 +24,14 @@ pub(crate) fn of(headers: &HeaderMap) -> Result<Credentials> {
     if text.is_empty() {
         return Ok(Credentials::anonymous());
     }
-    let alphabet = if text.contains(['-', '_']) { &URL_SAFE } else { &STANDARD };
-    let decoded = GeneralPurpose::new(alphabet, EITHER_PADDING).decode(text);
-    let bytes = decoded.map_err(|_| refuse())?;
+    let bytes = decoder(text).decode(text).map_err(|_| refuse())?;
     from_config(serde_json::from_slice(&bytes).map_err(|_| refuse())?)
+}
+
+/// For either alphabet, with and without padding.
+pub(super) fn decoder(text: &str) -> GeneralPurpose {
+    let alphabet = if text.contains(['-', '_']) { &URL_SAFE } else { &STANDARD };
+    GeneralPurpose::new(alphabet, EITHER_PADDING)
 }
 
 pub(crate) fn from_config(config: AuthConfig) -> Result<Credentials> {

@@ -1,6 +1,7 @@
 //! Between the API's shapes and the engine's types.
 
 pub(super) mod archive;
+pub(super) mod build;
 pub(super) mod changes;
 pub(super) mod container;
 pub(super) mod create;

@@ -118,6 +118,9 @@ pub(crate) enum Removed {
 /// One message of a stream of progress.
 #[derive(Default, Serialize)]
 pub(crate) struct Message {
+    /// Shown as it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) stream: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) status: Option<String>,
     #[serde(rename = "progressDetail", skip_serializing_if = "Option::is_none")]
@@ -145,6 +148,9 @@ pub(crate) struct Detail {
 
 #[derive(Serialize)]
 pub(crate) struct ErrorDetail {
+    /// Of a command that failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) code: Option<i32>,
     pub(crate) message: String,
 }
 

@@ -1,0 +1,111 @@
+//! Building, told as it goes, and what builds leave to be found again.
+
+use futures_util::{Stream, StreamExt, stream};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::Door;
+use super::build_lines::Lines;
+use super::call::Call;
+use super::convert::{build as convert, time};
+use super::prune::{Passing, some};
+use super::pull::lines;
+use super::reply::{self, Answer};
+use super::wire::image::Message;
+use crate::builder::{ContextUpload, Event, Prune};
+use crate::error::{Error, Result};
+
+/// What a slow client has not read yet.
+const BACKLOG: usize = 64;
+
+/// The body is the context. What is wrong with the request or the Dockerfile is an error of the
+/// call; what comes later is the last message.
+pub(super) async fn build(door: &Door, call: Call) -> Answer {
+    let gateway = door.engine.node_network().map(|(_, gateway, _)| gateway);
+    let options = convert::options(&call.query, &call.headers, gateway);
+    let is_quiet = call.query.switch("q");
+    let is_telling_removals = call.query.text("rm").is_none() || call.query.switch("rm");
+    let context = receive(door, call).await?;
+    let options = options?;
+    let mut told = Lines::new(options.tags.clone(), is_telling_removals);
+    let prepared = door.builder.prepare(context.finish().await?, options).await?;
+    let (events, received) = mpsc::channel(BACKLOG);
+    // It ends when nobody listens to it any more.
+    prepared.start(events);
+    let events = ReceiverStream::new(received);
+    if is_quiet {
+        return Ok(reply::stream("application/json", lines(quiet(events, told))));
+    }
+    let messages = events.flat_map(move |event| stream::iter(told.take(event)));
+    Ok(reply::stream("application/json", lines(messages)))
+}
+
+/// The body to its end, whatever is wrong with it: a client that is still sending hears of nothing.
+async fn receive(door: &Door, call: Call) -> Result<ContextUpload> {
+    let upload = door.builder.begin_context()?;
+    let mut pieces = call.into_pieces();
+    let mut is_wanted = true;
+    while let Some(piece) = pieces.next().await {
+        let piece = piece?;
+        is_wanted = is_wanted && upload.push(piece).await;
+    }
+    Ok(upload)
+}
+
+/// The id and nothing else; everything, if it comes to nothing.
+fn quiet(
+    events: impl Stream<Item = Event> + Send + 'static,
+    mut told: Lines,
+) -> impl Stream<Item = Message> + Send + 'static {
+    let mut kept = Vec::new();
+    events.flat_map(move |event| {
+        let image = match &event {
+            Event::Ended(Ok(image)) => Some(format!("{image}\n")),
+            Event::Ended(Err(_)) | Event::Planned(_) | Event::Step(..) => None,
+        };
+        let is_over = matches!(event, Event::Ended(_));
+        kept.extend(told.take(event));
+        stream::iter(match (image, is_over) {
+            (Some(id), _) => vec![Message { stream: Some(id), ..Message::default() }],
+            (None, true) => std::mem::take(&mut kept),
+            (None, false) => Vec::new(),
+        })
+    })
+}
+
+pub(super) async fn prune(door: &Door, call: &Call) -> Answer {
+    let passing = Passing::of(call, &["until", "unused-for", "id"])?;
+    let filters = call.query.filters()?;
+    let ids = filters.get("id").cloned().unwrap_or_default();
+    let until = match filters.get("unused-for").map(Vec::as_slice) {
+        None | Some([]) => passing.until,
+        Some([text]) => Some(
+            time::until(text)
+                .ok_or_else(|| Error::invalid(format!("invalid filter 'unused-for={text}'")))?,
+        ),
+        Some(_) => return Err(Error::invalid("more than one unused-for filter specified")),
+    };
+    let prune = Prune { all: call.query.switch("all"), until, ids };
+    let (deleted, bytes) = door.builder.prune(&prune).await?;
+    reply::json(&json!({ "CachesDeleted": some(deleted), "SpaceReclaimed": bytes }))
+}
+
+/// The rows of `system df`.
+pub(super) fn usage(door: &Door) -> Result<Value> {
+    let rows = door.builder.cached().into_iter().map(|cached| {
+        json!({
+            "ID": cached.id,
+            "Parents": null,
+            "Type": "regular",
+            "Description": cached.kept.description,
+            "InUse": false,
+            "Shared": cached.is_in_image,
+            "Size": cached.kept.size,
+            "CreatedAt": time::text(cached.kept.created_at),
+            "LastUsedAt": time::text(cached.kept.used_at),
+            "UsageCount": cached.kept.uses,
+        })
+    });
+    Ok(Value::Array(rows.collect()))
+}

@@ -1,0 +1,272 @@
+//! One build: its stages as tasks, and what they have in common.
+//!
+//! No task is broken off in the middle of a step: each looks whether it is still wanted, and a command
+//! that runs is ended. So whatever comes, the cells are closed and nothing is left behind.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde_json::Value;
+use tokio::sync::{OnceCell, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::plan::Plan;
+use super::progress::{Event, Failure, Teller};
+use super::stage::{Finished, Stage};
+use super::{Builder, Context, Options};
+use crate::engine::actions::ImageAct;
+use crate::engine::cells::{Cell, CellNetwork};
+use crate::error::{Error, Result};
+use crate::image::digest::Digest;
+use crate::image::local::LocalLayer;
+use crate::image::reference::Reference;
+use crate::image::{Credentials, Image, ImageId, ImageStore, Keep, Stack};
+
+/// The argument by which all times of an image are one, seconds since the epoch.
+const EPOCH: &str = "SOURCE_DATE_EPOCH";
+
+pub(super) struct Build {
+    pub(super) builder: Builder,
+    pub(super) context: Context,
+    pub(super) options: Options,
+    pub(super) plan: Plan,
+    pub(super) teller: Teller,
+    /// Nobody wants it any more, or a stage has failed.
+    pub(super) cancel: CancellationToken,
+    /// Of the image and its steps, RFC 3339.
+    pub(super) created: String,
+    stages: BTreeMap<usize, watch::Sender<Option<Arc<Finished>>>>,
+    images: Mutex<BTreeMap<String, Arc<OneImage>>>,
+    cells: Mutex<Vec<Arc<Cell>>>,
+    made: Mutex<Made>,
+}
+
+/// Looked for once, for all that name it.
+type OneImage = OnceCell<Arc<BaseImage>>;
+
+/// An image that stages are built on or copy from.
+pub(super) struct BaseImage {
+    pub(super) image: Arc<Image>,
+    pub(super) stack: Stack,
+}
+
+/// What goes into the cache.
+#[derive(Default)]
+struct Made {
+    layers: Vec<Keep>,
+    used: Vec<Digest>,
+}
+
+impl Build {
+    pub(super) fn new(
+        builder: Builder,
+        context: Context,
+        options: Options,
+        plan: Plan,
+        teller: Teller,
+    ) -> Self {
+        let stages = plan.needed.iter().map(|index| (*index, watch::Sender::new(None))).collect();
+        let epoch = plan.build_args.get(EPOCH).and_then(|seconds| seconds.parse().ok());
+        let epoch = epoch.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+        Self {
+            builder,
+            context,
+            options,
+            plan,
+            teller,
+            cancel: CancellationToken::new(),
+            created: epoch.unwrap_or_else(jiff::Timestamp::now).to_string(),
+            stages,
+            images: Mutex::default(),
+            cells: Mutex::default(),
+            made: Mutex::default(),
+        }
+    }
+
+    pub(super) fn store(&self) -> &ImageStore {
+        self.builder.engine.images()
+    }
+
+    /// To its end, which is told in any case.
+    pub(super) async fn run(self: Arc<Self>) {
+        self.teller.tell(Event::Planned(self.plan.names())).await;
+        let (listener, cancel) = (self.teller.clone(), self.cancel.clone());
+        let watching = tokio::spawn(async move {
+            listener.0.closed().await;
+            cancel.cancel();
+        });
+        let outcome = self.stages().await;
+        watching.abort();
+        self.close_cells().await;
+        if let Err(error) = self.keep().await {
+            tracing::warn!(error = error.chain(), "keep what a build made");
+        }
+        let outcome = match outcome {
+            Ok(finished) => self.assemble(&finished).await.map_err(Failure::from),
+            Err(failure) => Err(failure),
+        };
+        if let Err(failure) = &outcome {
+            tracing::info!(error = failure.error.chain(), "a build failed");
+        }
+        self.teller.tell(Event::Ended(outcome)).await;
+    }
+
+    /// The target, when all stages that it needs are done. After a failure no stage goes on.
+    async fn stages(self: &Arc<Self>) -> Result<Arc<Finished>, Failure> {
+        let mut tasks = JoinSet::new();
+        for index in &self.plan.needed {
+            tasks.spawn(Stage::build(self.clone(), *index));
+        }
+        let mut failure = None;
+        while let Some(joined) = tasks.join_next().await {
+            let ended = joined.unwrap_or_else(|error| {
+                Err(Error::internal(format!("a stage ended early: {error}")).into())
+            });
+            if let Err(error) = ended {
+                self.cancel.cancel();
+                // The others end because of it.
+                failure.get_or_insert(error);
+            }
+        }
+        match failure {
+            Some(failure) => Err(failure),
+            None => self.finished(self.plan.target).await,
+        }
+    }
+
+    /// Waits until a stage is done.
+    pub(super) async fn finished(&self, stage: usize) -> Result<Arc<Finished>, Failure> {
+        let unknown = || Error::internal(format!("stage {stage} is not a part of the build"));
+        let mut done = self.stages.get(&stage).ok_or_else(unknown)?.subscribe();
+        let found = tokio::select! {
+            done = done.wait_for(Option::is_some) => done.ok().and_then(|done| done.clone()),
+            () = self.cancel.cancelled() => None,
+        };
+        found.ok_or_else(Failure::cancelled)
+    }
+
+    pub(super) fn stage_done(&self, stage: usize, finished: Arc<Finished>) {
+        if let Some(sender) = self.stages.get(&stage) {
+            sender.send_replace(Some(finished));
+        }
+    }
+
+    /// An image by its name, from its registry if it is not here or is to be asked for anew. All
+    /// stages see the same one.
+    pub(super) async fn image(&self, name: &str) -> Result<Arc<BaseImage>, Failure> {
+        let cell = lock(&self.images).entry(name.to_owned()).or_default().clone();
+        cell.get_or_try_init(|| self.resolve(name)).await.cloned()
+    }
+
+    async fn resolve(&self, name: &str) -> Result<Arc<BaseImage>, Failure> {
+        let present = self.store().resolve(name).filter(|_| !self.options.pulls);
+        let image = match present {
+            Some(image) => image,
+            None => self.pull(name).await?,
+        };
+        let stack = self.store().stack_of(&image)?;
+        Ok(Arc::new(BaseImage { image, stack }))
+    }
+
+    async fn pull(&self, name: &str) -> Result<Arc<Image>, Failure> {
+        let reference = Reference::parse(name)?;
+        let credentials = self.options.credentials.get(reference.registry()).cloned();
+        let credentials = credentials.unwrap_or_else(Credentials::anonymous);
+        let pull = self.store().begin_pull(reference.clone(), credentials);
+        let id = tokio::select! {
+            pulled = pull.done() => pulled?,
+            // It goes on for whoever asks next.
+            () = self.cancel.cancelled() => return Err(Failure::cancelled()),
+        };
+        self.builder.engine.image_done(&id, ImageAct::Pull(&reference));
+        let image = self.store().resolve(&id.to_string());
+        Ok(image.ok_or_else(|| Error::not_found(format!("No such image: {name}")))?)
+    }
+
+    /// A cell that is closed at the end of the build.
+    pub(super) async fn open_cell(&self, network: CellNetwork) -> Result<Arc<Cell>> {
+        let config = self.options.cells.clone();
+        let cell = Arc::new(self.builder.engine.open_cell(network, config).await?);
+        lock(&self.cells).push(cell.clone());
+        Ok(cell)
+    }
+
+    async fn close_cells(&self) {
+        let cells = std::mem::take(&mut *lock(&self.cells));
+        for cell in cells {
+            if let Err(error) = cell.close().await {
+                tracing::error!(error = error.chain(), "close a cell of a build");
+            }
+        }
+    }
+
+    pub(super) fn layer_made(&self, layer: Keep) {
+        lock(&self.made).layers.push(layer);
+    }
+
+    pub(super) fn layer_used(&self, key: Digest) {
+        lock(&self.made).used.push(key);
+    }
+
+    async fn keep(&self) -> Result<()> {
+        let Made { layers, used } = std::mem::take(&mut *lock(&self.made));
+        let now = i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or_default();
+        self.store().kept_used(&used, now)?;
+        match layers.is_empty() {
+            true => Ok(()),
+            false => self.store().keep(layers, now).await,
+        }
+    }
+
+    async fn assemble(&self, finished: &Finished) -> Result<ImageId> {
+        let layers = self.store().layers_of_stack(&finished.stack).await?;
+        let diff_ids: Vec<Digest> = layers.iter().map(LocalLayer::diff_id).cloned().collect();
+        let mut settings = finished.settings.clone();
+        for (key, value) in &self.options.labels {
+            settings.add_label(key, value);
+        }
+        let shown: Vec<String> = diff_ids.iter().map(ToString::to_string).collect();
+        let document = settings.document(&self.created, &shown)?;
+        let document = self.same_but_older(&document, &diff_ids).unwrap_or(document);
+        let tags = self.options.tags.iter().filter_map(Reference::tagged_name).collect();
+        let id = self.store().assemble(document, layers, tags).await?;
+        for tag in &self.options.tags {
+            self.builder.engine.image_done(&id, ImageAct::Tag(tag));
+        }
+        Ok(id)
+    }
+
+    /// The document of an image that differs in its times alone: a build that changes nothing comes to
+    /// the image that is there.
+    fn same_but_older(&self, document: &[u8], diff_ids: &[Digest]) -> Option<Vec<u8>> {
+        if self.plan.build_args.contains_key(EPOCH) {
+            return None;
+        }
+        let wanted = timeless(document)?;
+        self.store().list().iter().find_map(|image| {
+            let layers = self.store().layer_sizes(image);
+            if !layers.iter().map(|(diff_id, _)| diff_id).eq(diff_ids) {
+                return None;
+            }
+            let found = self.store().configuration(image).ok()?;
+            (timeless(&found)? == wanted).then_some(found)
+        })
+    }
+}
+
+/// A configuration document without its times.
+fn timeless(document: &[u8]) -> Option<Value> {
+    let mut document: Value = serde_json::from_slice(document).ok()?;
+    document.as_object_mut()?.remove("created");
+    if let Some(history) = document.get_mut("history").and_then(Value::as_array_mut) {
+        for step in history.iter_mut().filter_map(Value::as_object_mut) {
+            step.remove("created");
+        }
+    }
+    Some(document)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

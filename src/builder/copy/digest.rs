@@ -1,0 +1,141 @@
+//! What sources are, in one digest: names, kinds, modes, owners, contents; not their times, which
+//! say when somebody checked them out.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, FileType, OFlags, Stat};
+
+use super::find::Found;
+use super::{Excludes, attributes, kind_of, names, open, open_file, shown};
+use crate::error::{Context, Result};
+use crate::image::digest::{Algorithm, Digest, Hasher};
+
+const PIECE: usize = 128 << 10;
+
+/// Whose owners count: those of another stage's files, not those of a client's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::builder) enum Owners {
+    Count,
+    AreNobodys,
+}
+
+/// Blocks: everything is read.
+pub(in crate::builder) fn digest(
+    sources: &[Found],
+    owners: Owners,
+    excludes: Excludes<'_>,
+) -> Result<Digest> {
+    let hasher = Hasher::new(Algorithm::Sha256);
+    let mut walk = Walk { hasher, owners, excludes, buffer: vec![0; PIECE] };
+    for source in sources {
+        walk.field(source.path.as_os_str().as_bytes());
+        let opened = source.open()?;
+        let stat = rustix::fs::fstat(&opened).context("stat")?;
+        walk.about(&stat);
+        if source.is_directory() {
+            walk.attributes(opened.as_fd())?;
+            walk.directory(opened.as_fd(), Path::new(""))?;
+        } else {
+            walk.content(opened, &stat)?;
+        }
+    }
+    Ok(walk.hasher.finish())
+}
+
+struct Walk<'a> {
+    hasher: Hasher,
+    owners: Owners,
+    excludes: Excludes<'a>,
+    buffer: Vec<u8>,
+}
+
+impl Walk<'_> {
+    /// With its length, so that no two sequences of fields are the same bytes.
+    fn field(&mut self, bytes: &[u8]) {
+        self.number(bytes.len() as u64);
+        self.hasher.update(bytes);
+    }
+
+    fn number(&mut self, number: u64) {
+        self.hasher.update(&number.to_le_bytes());
+    }
+
+    fn about(&mut self, stat: &Stat) {
+        self.number(stat.st_mode.into());
+        if self.owners == Owners::Count {
+            self.number(stat.st_uid.into());
+            self.number(stat.st_gid.into());
+        }
+    }
+
+    fn attributes(&mut self, file: BorrowedFd<'_>) -> Result<()> {
+        for (name, value) in attributes(file)? {
+            self.field(name.to_bytes());
+            self.field(&value);
+        }
+        Ok(())
+    }
+
+    fn content(&mut self, file: OwnedFd, stat: &Stat) -> Result<()> {
+        self.attributes(file.as_fd())?;
+        self.number(stat.st_size.unsigned_abs());
+        let mut file = File::from(file);
+        loop {
+            let count = file.read(&mut self.buffer).context("read")?;
+            match self.buffer.get(..count).unwrap_or_default() {
+                [] => return Ok(()),
+                read => self.hasher.update(read),
+            }
+        }
+    }
+
+    fn directory(&mut self, directory: BorrowedFd<'_>, path: &Path) -> Result<()> {
+        for name in names(directory)? {
+            let path = path.join(std::ffi::OsStr::from_bytes(name.to_bytes()));
+            self.member(directory, &name, &path)
+                .with_context(|| format!("read {}", shown(&path)))?;
+        }
+        // So that a file of a directory is told from one beside it.
+        self.field(b"");
+        Ok(())
+    }
+
+    fn member(&mut self, parent: BorrowedFd<'_>, name: &std::ffi::CStr, path: &Path) -> Result<()> {
+        let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).context("stat")?;
+        let is_excluded = (self.excludes)(path);
+        if kind_of(&stat) == FileType::Directory {
+            if !is_excluded {
+                self.field(name.to_bytes());
+                self.about(&stat);
+            }
+            // An exception to the rule may be deeper.
+            let below = open(parent, name, OFlags::RDONLY | OFlags::DIRECTORY)?;
+            return self.directory(below.as_fd(), path);
+        }
+        if is_excluded {
+            return Ok(());
+        }
+        self.field(name.to_bytes());
+        self.about(&stat);
+        match kind_of(&stat) {
+            FileType::RegularFile => {
+                let (file, stat) = open_file(parent, name)?;
+                self.content(file, &stat)
+            }
+            FileType::Symlink => {
+                let target = rustix::fs::readlinkat(parent, name, []).context("read a link")?;
+                self.field(target.as_bytes());
+                Ok(())
+            }
+            FileType::CharacterDevice | FileType::BlockDevice => {
+                self.number(stat.st_rdev);
+                Ok(())
+            }
+            FileType::Directory | FileType::Fifo | FileType::Socket | FileType::Unknown => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! COPY and ADD: files of one tree into another.
+//!
+//! ```text
+//!   sources ─▶ find: names below the source's root ─▶ digest: what they are, for the cache
+//!                              └────────────────────▶ place: made below the destination's root
+//! ```
+//!
+//! Both trees are foreign: one is a client's, the other an image's. Each name is resolved by the
+//! kernel below the root's descriptor, and what is found is read through the descriptor it was found
+//! with. Nothing here follows a path on the host.
+
+mod digest;
+mod find;
+mod place;
+#[cfg(test)]
+mod tests;
+mod wildcard;
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{FileType, Mode, OFlags, Stat};
+
+pub(super) use self::digest::{Owners, digest};
+pub(super) use self::find::{Found, find, relative};
+pub(super) use self::place::{make_directory, place};
+use crate::engine::files::open_below;
+use crate::error::{Context, Error, Result};
+
+/// Which files of a directory are left out: asked with the path below that directory.
+pub(super) type Excludes<'a> = &'a (dyn Fn(&Path) -> bool + Send + Sync);
+
+/// Who the new files belong to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ownership {
+    /// As in the source.
+    Kept,
+    Given(u32, u32),
+}
+
+/// Which permissions they have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Permissions {
+    Kept,
+    /// As in chmod(2).
+    Given(u32),
+}
+
+/// How files are placed.
+pub(super) struct Placing<'a> {
+    pub(super) owner: Ownership,
+    pub(super) permissions: Permissions,
+    pub(super) excludes: Excludes<'a>,
+    /// The sources keep the directories that they are in.
+    pub(super) parents: bool,
+}
+
+fn open(parent: BorrowedFd<'_>, name: &std::ffi::CStr, flags: OFlags) -> Result<OwnedFd> {
+    let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(parent, name, flags, Mode::empty())
+        .with_context(|| format!("open {}", name.to_string_lossy()))
+}
+
+/// A directory's names in byte order, without the two that lead elsewhere.
+fn names(directory: BorrowedFd<'_>) -> Result<Vec<std::ffi::CString>> {
+    let mut names = Vec::new();
+    for entry in rustix::fs::Dir::read_from(directory).context("list a directory")? {
+        let name = entry.context("list a directory")?.file_name().to_owned();
+        if ![c".", c".."].contains(&name.as_c_str()) {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn kind_of(stat: &Stat) -> FileType {
+    FileType::from_raw_mode(stat.st_mode)
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// A regular file that was found as one; not somebody's device that took its name meanwhile.
+fn open_file(parent: BorrowedFd<'_>, name: &std::ffi::CStr) -> Result<(OwnedFd, Stat)> {
+    let file = open(parent, name, OFlags::RDONLY | OFlags::NONBLOCK)?;
+    let stat = rustix::fs::fstat(&file).context("stat")?;
+    if kind_of(&stat) == FileType::RegularFile {
+        return Ok((file, stat));
+    }
+    Err(Error::invalid(format!("{} was replaced meanwhile", name.to_string_lossy())))
+}
+
+/// Names and values of the extended attributes that go along with a file.
+fn attributes(file: BorrowedFd<'_>) -> Result<Vec<(std::ffi::CString, Vec<u8>)>> {
+    use rustix::io::Errno;
+
+    let mut list = vec![0_u8; 64 << 10];
+    let length = match rustix::fs::flistxattr(file, list.as_mut_slice()) {
+        Ok(length) => length,
+        Err(Errno::OPNOTSUPP) => 0,
+        Err(errno) => return Err(errno).context("list extended attributes"),
+    };
+    let mut all = Vec::new();
+    for name in list.get(..length).unwrap_or_default().split(|byte| *byte == 0) {
+        let goes_along = name == b"security.capability" || name.starts_with(b"user.");
+        let Some(name) = std::ffi::CString::new(name).ok().filter(|_| goes_along) else { continue };
+        let mut value = vec![0_u8; 64 << 10];
+        let length = rustix::fs::fgetxattr(file, name.as_c_str(), value.as_mut_slice())
+            .context("read an extended attribute")?;
+        value.truncate(length);
+        all.push((name, value));
+    }
+    Ok(all)
+}

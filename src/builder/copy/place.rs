@@ -1,0 +1,320 @@
+//! Files to their places.
+//!
+//! Everything new is made with `*at` calls on its parent's descriptor. A file that is in the way is
+//! removed first, so that nothing is written through somebody's link.
+
+use std::collections::HashMap;
+use std::ffi::{CStr, OsStr};
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
+};
+use rustix::io::Errno;
+
+use super::find::{Found, c_name, follow, lstat};
+use super::{
+    Ownership, Permissions, Placing, attributes, kind_of, names, open, open_below, open_file, shown,
+};
+use crate::error::{Context, Error, Result};
+
+/// Copies sources to a path below a root. With a slash at its end, or of several sources, the path
+/// is that of a directory.
+///
+/// # Errors
+/// `InvalidArgument` where a file is in the way of a directory, or a directory in that of a file.
+pub(in crate::builder) fn place(
+    root: BorrowedFd<'_>,
+    sources: &[Found],
+    (target, is_directory): (&Path, bool),
+    placing: &Placing<'_>,
+) -> Result<()> {
+    let mut copy = Copy { root, placing, links: HashMap::new() };
+    for source in sources {
+        let target = match (placing.parents, source.path.parent()) {
+            (true, Some(parent)) => target.join(parent),
+            _ => target.to_owned(),
+        };
+        copy.source(source, &target, is_directory || placing.parents)
+            .with_context(|| format!("copy {}", shown(&source.path)))?;
+    }
+    Ok(())
+}
+
+/// Makes a directory and those above it, of this owner; one that is there stays as it is.
+pub(in crate::builder) fn make_directory(
+    root: BorrowedFd<'_>,
+    path: &Path,
+    owner: (u32, u32),
+) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+    let below = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    match open_below(root, below, flags) {
+        Ok(directory) => return Ok(directory),
+        Err(Errno::NOENT) => {}
+        Err(Errno::NOTDIR) => {
+            return Err(Error::invalid(format!("/{} is not a directory", shown(path))));
+        }
+        Err(errno) => return Err(errno).with_context(|| format!("open /{}", shown(path))),
+    }
+    let above = make_directory(root, path.parent().unwrap_or(Path::new("")), owner)?;
+    let name = c_name(path.file_name().unwrap_or_default())?;
+    let context = || format!("make directory /{}", shown(path));
+    match rustix::fs::mkdirat(&above, name.as_c_str(), Mode::from_raw_mode(0o755)) {
+        Ok(()) => {}
+        Err(Errno::EXIST) => {
+            let shown = shown(path);
+            return Err(Error::invalid(format!("/{shown} is a link that leads nowhere")));
+        }
+        Err(errno) => return Err(errno).with_context(context),
+    }
+    let made = open(above.as_fd(), &name, flags)?;
+    let (uid, gid) = (Uid::from_raw(owner.0), Gid::from_raw(owner.1));
+    rustix::fs::fchown(&made, Some(uid), Some(gid)).with_context(context)?;
+    // Whatever this process's mask says.
+    rustix::fs::fchmod(&made, Mode::from_raw_mode(0o755)).with_context(context)?;
+    Ok(made)
+}
+
+struct Copy<'a> {
+    root: BorrowedFd<'a>,
+    placing: &'a Placing<'a>,
+    /// Files of several names, by device and inode, under the first that was made.
+    links: HashMap<(u64, u64), PathBuf>,
+}
+
+impl Copy<'_> {
+    fn source(&mut self, source: &Found, target: &Path, is_directory: bool) -> Result<()> {
+        let opened = source.open()?;
+        let stat = rustix::fs::fstat(&opened).context("stat")?;
+        if source.is_directory() {
+            let named = match (self.placing.parents, source.name()) {
+                (true, Some(name)) => target.join(name),
+                _ => target.to_owned(),
+            };
+            let is_new = lstat(self.root, &named).is_err();
+            let into = make_directory(self.root, &named, self.new_owner(&stat))?;
+            if is_new && !named.as_os_str().is_empty() {
+                self.finish(into.as_fd(), &opened, &stat)?;
+            }
+            self.members(opened.as_fd(), into.as_fd(), (Path::new(""), &named))?;
+            if is_new {
+                set_times(into.as_fd(), &stat)?;
+            }
+            return Ok(());
+        }
+        let exists = open_below(self.root, target, OFlags::PATH | OFlags::DIRECTORY).is_ok();
+        let (parent, name) = if is_directory || exists || target.as_os_str().is_empty() {
+            (target.to_owned(), source.name().unwrap_or_default().to_owned())
+        } else {
+            let target = follow(self.root, target)?;
+            let name = target.file_name().unwrap_or_default().to_owned();
+            (target.parent().unwrap_or(Path::new("")).to_owned(), name)
+        };
+        let into = make_directory(self.root, &parent, self.new_owner(&stat))?;
+        self.file(opened, &stat, (into.as_fd(), &c_name(&name)?, &parent.join(&name)))
+    }
+
+    /// Of directories that are made on the way.
+    fn new_owner(&self, stat: &Stat) -> (u32, u32) {
+        match self.placing.owner {
+            Ownership::Given(uid, gid) => (uid, gid),
+            Ownership::Kept if self.placing.parents => (stat.st_uid, stat.st_gid),
+            Ownership::Kept => (0, 0),
+        }
+    }
+
+    /// `path` is that below the source, `target` that below the root.
+    fn members(
+        &mut self,
+        from: BorrowedFd<'_>,
+        into: BorrowedFd<'_>,
+        (path, target): (&Path, &Path),
+    ) -> Result<()> {
+        for name in names(from)? {
+            let plain = OsStr::from_bytes(name.to_bytes());
+            let (path, target) = (path.join(plain), target.join(plain));
+            self.member(from, into, &name, (&path, &target))
+                .with_context(|| format!("copy {}", shown(&path)))?;
+        }
+        Ok(())
+    }
+
+    fn member(
+        &mut self,
+        from: BorrowedFd<'_>,
+        into: BorrowedFd<'_>,
+        name: &CStr,
+        (path, target): (&Path, &Path),
+    ) -> Result<()> {
+        let stat = rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW).context("stat")?;
+        let is_excluded = (self.placing.excludes)(path);
+        if kind_of(&stat) == FileType::Directory {
+            let below = open(from, name, OFlags::RDONLY | OFlags::DIRECTORY)?;
+            if is_excluded && !self.has_exception(below.as_fd(), path)? {
+                return Ok(());
+            }
+            let made = self.directory(into, name, &below, &stat)?;
+            self.members(below.as_fd(), made.as_fd(), (path, target))?;
+            return set_times(made.as_fd(), &stat);
+        }
+        if is_excluded {
+            return Ok(());
+        }
+        match kind_of(&stat) {
+            FileType::RegularFile => {
+                let (file, stat) = open_file(from, name)?;
+                self.file(file, &stat, (into, name, target))
+            }
+            FileType::Directory | FileType::Socket | FileType::Unknown => Ok(()),
+            FileType::Symlink
+            | FileType::Fifo
+            | FileType::CharacterDevice
+            | FileType::BlockDevice => self.node(from, into, name, &stat),
+        }
+    }
+
+    /// Whether something below an excluded directory is wanted all the same.
+    fn has_exception(&self, directory: BorrowedFd<'_>, path: &Path) -> Result<bool> {
+        for name in names(directory)? {
+            let path = path.join(OsStr::from_bytes(name.to_bytes()));
+            if !(self.placing.excludes)(&path) {
+                return Ok(true);
+            }
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            if let Ok(below) = rustix::fs::openat(directory, &*name, flags, Mode::empty())
+                && self.has_exception(below.as_fd(), &path)?
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn directory(
+        &self,
+        into: BorrowedFd<'_>,
+        name: &CStr,
+        source: &OwnedFd,
+        stat: &Stat,
+    ) -> Result<OwnedFd> {
+        match rustix::fs::mkdirat(into, name, Mode::from_raw_mode(0o700)) {
+            Ok(()) => {}
+            Err(Errno::EXIST) => {
+                let found = rustix::fs::statat(into, name, AtFlags::SYMLINK_NOFOLLOW);
+                if kind_of(&found.context("stat")?) != FileType::Directory {
+                    let name = name.to_string_lossy();
+                    return Err(Error::invalid(format!("cannot copy to non-directory: {name}")));
+                }
+            }
+            Err(errno) => return Err(errno).context("make a directory"),
+        }
+        let made = open(into, name, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        self.finish(made.as_fd(), source, stat)?;
+        Ok(made)
+    }
+
+    fn file(
+        &mut self,
+        file: OwnedFd,
+        stat: &Stat,
+        (into, name, target): (BorrowedFd<'_>, &CStr, &Path),
+    ) -> Result<()> {
+        clear(into, name)?;
+        if stat.st_nlink > 1 {
+            let key = (stat.st_dev, stat.st_ino);
+            if let Some(first) = self.links.get(&key) {
+                let flags = OFlags::PATH | OFlags::NOFOLLOW;
+                let first = open_below(self.root, first, flags).context("open a hard link")?;
+                return rustix::fs::linkat(&first, c"", into, name, AtFlags::EMPTY_PATH)
+                    .context("make a hard link");
+            }
+            self.links.insert(key, target.to_owned());
+        }
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let made = rustix::fs::openat(into, name, flags, Mode::from_raw_mode(0o600))
+            .context("make a file")?;
+        let (mut from, mut to) = (File::from(file), File::from(made));
+        std::io::copy(&mut from, &mut to).context("write a file")?;
+        let (from, to) = (OwnedFd::from(from), OwnedFd::from(to));
+        self.finish(to.as_fd(), &from, stat)?;
+        set_times(to.as_fd(), stat)
+    }
+
+    fn node(
+        &self,
+        from: BorrowedFd<'_>,
+        into: BorrowedFd<'_>,
+        name: &CStr,
+        stat: &Stat,
+    ) -> Result<()> {
+        clear(into, name)?;
+        let kind = kind_of(stat);
+        if kind == FileType::Symlink {
+            let target = rustix::fs::readlinkat(from, name, []).context("read a link")?;
+            rustix::fs::symlinkat(target.as_c_str(), into, name).context("make a link")?;
+        } else {
+            let mode = Mode::from_raw_mode(self.mode(stat));
+            rustix::fs::mknodat(into, name, kind, mode, stat.st_rdev).context("make a node")?;
+        }
+        let (uid, gid) = self.owner(stat);
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        rustix::fs::chownat(into, name, Some(uid), Some(gid), flags).context("chown")?;
+        rustix::fs::utimensat(into, name, &times(stat), flags).context("set times")
+    }
+
+    /// Owner, mode and attributes, in the order in which the kernel leaves them alone.
+    fn finish(&self, made: BorrowedFd<'_>, source: &OwnedFd, stat: &Stat) -> Result<()> {
+        let (uid, gid) = self.owner(stat);
+        rustix::fs::fchown(made, Some(uid), Some(gid)).context("chown")?;
+        rustix::fs::fchmod(made, Mode::from_raw_mode(self.mode(stat))).context("chmod")?;
+        for (name, value) in attributes(source.as_fd())? {
+            rustix::fs::fsetxattr(made, name.as_c_str(), &value, XattrFlags::empty())
+                .context("set an extended attribute")?;
+        }
+        Ok(())
+    }
+
+    fn owner(&self, stat: &Stat) -> (Uid, Gid) {
+        let (uid, gid) = match self.placing.owner {
+            Ownership::Kept => (stat.st_uid, stat.st_gid),
+            Ownership::Given(uid, gid) => (uid, gid),
+        };
+        (Uid::from_raw(uid), Gid::from_raw(gid))
+    }
+
+    fn mode(&self, stat: &Stat) -> u32 {
+        match self.placing.permissions {
+            Permissions::Kept => stat.st_mode & 0o7777,
+            Permissions::Given(mode) => mode,
+        }
+    }
+}
+
+/// Makes room for a new file of this name.
+fn clear(into: BorrowedFd<'_>, name: &CStr) -> Result<()> {
+    match rustix::fs::unlinkat(into, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(Errno::ISDIR) => {
+            let name = name.to_string_lossy();
+            Err(Error::invalid(format!("cannot overwrite directory {name} with non-directory")))
+        }
+        Err(errno) => Err(errno).context("replace a file"),
+    }
+}
+
+fn set_times(made: BorrowedFd<'_>, stat: &Stat) -> Result<()> {
+    rustix::fs::futimens(made, &times(stat)).context("set times")
+}
+
+fn times(stat: &Stat) -> Timestamps {
+    let time = Timespec {
+        tv_sec: stat.st_mtime,
+        tv_nsec: i64::try_from(stat.st_mtime_nsec).unwrap_or_default(),
+    };
+    Timestamps { last_access: time, last_modification: time }
+}

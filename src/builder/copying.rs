@@ -1,0 +1,351 @@
+//! COPY and ADD as steps: where the files come from, under which key, and into a layer.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use cais_dockerfile::Source;
+use cais_dockerfile::dockerignore::Matcher;
+use cais_dockerfile::instruction::{Add, Copy, InlineFile, Sources};
+
+use super::copy::{Found, Owners, Ownership, Permissions, Placing, digest, find, place, relative};
+use super::download;
+use super::key::Key;
+use super::progress::Failure;
+use super::stage::Stage;
+use super::{Context, blocking};
+use crate::engine::cells::owner_in;
+use crate::error::{Error, Kind, Result};
+use crate::image::digest::Digest;
+use crate::image::{Stack, StackedLayer};
+
+/// What COPY and ADD have in common, with its values put in.
+struct Request {
+    keyword: &'static str,
+    paths: Vec<String>,
+    files: Vec<InlineFile>,
+    destination: String,
+    chown: String,
+    chmod: String,
+    exclude: Vec<String>,
+    is_linked: bool,
+    has_parents: bool,
+    /// Downloads, and trees of archives: under these names, below their own roots.
+    more: Vec<download::Fetched>,
+}
+
+/// Where the paths are looked for.
+#[derive(Clone)]
+pub(super) enum Origin {
+    Context(Context),
+    /// A stage or an image, by what its files were made from.
+    Stack(Stack, Digest),
+    Nothing,
+}
+
+impl Stage {
+    pub(super) async fn copy(
+        &mut self,
+        copy: &Copy,
+        source: Option<&Source>,
+        created_by: &str,
+    ) -> Result<(), Failure> {
+        let origin = self.origin(source.unwrap_or(&Source::Context)).await?;
+        let Sources { paths, files, destination } = copy.sources.clone();
+        let request = Request {
+            keyword: "COPY",
+            paths,
+            files,
+            destination,
+            chown: copy.chown.clone(),
+            chmod: copy.chmod.clone(),
+            exclude: copy.exclude.clone(),
+            is_linked: copy.link,
+            has_parents: copy.parents,
+            more: Vec::new(),
+        };
+        self.bring(origin, request, created_by).await
+    }
+
+    pub(super) async fn add(&mut self, add: &Add, created_by: &str) -> Result<(), Failure> {
+        let Sources { paths, files, destination } = add.sources.clone();
+        let (remote, local): (Vec<_>, Vec<_>) =
+            paths.into_iter().partition(|path| download::is_remote(path));
+        if !add.checksum.is_empty() && (remote.len() != 1 || !local.is_empty()) {
+            let text = "checksum can't be specified for non-HTTP(S) sources";
+            return Err(Error::invalid(text).into());
+        }
+        let (mut paths, mut more) = (Vec::new(), Vec::new());
+        for url in remote {
+            let fetched = download::fetch(self, &url, &add.checksum, add.unpack == Some(true));
+            more.push(fetched.await?);
+        }
+        for path in local {
+            match add.unpack {
+                Some(false) => paths.push(path),
+                Some(true) | None => {
+                    let (trees, plain) = download::archives(self, &path).await?;
+                    more.extend(trees);
+                    paths.extend(plain);
+                }
+            }
+        }
+        let request = Request {
+            keyword: "ADD",
+            paths,
+            files,
+            destination,
+            chown: add.chown.clone(),
+            chmod: add.chmod.clone(),
+            exclude: add.exclude.clone(),
+            is_linked: add.link,
+            has_parents: false,
+            more,
+        };
+        let context = Origin::Context(self.build.context.clone());
+        self.bring(context, request, created_by).await
+    }
+
+    /// The files that an instruction names with `--from`.
+    pub(super) async fn origin(&self, source: &Source) -> Result<Origin, Failure> {
+        Ok(match source {
+            Source::Context => Origin::Context(self.build.context.clone()),
+            Source::Scratch => Origin::Nothing,
+            Source::Stage(index) => {
+                let finished = self.build.finished(*index).await?;
+                Origin::Stack(finished.stack.clone(), finished.key.clone())
+            }
+            Source::Image(name) => {
+                let base = self.build.image(name).await?;
+                let layers = base.image.layers.iter().map(|layer| layer.as_str());
+                let key = Key::new("image").with_all("layers", layers).finish();
+                Origin::Stack(base.stack.clone(), key)
+            }
+        })
+    }
+
+    async fn bring(
+        &mut self,
+        origin: Origin,
+        request: Request,
+        created_by: &str,
+    ) -> Result<(), Failure> {
+        let count = request.paths.len() + request.files.len() + request.more.len();
+        if count > 1 && !request.destination.ends_with('/') {
+            let keyword = request.keyword;
+            return Err(Error::invalid(format!(
+                "When using {keyword} with more than one source file, the destination must be a \
+                 directory and end with a /"
+            ))
+            .into());
+        }
+        let permissions = permissions(&request.chmod)?;
+        let work = Arc::new(Work {
+            origin,
+            stack: self.stack.clone(),
+            target: self.target(&request.destination),
+            permissions,
+            excludes: Matcher::new(&request.exclude).map_err(Error::invalid)?,
+            request,
+        });
+        let below = match work.request.is_linked {
+            // It lies on any layers, and is found on any.
+            true => Key::new("scratch").finish(),
+            false => self.key.clone(),
+        };
+        let asked = work.clone();
+        let key = blocking(move || asked.key(&below)).await.map_err(failed(&work))?;
+        let layer = match self.find(&key).await {
+            Some(layer) => layer,
+            None => {
+                let (store, work_there) = (self.build.store().clone(), work.clone());
+                let made = blocking(move || work_there.layer(&store));
+                let layer = made.await.map_err(failed(&work))?;
+                self.keep(&key, &layer, created_by);
+                layer
+            }
+        };
+        // What lies on a layer that is bound to nothing is made from all below it.
+        let key = match work.request.is_linked {
+            true => Key::new("on").with("below", self.key.hex()).with("layer", key.hex()).finish(),
+            false => key,
+        };
+        self.take(key, layer, created_by);
+        Ok(())
+    }
+
+    /// Below the root, and whether it is that of a directory.
+    fn target(&self, destination: &str) -> (PathBuf, bool) {
+        let whole = Path::new(&self.settings.working_dir()).join(destination);
+        let is_directory = destination.ends_with('/')
+            || matches!(destination.rsplit('/').next(), Some("." | ".."));
+        (relative(&whole.to_string_lossy()), is_directory)
+    }
+}
+
+fn failed(work: &Work) -> impl Fn(Error) -> Failure {
+    let keyword = work.request.keyword;
+    move |error| Error::new(error.kind(), format!("{keyword} failed: {}", error.chain())).into()
+}
+
+/// Octal, as chmod(1) has it.
+fn permissions(text: &str) -> Result<Permissions> {
+    if text.is_empty() {
+        return Ok(Permissions::Kept);
+    }
+    let is_octal = text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if is_octal && mode <= 0o7777 => Ok(Permissions::Given(mode)),
+        _ if text.bytes().any(|byte| byte.is_ascii_alphabetic()) => Err(Error::new(
+            Kind::Unsupported,
+            format!("--chmod={text}: symbolic modes are not supported yet"),
+        )),
+        _ => Err(Error::invalid(format!(
+            "invalid chmod parameter: '{text}'. it should be octal string and between 0 and 07777"
+        ))),
+    }
+}
+
+/// One COPY or ADD; for threads that may block.
+struct Work {
+    origin: Origin,
+    stack: Stack,
+    target: (PathBuf, bool),
+    permissions: Permissions,
+    excludes: Matcher,
+    request: Request,
+}
+
+/// Sources that were found below one root, which is held open.
+struct Opened {
+    _root: OwnedFd,
+    found: Vec<Found>,
+}
+
+impl Work {
+    fn is_excluded(&self, path: &Path) -> bool {
+        self.excludes.is_ignored(&path.to_string_lossy())
+    }
+
+    /// What a client's files are is told by their content, what a stage's are by what made them.
+    fn key(&self, below: &Digest) -> Result<Digest> {
+        let Request { chown, chmod, exclude, has_parents, paths, files, more, .. } = &self.request;
+        let (target, is_directory) = &self.target;
+        let mut key = Key::new("copy")
+            .with("below", below.hex())
+            .with("target", target.as_os_str().as_encoded_bytes())
+            .with("is directory", [u8::from(*is_directory)])
+            .with("chown", chown)
+            .with("chmod", chmod)
+            .with_all("exclude", exclude)
+            .with("parents", [u8::from(*has_parents)])
+            .with_all("paths", paths);
+        let excludes = |path: &Path| self.is_excluded(path);
+        key = match &self.origin {
+            Origin::Context(context) => {
+                let mut all = Vec::new();
+                for path in paths {
+                    all.extend(find(context.root(), path)?);
+                }
+                let content = digest(&all, Owners::AreNobodys, &excludes)?;
+                key.with("content", content.hex())
+            }
+            Origin::Stack(_, made_from) => key.with("stage", made_from.hex()),
+            Origin::Nothing => key,
+        };
+        for file in files {
+            key = key.with("name", &file.name).with("file", &file.content);
+        }
+        for fetched in more {
+            let found = fetched.found()?;
+            let content = digest(&found, fetched.owners(), &excludes)?;
+            key = key.with("fetched", content.hex());
+        }
+        Ok(key.finish())
+    }
+
+    fn layer(&self, store: &crate::image::ImageStore) -> Result<StackedLayer> {
+        let below = match self.request.is_linked {
+            true => Stack::default(),
+            false => self.stack.clone(),
+        };
+        let site = store.begin_site(&below)?;
+        let owner = self.owner(store, site.mount())?;
+        let excludes = |path: &Path| self.is_excluded(path);
+        let target = (self.target.0.as_path(), self.target.1);
+        let placing = |owner| Placing {
+            owner,
+            permissions: self.permissions.clone(),
+            excludes: &excludes,
+            parents: self.request.has_parents,
+        };
+        let opened = self.open(store)?;
+        let own = match (&self.origin, owner) {
+            (_, Some((uid, gid))) => Ownership::Given(uid, gid),
+            (Origin::Context(_), None) => Ownership::Given(0, 0),
+            (Origin::Stack(..) | Origin::Nothing, None) => Ownership::Kept,
+        };
+        for Opened { found, .. } in &opened {
+            place(site.mount(), found, target, &placing(own))?;
+        }
+        let given = owner.unwrap_or_default();
+        for fetched in &self.request.more {
+            let own = match (owner, fetched.owners()) {
+                (None, Owners::Count) => Ownership::Kept,
+                (_, _) => Ownership::Given(given.0, given.1),
+            };
+            let target = fetched.target(target);
+            place(site.mount(), &fetched.found()?, target, &placing(own))?;
+        }
+        for file in &self.request.files {
+            let written = download::inline(store, file)?;
+            let own = Ownership::Given(given.0, given.1);
+            place(site.mount(), &written.found()?, target, &placing(own))?;
+        }
+        site.finish()
+    }
+
+    fn open(&self, store: &crate::image::ImageStore) -> Result<Vec<Opened>> {
+        let (root, paths) = match &self.origin {
+            Origin::Context(context) => {
+                let root = context.root().try_clone_to_owned();
+                (root.map_err(|error| Error::internal(error.to_string()))?, &self.request.paths)
+            }
+            Origin::Stack(stack, _) => (store.mount_stack(stack)?, &self.request.paths),
+            Origin::Nothing => match self.request.paths.first() {
+                None => return Ok(Vec::new()),
+                Some(path) => {
+                    return Err(Error::not_found(format!("{path}: file does not exist")));
+                }
+            },
+        };
+        let mut found = Vec::new();
+        for path in paths {
+            found.extend(find(root.as_fd(), path)?);
+        }
+        if found.len() > 1 && !self.target.1 && self.request.paths.len() == 1 {
+            return Err(Error::invalid(format!(
+                "When using {} with more than one source file, the destination must be a \
+                 directory and end with a /",
+                self.request.keyword
+            )));
+        }
+        Ok(vec![Opened { _root: root, found }])
+    }
+
+    /// Names are those of the image that the files go into.
+    fn owner(
+        &self,
+        store: &crate::image::ImageStore,
+        root: std::os::fd::BorrowedFd<'_>,
+    ) -> Result<Option<(u32, u32)>> {
+        if self.request.chown.is_empty() {
+            return Ok(None);
+        }
+        if !self.request.is_linked {
+            return owner_in(root, &self.request.chown).map(Some);
+        }
+        let below = store.mount_stack(&self.stack)?;
+        owner_in(below.as_fd(), &self.request.chown).map(Some)
+    }
+}

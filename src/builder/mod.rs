@@ -1,0 +1,131 @@
+//! The builder: Dockerfiles into images, in this process and without a step that exports anything.
+//!
+//! ```text
+//!   a door ──▶ Context (files) + Options ──▶ prepare: Dockerfile, plan ──▶ Build ──▶ Events ──▶ the door
+//!                                                                           │
+//!       one task for each stage that the target needs; each waits for those it needs
+//!                                                                           │
+//!       instruction ─▶ key ─▶ kept layer?  ─▶ on the stack                  ▼
+//!                        └──▶ Site (overlay) ─▶ copy | run in a cell ─▶ layer, hashed meanwhile
+//! ```
+//!
+//! It knows no door: what a door has of its own comes as [`Options`] and leaves as [`Event`]s. Layers,
+//! and what is kept of them to be found again, are the image store's; commands run in the engine's
+//! cells, confined as every container is. A build ends when nobody listens to its events any more; it
+//! then leaves what it has made so far in the cache, and nothing else.
+//!
+//! Begin reading at `stage`.
+
+mod build;
+mod cached;
+mod context;
+mod copy;
+mod copying;
+mod download;
+mod key;
+mod mounts;
+mod plan;
+mod progress;
+mod running;
+mod settings;
+mod stage;
+mod stubs;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::mpsc;
+
+use self::build::Build;
+pub(crate) use self::cached::Prune;
+pub(crate) use self::context::{Context, ContextUpload};
+use self::plan::Plan;
+use self::progress::Teller;
+pub(crate) use self::progress::{Event, Failure, Progress};
+use crate::engine::Engine;
+use crate::engine::cells::{CellConfig, CellNetwork};
+use crate::error::{Context as _, Result};
+use crate::image::Credentials;
+use crate::image::reference::Reference;
+
+/// A handle on the builder; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Builder {
+    engine: Engine,
+    /// Cache mounts that one command at a time may have, by id.
+    locks: CacheLocks,
+}
+
+type CacheLocks = Arc<Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>>;
+
+/// What is asked of a build.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    /// Below the context's root.
+    pub(crate) dockerfile: String,
+    /// A stage; empty: the last.
+    pub(crate) target: String,
+    /// One without a value is not set.
+    pub(crate) build_args: BTreeMap<String, Option<String>>,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) tags: Vec<Reference>,
+    /// Layers are made, whatever is kept.
+    pub(crate) is_without_cache: bool,
+    /// Images are asked for at their registries, whatever is here.
+    pub(crate) pulls: bool,
+    /// Of RUN, where it says nothing itself.
+    pub(crate) network: CellNetwork,
+    pub(crate) cells: CellConfig,
+    /// `os/architecture`; empty: the host's.
+    pub(crate) platform: String,
+    /// By registry.
+    pub(crate) credentials: BTreeMap<String, Credentials>,
+}
+
+impl Builder {
+    pub(crate) fn new(engine: Engine) -> Self {
+        Self { engine, locks: CacheLocks::default() }
+    }
+
+    /// Room for the files that a client sends; it is given back when nothing comes of it.
+    pub(crate) fn begin_context(&self) -> Result<ContextUpload> {
+        ContextUpload::begin(self.engine.images())
+    }
+
+    /// Reads the Dockerfile.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for one that is missing or wrong, in BuildKit's words.
+    pub(crate) async fn prepare(&self, context: Context, options: Options) -> Result<Prepared> {
+        let builder = self.clone();
+        let preparing = tokio::task::spawn_blocking(move || {
+            let plan = Plan::read(&context, &options)?;
+            Ok(Prepared { builder, context, options, plan })
+        });
+        preparing.await.context("read the Dockerfile")?
+    }
+}
+
+/// Runs file system work on a thread that may block, to its end.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.context("a part of a build")?
+}
+
+/// A build that may begin.
+pub(crate) struct Prepared {
+    builder: Builder,
+    context: Context,
+    options: Options,
+    plan: Plan,
+}
+
+impl Prepared {
+    /// Begins the build. It is cancelled when the receiver of its events is dropped.
+    pub(crate) fn start(self, events: mpsc::Sender<Event>) {
+        let Self { builder, context, options, plan } = self;
+        let build = Build::new(builder, context, options, plan, Teller(events));
+        tokio::spawn(Arc::new(build).run());
+    }
+}

@@ -1,0 +1,302 @@
+//! `RUN --mount`: what a command sees and its layer does not have.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
+
+use cais_dockerfile::Source;
+use cais_dockerfile::instruction::{Mount, MountType, Run, Sharing};
+use rustix::fs::{FileType, OFlags};
+use tokio::sync::OwnedMutexGuard;
+
+use super::copy::{Owners, digest, find, relative};
+use super::copying::Origin;
+use super::key::Key;
+use super::progress::Failure;
+use super::stage::Stage;
+use super::{Builder, blocking};
+use crate::engine::cells::{RunMount, tree_of};
+use crate::engine::files::open_below;
+use crate::error::{Context, Error, Kind, Result};
+use crate::image::digest::Digest;
+use crate::image::{ImageStore, Site, Workplace, copy_tree};
+
+/// Where a command that brings its own program finds it.
+pub(super) const SCRIPT: &str = "/dev/pipes/script";
+const SCRIPT_NAME: &str = "script";
+
+/// Private caches of one id that are in use at the same time.
+const MOST_PRIVATE: usize = 64;
+
+/// The mounts of one command, as they were asked for.
+pub(super) struct Mounts(Vec<Wanted>);
+
+struct Wanted {
+    mount: Mount,
+    target: PathBuf,
+    origin: Origin,
+}
+
+/// The same, opened, and what must stay until the command has ended.
+#[derive(Default)]
+pub(super) struct Opened {
+    mounts: Vec<RunMount>,
+    targets: Vec<PathBuf>,
+    sites: Vec<Site>,
+    workplaces: Vec<Workplace>,
+    locks: Vec<OwnedMutexGuard<()>>,
+}
+
+impl Mounts {
+    pub(super) async fn read(
+        stage: &Stage,
+        run: &Run,
+        sources: &[Source],
+    ) -> Result<Self, Failure> {
+        let expander = stage.build.plan.expander();
+        let mut all = Vec::new();
+        for (flag, source) in run.mounts.iter().zip(sources) {
+            let mount = flag.resolve(&mut |word| expander.expand(word, &stage.scope.env));
+            let mount = mount.map_err(|fault| Error::invalid(fault.message))?;
+            if matches!(mount.kind, MountType::Secret | MountType::Ssh) {
+                // Without a session no client has either.
+                let what = if mount.kind == MountType::Ssh { "ssh" } else { "secret" };
+                match mount.required {
+                    true => {
+                        let text = format!("{what} {}: not found", mount.id);
+                        return Err(Error::not_found(text).into());
+                    }
+                    false => continue,
+                }
+            }
+            let target = Path::new(&stage.settings.working_dir()).join(&mount.target);
+            let below = relative(&target.to_string_lossy());
+            if below.as_os_str().is_empty() {
+                return Err(Error::invalid("invalid mount target \"/\"").into());
+            }
+            let origin = match (mount.kind, source) {
+                // A cache is filled from nothing, unless it says from what.
+                (MountType::Cache, Source::Context) | (MountType::Tmpfs, _) => Origin::Nothing,
+                (_, source) => stage.origin(source).await?,
+            };
+            all.push(Wanted { mount, target: Path::new("/").join(below), origin });
+        }
+        Ok(Self(all))
+    }
+
+    /// What is in a cache is no part of it.
+    pub(super) async fn key(&self) -> Result<Digest> {
+        let mut key = Key::new("mounts");
+        for Wanted { mount, target, origin } in &self.0 {
+            key = key
+                .with("kind", format!("{:?}", mount.kind))
+                .with("target", target.as_os_str().as_encoded_bytes())
+                .with("source", &mount.source);
+            if mount.kind != MountType::Bind {
+                continue;
+            }
+            key = match origin {
+                Origin::Context(context) => {
+                    let (context, source) = (context.clone(), mount.source.clone());
+                    let content = blocking(move || {
+                        let found = find(context.root(), &source)?;
+                        digest(&found, Owners::AreNobodys, &|_: &Path| false)
+                    });
+                    key.with("content", content.await?.hex())
+                }
+                Origin::Stack(_, made_from) => key.with("stage", made_from.hex()),
+                Origin::Nothing => key,
+            };
+        }
+        Ok(key.finish())
+    }
+
+    pub(super) async fn open(self, stage: &Stage) -> Result<Opened, Failure> {
+        let mut opened = Opened::default();
+        for wanted in self.0 {
+            opened.targets.push(wanted.target.clone());
+            match wanted.mount.kind {
+                MountType::Tmpfs => opened.tmpfs(wanted),
+                MountType::Cache => opened.cache(stage, wanted).await?,
+                MountType::Bind | MountType::Secret | MountType::Ssh => {
+                    opened.bind(stage.build.store(), wanted)?;
+                }
+            }
+        }
+        Ok(opened)
+    }
+}
+
+impl Opened {
+    pub(super) fn targets(&self) -> impl Iterator<Item = &Path> {
+        self.targets.iter().map(PathBuf::as_path)
+    }
+
+    pub(super) fn take(&mut self) -> Vec<RunMount> {
+        std::mem::take(&mut self.mounts)
+    }
+
+    /// A program whose text stands in the Dockerfile.
+    pub(super) fn add_script(&mut self, store: &ImageStore, text: &str) -> Result<()> {
+        let workplace = store.workplace()?;
+        let directory = workplace.make("scripts", 0o755)?;
+        let path = directory.join(SCRIPT_NAME);
+        let made = OpenOptions::new().write(true).create_new(true).mode(0o755).open(&path);
+        let mut file = made.context("keep a script")?;
+        file.write_all(text.as_bytes()).context("keep a script")?;
+        drop(file);
+        let all = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(&path, all).context("keep a script")?;
+        self.mounts.push(RunMount::Tree {
+            target: SCRIPT.into(),
+            tree: tree_of(&directory)?,
+            part: SCRIPT_NAME.to_owned(),
+            is_directory: false,
+            readonly: true,
+        });
+        self.workplaces.push(workplace);
+        Ok(())
+    }
+
+    fn tmpfs(&mut self, wanted: Wanted) {
+        let mut options = vec!["exec".to_owned(), "mode=1777".to_owned()];
+        if wanted.mount.size > 0 {
+            options.push(format!("size={}", wanted.mount.size));
+        }
+        self.mounts.push(RunMount::Tmpfs { target: wanted.target, options });
+    }
+
+    /// What is written to it is not kept.
+    fn bind(&mut self, store: &ImageStore, wanted: Wanted) -> Result<()> {
+        let Wanted { mount, target, origin } = wanted;
+        let tree = match (&origin, mount.readonly) {
+            (Origin::Context(context), true) => tree_of(&context.directory())?,
+            (Origin::Context(context), false) => {
+                let workplace = store.workplace()?;
+                let tree = store.mount_changeable(&context.directory(), &workplace)?;
+                self.workplaces.push(workplace);
+                tree
+            }
+            (Origin::Stack(stack, _), true) => store.mount_stack(stack)?,
+            (Origin::Stack(stack, _), false) => {
+                let site = store.begin_site(stack)?;
+                let tree = site.mount().try_clone_to_owned().context("pass files on")?;
+                self.sites.push(site);
+                tree
+            }
+            (Origin::Nothing, _) => {
+                let workplace = store.workplace()?;
+                let tree = tree_of(&workplace.make("empty", 0o755)?)?;
+                self.workplaces.push(workplace);
+                tree
+            }
+        };
+        let (part, is_directory) = part(&tree, &mount.source)?;
+        let readonly = mount.readonly;
+        self.mounts.push(RunMount::Tree { target, tree, part, is_directory, readonly });
+        Ok(())
+    }
+
+    async fn cache(&mut self, stage: &Stage, wanted: Wanted) -> Result<(), Failure> {
+        let Wanted { mount, target, origin } = wanted;
+        let id = match mount.id.as_str() {
+            "" => target.to_string_lossy().into_owned(),
+            id => id.to_owned(),
+        };
+        let name = stage.build.builder.reserve(&id, mount.sharing, &mut self.locks);
+        let name = tokio::select! {
+            name = name => name?,
+            () = stage.build.cancel.cancelled() => return Err(Failure::cancelled()),
+        };
+        let store = stage.build.store();
+        let (directory, is_new) = store.cache_directory(&Digest::of(name.as_bytes()))?;
+        if is_new {
+            fill(store, &directory, &mount, &origin).await?;
+        }
+        let tree = tree_of(&directory)?;
+        let source = match origin {
+            // It was copied from there.
+            Origin::Context(_) | Origin::Stack(..) => "",
+            Origin::Nothing => &mount.source,
+        };
+        let (part, is_directory) = part(&tree, source)?;
+        let readonly = mount.readonly;
+        self.mounts.push(RunMount::Tree { target, tree, part, is_directory, readonly });
+        Ok(())
+    }
+}
+
+/// The path below the tree's root, and whether a directory is there.
+fn part(tree: &OwnedFd, source: &str) -> Result<(String, bool)> {
+    let below = relative(source);
+    if below.as_os_str().is_empty() {
+        return Ok((String::new(), true));
+    }
+    let found = open_below(tree, &below, OFlags::PATH)
+        .with_context(|| format!("failed to calculate checksum of ref: {source:?}"))
+        .kind(Kind::NotFound)?;
+    let stat = rustix::fs::fstat(&found).context("stat")?;
+    let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+    Ok((below.to_string_lossy().into_owned(), is_directory))
+}
+
+/// Gives a new cache its first files, its owner and its mode.
+async fn fill(store: &ImageStore, directory: &Path, mount: &Mount, origin: &Origin) -> Result<()> {
+    let from = match origin {
+        Origin::Context(context) => Some(tree_of(&context.directory())?),
+        Origin::Stack(stack, _) => Some(store.mount_stack(stack)?),
+        Origin::Nothing => None,
+    };
+    if let Some(from) = from {
+        let below = relative(&mount.source);
+        let path = if below.as_os_str().is_empty() { Path::new(".") } else { &below };
+        let from = open_below(from.as_fd(), path, OFlags::RDONLY | OFlags::DIRECTORY)
+            .with_context(|| format!("fill a cache from {}", mount.source))
+            .kind(Kind::NotFound)?;
+        copy_tree(from, directory).await.context("fill a cache")?;
+    }
+    let (uid, gid) = (mount.uid.unwrap_or_default(), mount.gid.unwrap_or_default());
+    std::os::unix::fs::chown(directory, Some(uid), Some(gid)).context("fill a cache")?;
+    let mode = std::fs::Permissions::from_mode(mount.mode.unwrap_or(0o755));
+    std::fs::set_permissions(directory, mode).context("fill a cache")
+}
+
+impl Builder {
+    /// The cache that a command may have: by default that of the id, together with others; locked,
+    /// when all others have left it; private, one that nobody has.
+    async fn reserve(
+        &self,
+        id: &str,
+        sharing: Option<Sharing>,
+        locks: &mut Vec<OwnedMutexGuard<()>>,
+    ) -> Result<String> {
+        match sharing {
+            None | Some(Sharing::Shared) => Ok(id.to_owned()),
+            Some(Sharing::Locked) => {
+                locks.push(self.lock_of(id).lock_owned().await);
+                Ok(id.to_owned())
+            }
+            Some(Sharing::Private) => {
+                for number in 0..MOST_PRIVATE {
+                    // No id of a client's has a NUL in it.
+                    let name = format!("{id}\0{number}");
+                    if let Ok(lock) = self.lock_of(&name).try_lock_owned() {
+                        locks.push(lock);
+                        return Ok(if number == 0 { id.to_owned() } else { name });
+                    }
+                }
+                Err(Error::new(Kind::Busy, format!("too many builds have the cache {id:?}")))
+            }
+        }
+    }
+
+    fn lock_of(&self, name: &str) -> std::sync::Arc<tokio::sync::Mutex<()>> {
+        let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those that nobody has any more.
+        locks.retain(|_, lock| std::sync::Arc::strong_count(lock) > 1);
+        locks.entry(name.to_owned()).or_default().clone()
+    }
+}

@@ -1,0 +1,176 @@
+//! RUN as a step.
+
+use std::sync::Arc;
+
+use cais_dockerfile::instruction::{Network, Run, Security};
+use cais_dockerfile::{PROXIES, Source};
+use tokio::sync::mpsc;
+
+use super::key::Key;
+use super::mounts::Mounts;
+use super::progress::{Failure, Progress};
+use super::stage::{Stage, words};
+use super::stubs::Stubs;
+use crate::engine::cells::{Cell, CellNetwork, Output, Run as Command};
+use crate::engine::container::phase::End;
+use crate::error::{Context, Error, Kind, Result};
+use crate::image::{Site, StackedLayer};
+
+/// What a command wrote and nobody has read yet.
+const BACKLOG: usize = 64;
+
+impl Stage {
+    pub(super) async fn run(
+        &mut self,
+        run: &Run,
+        sources: &[Source],
+        created_by: &str,
+    ) -> Result<(), Failure> {
+        let network = network(run, self.build.options.network)?;
+        let mounts = Mounts::read(self, run, sources).await?;
+        let (command, script) = self.command(run);
+        let env = self.variables();
+        let key = Key::new("run")
+            .with("below", self.key.hex())
+            .with_all("command", &command)
+            .with("script", script.as_deref().unwrap_or_default())
+            .with_all("env", env.iter().filter(|line| !is_proxy(line)))
+            .with("user", self.settings.user())
+            .with("working dir", self.settings.working_dir())
+            .with("network", format!("{network:?}"))
+            .with("mounts", mounts.key().await?.hex())
+            .finish();
+        let layer = match self.find(&key).await {
+            Some(layer) => layer,
+            None => {
+                let layer = self.execute(network, mounts, (&command, script, env)).await?;
+                self.keep(&key, &layer, created_by);
+                layer
+            }
+        };
+        self.take(key, layer, created_by);
+        Ok(())
+    }
+
+    /// The words of the command, and the text of a script that one of them names.
+    fn command(&self, run: &Run) -> (Vec<String>, Option<String>) {
+        if let Some(script) = run.script() {
+            if script.starts_with("#!") {
+                return (vec![super::mounts::SCRIPT.to_owned()], Some(script));
+            }
+            return ([self.settings.shell(), vec![script]].concat(), None);
+        }
+        if run.heredocs.is_empty() || !run.command.is_shell {
+            return (words(&self.settings, &run.command), None);
+        }
+        ([self.settings.shell(), vec![run.command_with_heredocs()]].concat(), None)
+    }
+
+    /// Of the command: the stage's variables, and the proxies that the client has.
+    fn variables(&self) -> Vec<String> {
+        let own = self.scope.env.pairs();
+        let mut all: Vec<String> =
+            own.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        for name in PROXIES {
+            let is_own = own.iter().any(|(own, _)| *own == name);
+            if let Some(value) = self.build.plan.build_args.get(name).filter(|_| !is_own) {
+                all.push(format!("{name}={value}"));
+            }
+        }
+        all
+    }
+
+    async fn execute(
+        &mut self,
+        network: CellNetwork,
+        mounts: Mounts,
+        (command, script, env): (&[String], Option<String>, Vec<String>),
+    ) -> Result<StackedLayer, Failure> {
+        let site = self.build.store().begin_site(&self.stack)?;
+        let mut opened = mounts.open(self).await?;
+        if let Some(script) = script {
+            opened.add_script(self.build.store(), &script)?;
+        }
+        let stubs = Stubs::before(site.mount(), opened.targets())?;
+        let run = Command {
+            rootfs: site.mount().try_clone_to_owned().context("pass the files on")?,
+            mounts: opened.take(),
+            command: command.to_vec(),
+            env,
+            working_dir: self.settings.working_dir(),
+            user: self.settings.user(),
+        };
+        let cell = self.cell(network).await?;
+        let ended = self.in_cell(&cell, run).await;
+        drop(opened);
+        stubs.remove()?;
+        if self.build.cancel.is_cancelled() {
+            return Err(Failure::cancelled());
+        }
+        self.done(&ended?, command, site)
+    }
+
+    async fn in_cell(&self, cell: &Cell, run: Command) -> Result<End> {
+        let (output, mut written) = mpsc::channel::<Output>(BACKLOG);
+        self.tell(Progress::Running(crate::id::random_hex()?)).await;
+        let running = async {
+            let output = output;
+            Box::pin(cell.run(run, &output, &self.build.cancel)).await
+        };
+        let telling = async {
+            while let Some(piece) = written.recv().await {
+                self.tell(Progress::Output(piece)).await;
+            }
+        };
+        let (ended, ()) = tokio::join!(running, telling);
+        ended
+    }
+
+    fn done(&self, end: &End, command: &[String], site: Site) -> Result<StackedLayer, Failure> {
+        if end.code == 0 {
+            return Ok(site.finish()?);
+        }
+        let command = command.join(" ");
+        let code = end.code;
+        let text = format!("The command '{command}' returned a non-zero code: {code}");
+        Err(Failure { error: Error::new(Kind::InvalidArgument, text), code: Some(code) })
+    }
+
+    /// The stage's own; commands of one stage are in one.
+    async fn cell(&mut self, network: CellNetwork) -> Result<Arc<Cell>> {
+        if let Some(cell) = self.cells.get(&network) {
+            return Ok(cell.clone());
+        }
+        let cell = self.build.open_cell(network).await?;
+        self.cells.insert(network, cell.clone());
+        Ok(cell)
+    }
+}
+
+fn is_proxy(line: &str) -> bool {
+    line.split_once('=').is_some_and(|(name, _)| PROXIES.contains(&name))
+}
+
+/// A command may have less than the build, and not more.
+fn network(run: &Run, of_build: CellNetwork) -> Result<CellNetwork> {
+    let not_allowed = |what: &str| {
+        Err(Error::new(
+            Kind::Forbidden,
+            format!("granting entitlement {what} is not allowed by build daemon configuration"),
+        ))
+    };
+    if run.security == Security::Insecure {
+        return not_allowed("security.insecure");
+    }
+    if let Some(device) = run.devices.first() {
+        let name = &device.name;
+        let text = format!("RUN --device={name} is not supported yet");
+        return Err(Error::new(Kind::Unsupported, text));
+    }
+    match (run.network, of_build) {
+        (Network::Default, of_build) => Ok(of_build),
+        (Network::None, _) => Ok(CellNetwork::None),
+        (Network::Host, CellNetwork::Host) => Ok(CellNetwork::Host),
+        (Network::Host, CellNetwork::Default | CellNetwork::None) => not_allowed("network.host"),
+    }
+}

@@ -1,0 +1,391 @@
+//! Cells: where the commands of a build run, one after the other.
+//!
+//! ```text
+//!   open: a pod of our own ──▶ run: container on the build's mount ─ attach ─ start ─ end ─ remove ──▶ close
+//!                                        ▲                                             │
+//!                                        └─────────────────── the next ────────────────┘
+//! ```
+//!
+//! A cell is confined like any container and has the same executor, monitor and network; only the
+//! pod stays between two commands. Its configuration marks it as a standalone container's, so neither
+//! kubelet nor Docker's clients see it; and since no record has it, a killed daemon's successor takes
+//! it down.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_bytes::ByteBuf;
+use tokio::io::AsyncReadExt;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::container::config::{
+    Config, GroupsPolicy, Mount, MountPropagation, MountSource, RlimitRequest, Security,
+    UserRequest, VolumeRequest,
+};
+use super::container::create::{Mounted, create_mounted};
+use super::container::phase::{End, Phase};
+use super::container::{Container, remove, start, stop};
+use super::pod::config::{
+    Config as PodConfig, NamespaceMode, Namespaces, OwnNetwork, SeccompProfile, Sharing,
+    Standalone as Own,
+};
+use super::pod::watch::monitor_lost;
+use super::{Engine, Shared, operation, plan, pod, spec, volume};
+use crate::cgroup::Resources;
+use crate::error::{Context, Result};
+use crate::executor::plan::TargetKind;
+use crate::id::{ContainerId, PodId, random_hex};
+use crate::image::config::ImageConfig;
+use crate::image::digest::Digest;
+use crate::image::{Image, ImageId};
+use crate::streaming::backend::{Attach, Backend, Wanted};
+use crate::streaming::monitors::Monitors;
+use crate::streaming::stdio::Pipe;
+
+const PIECE: usize = 32 << 10;
+
+/// As Docker has it for every container with a network of its own.
+const SYSCTLS: [(&str, &str); 2] =
+    [("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", "0 2147483647")];
+
+/// The network that commands of a build have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum CellNetwork {
+    /// That of all pods.
+    Default,
+    None,
+    Host,
+}
+
+/// What all commands of a cell have in common.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct CellConfig {
+    /// More lines for `/etc/hosts`.
+    pub(crate) hosts: Vec<(IpAddr, String)>,
+    /// Bytes of `/dev/shm`; `None`: 64 MiB.
+    pub(crate) shm_size: Option<u64>,
+    /// Empty: our default.
+    pub(crate) cgroup_parent: String,
+    /// Of each command.
+    pub(crate) resources: Resources,
+    pub(crate) rlimits: Vec<RlimitRequest>,
+}
+
+/// One command.
+pub(crate) struct Run {
+    /// Mounted for writing, detached.
+    pub(crate) rootfs: OwnedFd,
+    pub(crate) mounts: Vec<RunMount>,
+    pub(crate) command: Vec<String>,
+    /// `NAME=value`.
+    pub(crate) env: Vec<String>,
+    pub(crate) working_dir: String,
+    /// `USER[:GROUP]`, names or numbers; empty: root.
+    pub(crate) user: String,
+}
+
+/// What is mounted for one command alone.
+pub(crate) enum RunMount {
+    Tree {
+        target: PathBuf,
+        /// Detached.
+        tree: OwnedFd,
+        /// What of it is meant; empty: all. Resolved below its root.
+        part: String,
+        is_directory: bool,
+        readonly: bool,
+    },
+    Tmpfs {
+        target: PathBuf,
+        /// `size=64m`
+        options: Vec<String>,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OutputStream {
+    Stdout,
+    Stderr,
+}
+
+/// What a command wrote.
+pub(crate) type Output = (OutputStream, Bytes);
+
+pub(crate) struct Cell {
+    shared: Arc<Shared>,
+    pod: PodId,
+    config: CellConfig,
+    namespaces: Namespaces,
+}
+
+impl Engine {
+    /// Opens a cell; the caller closes it, whatever comes.
+    pub(crate) async fn open_cell(&self, network: CellNetwork, config: CellConfig) -> Result<Cell> {
+        let shared = self.shared.clone();
+        let namespaces = Namespaces {
+            network: match network {
+                CellNetwork::Host => NamespaceMode::Node,
+                CellNetwork::Default | CellNetwork::None => NamespaceMode::Pod,
+            },
+            pid: NamespaceMode::Container,
+            ipc: NamespaceMode::Pod,
+        };
+        let own = match network {
+            CellNetwork::None => OwnNetwork::Isolated,
+            CellNetwork::Default | CellNetwork::Host => OwnNetwork::Attached,
+        };
+        let asked = pod_config(&config, namespaces.clone(), own)?;
+        let pod = pod::run::run(shared.clone(), asked).await.context("open a cell of a build")?;
+        Ok(Cell { shared, pod, config, namespaces })
+    }
+}
+
+impl Cell {
+    /// Runs a command to its end, which comes soon when it is cancelled. What it writes goes to
+    /// `output` until nobody listens any more.
+    pub(crate) async fn run(
+        &self,
+        run: Run,
+        output: &mpsc::Sender<Output>,
+        cancel: &CancellationToken,
+    ) -> Result<End> {
+        let (config, mounted) = self.container(run)?;
+        let pod = self.shared.pods.find(self.pod.as_str())?;
+        let image = stand_in();
+        let container =
+            create_mounted(&self.shared, &pod, Arc::new(config), (&image, mounted)).await?;
+        let ended = self.to_its_end(&container, output, cancel).await;
+        remove::remove(self.shared.clone(), container.id.as_str()).await?;
+        ended
+    }
+
+    async fn to_its_end(
+        &self,
+        container: &Arc<Container>,
+        output: &mpsc::Sender<Output>,
+        cancel: &CancellationToken,
+    ) -> Result<End> {
+        let attach = Attach {
+            monitor: self.shared.monitor_socket(&self.pod),
+            container: container.id.clone(),
+            wanted: Wanted { stdin: false, stdout: true, stderr: true, tty: false },
+        };
+        let process = Monitors.attach(attach).await.context("attach to a command")?;
+        start::start(self.shared.clone(), container.id.as_str()).await?;
+        let stdio = process.stdio;
+        let over = async {
+            let (out, error) = tokio::join!(
+                pump(stdio.stdout, OutputStream::Stdout, output),
+                pump(stdio.stderr, OutputStream::Stderr, output),
+            );
+            container.exited().await;
+            out.and(error)
+        };
+        let over = std::pin::pin!(over);
+        let cancelled = async {
+            cancel.cancelled().await;
+            // What goes wrong here, the removal will tell.
+            let _ = stop::stop_container(&self.shared, container, Duration::ZERO).await;
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            read = over => read?,
+            () = cancelled => {}
+        }
+        Ok(match &container.record().phase {
+            Phase::Exited(end) => end.clone(),
+            Phase::Created { .. } | Phase::Running { .. } => monitor_lost(),
+        })
+    }
+
+    /// Ends what runs in it, and gives back all of it.
+    pub(crate) async fn close(&self) -> Result<()> {
+        let (shared, pod) = (self.shared.clone(), self.pod.clone());
+        operation::run(async move { pod::remove::remove(shared, pod.as_str()).await }).await
+    }
+
+    fn container(&self, run: Run) -> Result<(Config, Mounted)> {
+        let Run { rootfs, mounts, command, env, working_dir, user } = run;
+        let (mut requests, mut volumes) = (Vec::new(), Vec::new());
+        for mount in mounts {
+            let (request, volume) = split(mount);
+            requests.push(request);
+            volumes.extend(volume);
+        }
+        let variables = env.iter().filter_map(|line| line.split_once('='));
+        let config = Config {
+            name: random_hex()?,
+            attempt: 0,
+            image: String::new(),
+            user_specified_image: String::new(),
+            command,
+            args: Vec::new(),
+            working_dir,
+            env: variables.map(|(name, value)| (name.to_owned(), value.into())).collect(),
+            mounts: requests,
+            devices: Vec::new(),
+            cdi_devices: Vec::new(),
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            log_path: None,
+            stdin: false,
+            stdin_once: false,
+            tty: false,
+            stop_signal: None,
+            resources: self.config.resources.clone(),
+            oom_score_adj: 0,
+            rlimits: self.config.rlimits.clone(),
+            security: security(self.namespaces.clone(), user),
+            standalone: Some(ContainerId::generate()?),
+        };
+        Ok((config, Mounted { rootfs, volumes }))
+    }
+}
+
+/// The directory as a detached mount, with all that is mounted below it.
+pub(crate) fn tree_of(directory: &Path) -> Result<OwnedFd> {
+    volume::detach(directory)
+}
+
+/// User and group that `USER[:GROUP]` names in the database below a root; empty is root. A number
+/// alone is that of its group, too.
+pub(crate) fn owner_in(root: BorrowedFd<'_>, owner: &str) -> Result<(u32, u32)> {
+    if let Ok(number) = owner.parse::<u32>() {
+        return Ok((number, number));
+    }
+    let user = spec::user_in(owner, root)?;
+    Ok((user.uid, user.gid))
+}
+
+async fn pump(
+    stream: Option<OwnedFd>,
+    which: OutputStream,
+    output: &mpsc::Sender<Output>,
+) -> Result<()> {
+    let Some(stream) = stream else { return Ok(()) };
+    let mut pipe = Pipe::new(stream).context("read a command's output")?;
+    let mut buffer = vec![0; PIECE];
+    loop {
+        let count = pipe.read(&mut buffer).await.context("read a command's output")?;
+        let Some(read) = buffer.get(..count).filter(|read| !read.is_empty()) else {
+            return Ok(());
+        };
+        // Who does not listen any more does not stop the command.
+        let _ = output.send((which, Bytes::copy_from_slice(read))).await;
+    }
+}
+
+fn split(mount: RunMount) -> (Mount, Option<plan::Volume>) {
+    let request = |target: &PathBuf, source, readonly, options| Mount {
+        container_path: target.clone(),
+        source,
+        readonly,
+        recursive_readonly: false,
+        propagation: MountPropagation::Private,
+        selinux_relabel: false,
+        uid_mappings: Vec::new(),
+        gid_mappings: Vec::new(),
+        options,
+    };
+    match mount {
+        RunMount::Tmpfs { target, options } => {
+            (request(&target, MountSource::Tmpfs, false, options), None)
+        }
+        RunMount::Tree { target, tree, part, is_directory, readonly } => {
+            let source = MountSource::Volume(VolumeRequest::default());
+            let request = request(&target, source, readonly, Vec::new());
+            let part = (!part.is_empty()).then(|| ByteBuf::from(part));
+            let kind = if is_directory { TargetKind::Directory } else { TargetKind::File };
+            (request, Some(plan::Volume { target, tree, part, kind }))
+        }
+    }
+}
+
+/// What a command of a build has is all in its request.
+fn stand_in() -> Image {
+    let digest = Digest::of(b"");
+    Image {
+        id: ImageId::new(digest.clone()),
+        tags: Vec::new(),
+        digests: Vec::new(),
+        manifest: digest,
+        layers: Vec::new(),
+        size: 0,
+        config: ImageConfig::default(),
+        annotations: BTreeMap::new(),
+        generation: 0,
+        pinned: false,
+    }
+}
+
+/// As Docker has it for a container that asks for nothing else.
+fn security(namespaces: Namespaces, user: String) -> Security {
+    Security {
+        add_capabilities: Vec::new(),
+        drop_capabilities: Vec::new(),
+        add_ambient_capabilities: Vec::new(),
+        privileged: false,
+        namespaces,
+        user_namespace: None,
+        user: UserRequest::Spec(user),
+        run_as_group: None,
+        supplemental_groups: Vec::new(),
+        groups_policy: GroupsPolicy::Merge,
+        readonly_rootfs: false,
+        no_new_privileges: false,
+        masked_paths: Vec::new(),
+        readonly_paths: Vec::new(),
+        seccomp: SeccompProfile::RuntimeDefault,
+        apparmor: None,
+        selinux: None,
+    }
+}
+
+fn pod_config(
+    config: &CellConfig,
+    namespaces: Namespaces,
+    network: OwnNetwork,
+) -> Result<PodConfig> {
+    let uid = random_hex()?;
+    let has_network = namespaces.network == NamespaceMode::Pod;
+    let sysctls = SYSCTLS.iter().filter(|_| has_network);
+    Ok(PodConfig {
+        name: "build".to_owned(),
+        hostname: uid.get(..12).unwrap_or_default().to_owned(),
+        uid,
+        namespace: String::new(),
+        attempt: 0,
+        log_directory: None,
+        dns: None,
+        ports: Vec::new(),
+        labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
+        cgroup_parent: config.cgroup_parent.clone(),
+        sysctls: sysctls.map(|(key, value)| ((*key).into(), (*value).into())).collect(),
+        overhead: None,
+        resources: None,
+        namespaces,
+        user_namespace: None,
+        privileged: false,
+        readonly_rootfs: false,
+        run_as_user: None,
+        run_as_group: None,
+        supplemental_groups: Vec::new(),
+        seccomp: SeccompProfile::RuntimeDefault,
+        apparmor: None,
+        selinux: None,
+        runtime_handler: String::new(),
+        standalone: Some(Own {
+            network,
+            hosts: config.hosts.clone(),
+            shm_size: config.shm_size,
+            sharing: Sharing::default(),
+        }),
+    })
+}

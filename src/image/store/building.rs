@@ -1,0 +1,286 @@
+//! Layers that are made in place: the upper directory of an overlay is the layer.
+//!
+//! ```text
+//!   Stack ──▶ Site: `fs` and `work`, mounted over the stack; somebody changes files there
+//!               │ finish: the mount goes, the layer is hashed on a thread of its own
+//!               ▼
+//!   StackedLayer: lies under the next site at once; when it is hashed it moves to `layers`
+//! ```
+//!
+//! Nothing is archived and nothing copied. A layer's digest is that of the archive that would be made
+//! of it (`pack`), so that it stays the same when it is pushed or saved. Until the move nobody but
+//! the build knows it; a daemon that is killed leaves a directory in `building`, which its successor
+//! removes.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared as SharedFuture};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+
+use super::layers::{FILES, LayerDirectories, Lease, Workplace, make_directory};
+use super::record::{Image, Layer, LayerKey};
+use super::{ImageStore, Shared};
+use crate::error::{Context, Error, Kind, Result};
+use crate::image::digest::Digest;
+use crate::image::local::LocalLayer;
+use crate::image::snapshot::{self, Life, Writable};
+use crate::image::{chain_id, pack, save};
+
+/// The directory of a workplace that becomes the layer's.
+const LAYER: &str = "layer";
+const BLOCK: u64 = 512;
+
+/// A layer of the store, kept from removal as long as this lives.
+#[derive(Clone)]
+pub(super) struct Stored {
+    pub(super) key: LayerKey,
+    pub(super) diff_id: Digest,
+    pub(super) size: u64,
+    describes_root: bool,
+    _lease: Arc<Lease>,
+}
+
+impl Stored {
+    pub(super) fn new(key: LayerKey, layer: &Layer, lease: Lease) -> Self {
+        Self {
+            key,
+            diff_id: layer.diff_id.clone(),
+            size: layer.size,
+            describes_root: layer.describes_root,
+            _lease: Arc::new(lease),
+        }
+    }
+}
+
+/// What became of a layer, for each that asks.
+type Settling = SharedFuture<BoxFuture<'static, Result<Stored, (Kind, String)>>>;
+
+/// One layer of a stack; clones are of the same one.
+#[derive(Clone)]
+pub(crate) struct StackedLayer(Source);
+
+#[derive(Clone)]
+enum Source {
+    Stored { stored: Stored, files: PathBuf },
+    Made { files: Arc<OwnedFd>, settling: Settling, _workplace: Arc<Workplace> },
+}
+
+impl StackedLayer {
+    pub(super) fn stored(store: &ImageStore, stored: Stored) -> Self {
+        let files = store.shared.layers.files_of(&stored.key);
+        Self(Source::Stored { stored, files })
+    }
+
+    /// Where its files are now. A layer that was made may move while this is used, so it is named by
+    /// its descriptor.
+    fn files(&self) -> PathBuf {
+        match &self.0 {
+            Source::Stored { files, .. } => files.clone(),
+            Source::Made { files, .. } => format!("/proc/self/fd/{}/.", files.as_raw_fd()).into(),
+        }
+    }
+
+    fn describes_root(&self) -> bool {
+        match &self.0 {
+            Source::Stored { stored, .. } => stored.describes_root,
+            Source::Made { .. } => true,
+        }
+    }
+
+    /// Waits until the layer is in the store.
+    pub(super) async fn settled(&self) -> Result<Stored> {
+        match &self.0 {
+            Source::Stored { stored, .. } => Ok(stored.clone()),
+            Source::Made { settling, .. } => {
+                settling.clone().await.map_err(|(kind, chain)| Error::new(kind, chain))
+            }
+        }
+    }
+}
+
+/// Layers that lie on each other, the base first.
+#[derive(Clone, Default)]
+pub(crate) struct Stack(Vec<StackedLayer>);
+
+impl Stack {
+    #[must_use]
+    pub(crate) fn with(&self, layer: StackedLayer) -> Self {
+        let mut layers = self.0.clone();
+        layers.push(layer);
+        Self(layers)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn paths(&self) -> Vec<PathBuf> {
+        self.0.iter().map(StackedLayer::files).collect()
+    }
+}
+
+/// Where one layer is being made: a stack with an empty layer on top, mounted for writing and
+/// attached nowhere. Dropped before its end, nothing of it is left.
+pub(crate) struct Site {
+    store: ImageStore,
+    workplace: Workplace,
+    mount: OwnedFd,
+}
+
+impl Site {
+    pub(crate) fn mount(&self) -> BorrowedFd<'_> {
+        self.mount.as_fd()
+    }
+
+    /// What was changed is a layer now. Whoever else has the mount must have closed it.
+    pub(crate) fn finish(self) -> Result<StackedLayer> {
+        let Self { store, workplace, mount } = self;
+        drop(mount);
+        let layer = workplace.path().join(LAYER);
+        let files = Arc::new(pack::open(&layer.join(FILES))?);
+        let workplace = Arc::new(workplace);
+        let (shared, of_layer, held) = (store.shared.clone(), files.clone(), workplace.clone());
+        let hashing = tokio::task::spawn_blocking(move || {
+            let settled = shared.settle(&layer, &of_layer);
+            drop(held);
+            settled.map_err(|error| (error.kind(), error.chain()))
+        });
+        let settling = hashing.map(|ended| {
+            ended.unwrap_or_else(|error| Err((Kind::Internal, format!("hash a layer: {error}"))))
+        });
+        let settling = settling.boxed().shared();
+        Ok(StackedLayer(Source::Made { files, settling, _workplace: workplace }))
+    }
+}
+
+impl ImageStore {
+    /// A directory for a part of a build, on the file system that the layers are on.
+    pub(crate) fn workplace(&self) -> Result<Workplace> {
+        self.shared.layers.workplace()
+    }
+
+    /// A directory that stays from build to build; true if it was made now.
+    pub(crate) fn cache_directory(&self, name: &Digest) -> Result<(PathBuf, bool)> {
+        self.shared.layers.cache(name)
+    }
+
+    /// Removes what builds of a killed daemon left; nothing of them may run any more.
+    pub(crate) fn drop_unfinished_builds(&self) -> Result<()> {
+        self.shared.layers.drop_buildings()
+    }
+
+    /// The layers of an image, kept from removal as long as the stack lives.
+    ///
+    /// # Errors
+    /// `NotFound` if the image is being removed.
+    pub(crate) fn stack_of(&self, image: &Image) -> Result<Stack> {
+        let _changes = self.shared.lock_changes();
+        let layers = image.layers.iter().map(|key| {
+            let stored = self.shared.stored(key);
+            let gone = || Error::not_found(format!("No such image: {}", image.id));
+            stored.map(|stored| StackedLayer::stored(self, stored)).ok_or_else(gone)
+        });
+        layers.collect::<Result<_>>().map(Stack)
+    }
+
+    /// Mounts a stack read-only.
+    pub(crate) fn mount_stack(&self, stack: &Stack) -> Result<OwnedFd> {
+        snapshot::mount(&stack.paths(), self.shared.layers.empty(), None, None)
+            .context("mount layers")
+    }
+
+    /// Mounts a directory that is no layer's with a place for changes on top, which go with the
+    /// workplace.
+    pub(crate) fn mount_changeable(&self, below: &Path, workplace: &Workplace) -> Result<OwnedFd> {
+        let (upper, work) = (workplace.make("upper", 0o755)?, workplace.make("work", 0o700)?);
+        snapshot::copy_root(below, &upper, None)?;
+        let writable = Writable { upper: &upper, work: &work, life: Life::Short };
+        let below = [below.to_owned()];
+        snapshot::mount(&below, self.shared.layers.empty(), Some(writable), None)
+    }
+
+    /// Begins a layer on top of a stack.
+    pub(crate) fn begin_site(&self, stack: &Stack) -> Result<Site> {
+        let workplace = self.workplace()?;
+        let layer = workplace.make(LAYER, 0o700)?;
+        let upper = layer.join(FILES);
+        make_directory(&upper, 0o755)?;
+        let work = workplace.make("work", 0o700)?;
+        if let Some(describing) = stack.0.iter().rev().find(|layer| layer.describes_root()) {
+            snapshot::copy_root(&describing.files(), &upper, None)?;
+        }
+        let writable = Writable { upper: &upper, work: &work, life: Life::Short };
+        let mount =
+            snapshot::mount(&stack.paths(), self.shared.layers.empty(), Some(writable), None)
+                .context("mount a layer in the making")?;
+        Ok(Site { store: self.clone(), workplace, mount })
+    }
+
+    /// The layers of a stack as those of an image, once each is in the store.
+    pub(crate) async fn layers_of_stack(&self, stack: &Stack) -> Result<Vec<LocalLayer>> {
+        let mut chain: Option<Digest> = None;
+        let mut layers = Vec::with_capacity(stack.0.len());
+        for layer in &stack.0 {
+            let Stored { diff_id, .. } = layer.settled().await?;
+            let here = chain_id(chain.as_ref(), &diff_id);
+            let found = self.find_layer(&diff_id, &here);
+            layers.push(found.with_context(|| format!("layer {diff_id} is gone"))?);
+            chain = Some(here);
+        }
+        Ok(layers)
+    }
+}
+
+impl Shared {
+    /// Hashes the files of a finished layer and moves it to `layers`. If one of the same content is
+    /// there already, that one is taken.
+    fn settle(&self, directory: &Path, files: &OwnedFd) -> Result<Stored> {
+        let (diff_id, _) = save::measure(files).context("hash a layer")?;
+        let (mut size, mut inodes) = (0, 0);
+        measure(files.as_fd(), &mut size, &mut inodes).context("measure a layer")?;
+        let key = LayerKey::of(&diff_id);
+        let layer = Layer { diff_id, size, inodes, is_bound_to_base: false, describes_root: true };
+        LayerDirectories::describe(directory, &layer)?;
+        let _changes = self.lock_changes();
+        let mut catalog = super::Catalog::clone(&self.catalog());
+        if let Some(known) = catalog.layers.get(&key) {
+            return Ok(Stored::new(key.clone(), known, self.layers.leases.take(key)));
+        }
+        self.layers.adopt(directory, &key)?;
+        let stored = Stored::new(key.clone(), &layer, self.layers.leases.take(key.clone()));
+        catalog.layers.insert(key, Arc::new(layer));
+        self.catalog.store(Arc::new(catalog));
+        Ok(stored)
+    }
+}
+
+/// Bytes in whole blocks, and inodes.
+fn measure(directory: BorrowedFd<'_>, size: &mut u64, inodes: &mut u64) -> Result<()> {
+    let stat = rustix::fs::fstat(directory).context("stat")?;
+    *size += u64::try_from(stat.st_blocks).unwrap_or_default() * BLOCK;
+    *inodes += 1;
+    for entry in Dir::read_from(directory).context("list")? {
+        let entry = entry.context("list")?;
+        let name = entry.file_name();
+        if [c".", c".."].contains(&name) {
+            continue;
+        }
+        let stat =
+            rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).context("stat")?;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let below =
+                rustix::fs::openat(directory, name, flags, Mode::empty()).context("open")?;
+            measure(below.as_fd(), size, inodes)?;
+        } else {
+            // A file of several names counts in parts, so that all of them make one.
+            let names = stat.st_nlink.max(1);
+            *size += u64::try_from(stat.st_blocks).unwrap_or_default() * BLOCK / names;
+            *inodes += 1;
+        }
+    }
+    Ok(())
+}

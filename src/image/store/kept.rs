@@ -1,0 +1,184 @@
+//! Layers that stay without an image, to be found again under a key: what a build made, by what it
+//! was made from.
+//!
+//! A record is written after the data of its layer is on the disk, so one that survived a power cut
+//! speaks of a whole layer. Records themselves are not synced: one that is lost is made again.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use super::building::{StackedLayer, Stored};
+use super::commit::remove_trees;
+use super::record::{Layer, LayerKey};
+use super::{Catalog, ImageStore, Shared, blocking};
+use crate::error::{Context, Result};
+use crate::image::digest::Digest;
+use crate::store::atomic::Durability;
+use crate::store::table::Table;
+
+/// What is known of a layer that was kept. Times are nanoseconds since the epoch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Kept {
+    pub(crate) layer: LayerKey,
+    /// For people.
+    pub(crate) description: String,
+    /// Bytes on disk.
+    pub(crate) size: u64,
+    pub(crate) created_at: i64,
+    pub(crate) used_at: i64,
+    pub(crate) uses: u64,
+}
+
+/// A layer to be kept.
+pub(crate) struct Keep {
+    pub(crate) key: Digest,
+    pub(crate) layer: StackedLayer,
+    pub(crate) description: String,
+}
+
+pub(in crate::image) struct KeptLayers {
+    records: Table<Kept>,
+    by_key: Mutex<HashMap<String, Arc<Kept>>>,
+}
+
+impl KeptLayers {
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let records = Table::open(path, Durability::UntilReboot)?;
+        Ok(Self { records, by_key: Mutex::default() })
+    }
+
+    /// Forgets what speaks of a layer that is not there.
+    pub(super) fn load(&self, layers: &HashMap<LayerKey, Arc<Layer>>) -> Result<()> {
+        let mut all = self.lock();
+        for (key, kept) in self.records.scan()? {
+            match layers.contains_key(&kept.layer) {
+                true => drop(all.insert(key, Arc::new(kept))),
+                false => self.records.remove(&key)?,
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn layers(&self) -> HashSet<LayerKey> {
+        self.lock().values().map(|kept| kept.layer.clone()).collect()
+    }
+
+    fn put(&self, key: &str, kept: Kept) -> Result<()> {
+        self.records.put(key, &kept)?;
+        self.lock().insert(key.to_owned(), Arc::new(kept));
+        Ok(())
+    }
+
+    fn get(&self, key: &str) -> Option<Arc<Kept>> {
+        self.lock().get(key).cloned()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Kept>>> {
+        self.by_key.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ImageStore {
+    /// The layer that was kept under this key; it stays as long as the answer lives.
+    pub(crate) fn find_kept(&self, key: &Digest) -> Option<StackedLayer> {
+        // Under the lock: between the look and the lease nobody may remove it.
+        let _changes = self.shared.lock_changes();
+        let kept = self.shared.kept.get(key.hex())?;
+        self.shared.stored(&kept.layer).map(|stored| StackedLayer::stored(self, stored))
+    }
+
+    /// Every layer that is kept, by its key.
+    pub(crate) fn kept(&self) -> Vec<(String, Arc<Kept>)> {
+        let mut all: Vec<_> =
+            self.shared.kept.lock().iter().map(|(key, kept)| (key.clone(), kept.clone())).collect();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all
+    }
+
+    /// Whether an image stands on the layer.
+    pub(crate) fn is_in_image(&self, layer: &LayerKey) -> bool {
+        self.shared.catalog().images.values().any(|image| image.layers.contains(layer))
+    }
+
+    /// Keeps layers that were made, once their data is on the disk. Blocks for the disk.
+    pub(crate) async fn keep(&self, layers: Vec<Keep>, now: i64) -> Result<()> {
+        let mut all = Vec::with_capacity(layers.len());
+        for Keep { key, layer, description } in layers {
+            all.push((key, layer.settled().await?, description));
+        }
+        let store = self.clone();
+        blocking(move || {
+            store.sync()?;
+            for (key, stored, description) in all {
+                let kept = Kept {
+                    layer: stored.key.clone(),
+                    description,
+                    size: stored.size,
+                    created_at: now,
+                    used_at: now,
+                    uses: 0,
+                };
+                store.shared.kept.put(key.hex(), kept)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Notes that kept layers were of use.
+    pub(crate) fn kept_used(&self, keys: &[Digest], now: i64) -> Result<()> {
+        for key in keys {
+            if let Some(kept) = self.shared.kept.get(key.hex()) {
+                let uses = kept.uses + 1;
+                self.shared.kept.put(key.hex(), Kept { used_at: now, uses, ..(*kept).clone() })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets these keys, and removes the layers that neither an image nor `in_use` needs: the
+    /// bytes they took.
+    pub(crate) async fn forget_kept(
+        &self,
+        keys: Vec<String>,
+        in_use: HashSet<LayerKey>,
+    ) -> Result<u64> {
+        let store = self.clone();
+        blocking(move || store.shared.forget_kept(&keys, &in_use)).await
+    }
+
+    /// Writes all that was made to the disk. Blocks for it.
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.shared.layers.sync_all()?;
+        self.shared.layers.sync_names()
+    }
+}
+
+impl Shared {
+    fn forget_kept(&self, keys: &[String], in_use: &HashSet<LayerKey>) -> Result<u64> {
+        let before = layers_size(&self.catalog());
+        let freed: Vec<PathBuf> = {
+            let _changes = self.lock_changes();
+            for key in keys {
+                self.kept.records.remove(key).context("forget a layer")?;
+                self.kept.lock().remove(key);
+            }
+            self.take_out_unused(Catalog::clone(&self.catalog()), in_use)?
+        };
+        remove_trees(&freed)?;
+        Ok(before.saturating_sub(layers_size(&self.catalog())))
+    }
+
+    /// A layer of the store, kept from removal. For callers that hold the lock of changes.
+    pub(super) fn stored(&self, key: &LayerKey) -> Option<Stored> {
+        let layer = self.catalog().layers.get(key).cloned()?;
+        Some(Stored::new(key.clone(), &layer, self.layers.leases.take(key.clone())))
+    }
+}
+
+fn layers_size(catalog: &Catalog) -> u64 {
+    catalog.layers.values().map(|layer| layer.size).sum()
+}

@@ -299,6 +299,11 @@ impl Engine {
         pods
     }
 
+    /// The same number as before: [`Engine::pods`] gives what it gave before.
+    pub(crate) fn generation_of_pods(&self) -> u64 {
+        self.shared.pods.generation()
+    }
+
     pub(crate) async fn create_container(
         &self,
         pod: &str,
@@ -478,6 +483,11 @@ impl Engine {
 
     pub(crate) fn config(&self) -> &Config {
         &self.shared.config
+    }
+
+    /// As [`Engine::generation_of_pods`].
+    pub(crate) fn generation_of_containers(&self) -> u64 {
+        self.shared.containers.generation()
     }
 
     pub(crate) fn host(&self) -> &spec::Host {

@@ -2,6 +2,7 @@
 //! and never wait for a mutation.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Kind, Result};
@@ -19,6 +20,7 @@ pub(crate) struct Registry<T: Keyed> {
     /// What the objects are called in messages.
     noun: &'static str,
     objects: Mutex<Objects<T>>,
+    generation: AtomicU64,
 }
 
 struct Objects<T: Keyed> {
@@ -29,20 +31,33 @@ struct Objects<T: Keyed> {
 impl<T: Keyed> Registry<T> {
     pub(crate) fn new(noun: &'static str) -> Self {
         let objects = Objects { by_id: BTreeMap::new(), by_key: BTreeMap::new() };
-        Self { noun, objects: Mutex::new(objects) }
+        Self { noun, objects: Mutex::new(objects), generation: AtomicU64::new(0) }
     }
 
     pub(crate) fn insert(&self, id: &str, object: Arc<T>) {
         let mut objects = self.lock();
         objects.by_key.insert(object.key(), object.clone());
         objects.by_id.insert(id.to_owned(), object);
+        self.changed();
     }
 
     pub(crate) fn remove(&self, id: &str) {
         let mut objects = self.lock();
         if let Some(object) = objects.by_id.remove(id) {
             objects.by_key.remove(&object.key());
+            self.changed();
         }
+    }
+
+    /// To be called when an object has published another state, before anybody is told of it.
+    pub(crate) fn changed(&self) {
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// Another number whenever anything is different from what was to be seen. Who keeps something made from the objects
+    /// takes the number first and the objects then: what is kept is never older than it says.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<T>> {
@@ -133,6 +148,22 @@ mod tests {
         registry.remove("aa22");
         assert!(registry.with_key(&2).is_none());
         assert!(registry.run_of(&2, |key| *key < 3).is_empty());
+    }
+
+    #[test]
+    fn every_change_begins_another_generation() {
+        let registry = registry();
+        let mut seen = vec![registry.generation()];
+        registry.insert("cc", Arc::new(4));
+        seen.push(registry.generation());
+        registry.changed();
+        seen.push(registry.generation());
+        registry.remove("cc");
+        seen.push(registry.generation());
+        assert!(seen.is_sorted_by(|before, after| before < after), "{seen:?}");
+
+        registry.remove("cc");
+        assert_eq!(registry.generation(), seen[3]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::engine::container::record::Record as Container;
 use crate::engine::pod::record::Record as Pod;
 use crate::error::Result;
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub(super) struct Pods {
     /// A prefix; empty lets every pod pass.
     id: String,
@@ -42,7 +42,7 @@ impl Pods {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub(super) struct Containers {
     /// Prefixes; empty lets every container pass.
     id: String,

@@ -1,15 +1,18 @@
-//! ListPodSandbox and ListContainers, from entries that are kept in the form of the wire.
+//! ListPodSandbox and ListContainers, from lists that are kept in the form of the wire.
 //!
-//! kubelet lists everything once a second, and next to nothing has changed since. Shaping five hundred containers anew takes
-//! longer than all else in the call, so each entry is encoded once per state of its object, and a list is these bytes one after
-//! the other. The two calls are taken here before the service that is generated sees them.
+//! kubelet lists everything once a second, and next to nothing has changed since. The list of everything is kept until
+//! something changes, and is sent as it is: looking at five hundred containers, most of them cold in the processor's caches,
+//! would take longer than all else in the call. When something has changed, or a filter asks for a part, a list is put
+//! together of entries, each encoded once per state of its object. The two calls are taken here before the service that is
+//! generated sees them.
 
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::BufMut;
+use arc_swap::ArcSwapOption;
+use bytes::{BufMut, Bytes};
 use cais_proto::runtime::v1::{ListContainersRequest, ListPodSandboxRequest};
 use http::{Request, Response};
 use prost::Message;
@@ -67,31 +70,46 @@ where
     }
 }
 
+/// The two lists of everything.
+#[derive(Default)]
+pub(super) struct Lists {
+    pods: Kept,
+    containers: Kept,
+}
+
 impl Cri {
-    pub(super) fn pods(&self, request: ListPodSandboxRequest) -> Result<List<Pod>> {
+    pub(super) fn pods(&self, request: ListPodSandboxRequest) -> Result<List> {
         let ListPodSandboxRequest { filter } = request;
         let wanted = filter::Pods::new(filter)?;
+        if wanted == filter::Pods::default() {
+            let generation = self.engine.generation_of_pods();
+            return self.lists.pods.get_or_make(generation, || List::of(&self.engine.pods()));
+        }
         let mut pods = self.engine.pods();
         pods.retain(|pod| wanted.keeps(pod));
-        List::of(pods)
+        List::of(&pods)
     }
 
-    pub(super) fn containers(&self, request: ListContainersRequest) -> Result<List<Container>> {
+    pub(super) fn containers(&self, request: ListContainersRequest) -> Result<List> {
         let ListContainersRequest { filter } = request;
         let wanted = filter::Containers::new(filter)?;
+        if wanted == filter::Containers::default() {
+            let generation = self.engine.generation_of_containers();
+            let make = || List::of(&self.engine.containers());
+            return self.lists.containers.get_or_make(generation, make);
+        }
         let mut containers = self.engine.containers();
         containers.retain(|container| wanted.keeps(container));
-        List::of(containers)
+        List::of(&containers)
     }
 }
 
-async fn list<T, R>(
+async fn list<T>(
     request: Request<Body>,
-    find: impl Fn(T) -> Result<List<R>>,
+    find: impl Fn(T) -> Result<List>,
 ) -> Result<Response<Body>, Infallible>
 where
     T: Message + Default + 'static,
-    R: Entry,
 {
     let answer = service_fn(|request: tonic::Request<T>| {
         let found = find(request.into_inner());
@@ -120,49 +138,57 @@ impl Entry for Container {
     }
 }
 
-/// An answer whose size is known to be right.
-pub(super) struct List<R> {
-    records: Vec<Arc<R>>,
-    bytes: usize,
-}
+/// An answer of entries. Its size is known to be right.
+#[derive(Clone)]
+pub(super) struct List(Bytes);
 
-impl<R: Entry> List<R> {
+impl List {
     /// # Errors
     /// `Exhausted` when the list is larger than a message may be.
-    fn of(records: Vec<Arc<R>>) -> Result<Self> {
+    fn of<R: Entry>(records: &[Arc<R>]) -> Result<Self> {
         let framed =
             |entry: &[u8]| key_len(LIST) + encoded_len_varint(entry.len() as u64) + entry.len();
-        let bytes = records.iter().map(|record| framed(record.entry())).sum();
-        check_size(bytes)?;
-        Ok(Self { records, bytes })
+        let size = records.iter().map(|record| framed(record.entry())).sum();
+        check_size(size)?;
+        let mut bytes = Vec::with_capacity(size);
+        for record in records {
+            let entry = record.entry();
+            encode_key(LIST, WireType::LengthDelimited, &mut bytes);
+            encode_varint(entry.len() as u64, &mut bytes);
+            bytes.put_slice(entry);
+        }
+        Ok(Self(bytes.into()))
     }
 
     /// As the generated service wants it.
     pub(super) fn message<M: Message + Default>(self) -> Result<M> {
-        let mut bytes = Vec::with_capacity(self.bytes);
-        self.encode(&mut bytes);
-        M::decode(bytes.as_slice()).context("read back a list")
-    }
-
-    fn encode(&self, buffer: &mut impl BufMut) {
-        for record in &self.records {
-            let entry = record.entry();
-            encode_key(LIST, WireType::LengthDelimited, buffer);
-            encode_varint(entry.len() as u64, buffer);
-            buffer.put_slice(entry);
-        }
+        M::decode(self.0).context("read back a list")
     }
 }
 
-/// Requests of type `T`, and lists of `R`.
-struct Wire<T, R>(std::marker::PhantomData<fn(T, R)>);
+/// A list, and the generation of what is in it.
+#[derive(Default)]
+struct Kept(ArcSwapOption<(u64, List)>);
 
-impl<T, R> Codec for Wire<T, R>
-where
-    T: Message + Default + 'static,
-    R: Entry,
-{
-    type Encode = List<R>;
+impl Kept {
+    /// `generation` was read before `make` looks: what changes meanwhile makes the next call look again.
+    fn get_or_make(&self, generation: u64, make: impl FnOnce() -> Result<List>) -> Result<List> {
+        if let Some(kept) = self.0.load().as_deref()
+            && kept.0 == generation
+        {
+            return Ok(kept.1.clone());
+        }
+        let list = make()?;
+        self.0.store(Some(Arc::new((generation, list.clone()))));
+        Ok(list)
+    }
+}
+
+/// Requests of type `T`, and lists.
+struct Wire<T>(std::marker::PhantomData<fn(T)>);
+
+impl<T: Message + Default + 'static> Codec for Wire<T> {
+    type Encode = List;
     type Decode = T;
     type Encoder = Self;
     type Decoder = Self;
@@ -176,18 +202,17 @@ where
     }
 }
 
-impl<T, R: Entry> Encoder for Wire<T, R> {
-    type Item = List<R>;
+impl<T> Encoder for Wire<T> {
+    type Item = List;
     type Error = Status;
 
-    fn encode(&mut self, list: List<R>, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buffer.reserve(list.bytes);
-        list.encode(buffer);
+    fn encode(&mut self, list: List, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.put_slice(&list.0);
         Ok(())
     }
 }
 
-impl<T: Message + Default, R> Decoder for Wire<T, R> {
+impl<T: Message + Default> Decoder for Wire<T> {
     type Item = T;
     type Error = Status;
 
@@ -205,25 +230,36 @@ mod tests {
     use super::super::filter::tests::running_container;
     use super::*;
     use crate::engine::container::phase::Phase;
+    use crate::error::Error;
 
     #[test]
     fn a_list_reads_as_the_entries_that_were_put_in_also_after_a_change() {
         let first = running_container();
-        let kept = List::of(vec![Arc::new(first.clone()), Arc::new(running_container())]).unwrap();
-        assert_eq!(kept.bytes, {
-            let mut bytes = Vec::new();
-            kept.encode(&mut bytes);
-            bytes.len()
-        });
-        let expected: Vec<_> = kept.records.iter().map(|it| container::container(it)).collect();
-        let read: ListContainersResponse = kept.message().unwrap();
+        let records = [Arc::new(first.clone()), Arc::new(running_container())];
+        let expected: Vec<_> = records.iter().map(|it| container::container(it)).collect();
+        let read: ListContainersResponse = List::of(&records).unwrap().message().unwrap();
         assert_eq!(read.containers, expected);
 
         let mut second = first.clone();
         let _ = first.entry();
         second.phase = Phase::Created { pid: 1 };
         let read: ListContainersResponse =
-            List::of(vec![Arc::new(second)]).unwrap().message().unwrap();
+            List::of(&[Arc::new(second)]).unwrap().message().unwrap();
         assert_ne!(read.containers[0].state, expected[0].state);
+    }
+
+    #[test]
+    fn a_kept_list_is_made_once_per_generation() {
+        let kept = Kept::default();
+        let list = |text: &'static str| Ok(List(Bytes::from_static(text.as_bytes())));
+        let none = || unreachable!("nothing has changed");
+
+        assert_eq!(kept.get_or_make(1, || list("one")).unwrap().0, "one");
+        assert_eq!(kept.get_or_make(1, none).unwrap().0, "one");
+        assert_eq!(kept.get_or_make(2, || list("two")).unwrap().0, "two");
+        assert_eq!(kept.get_or_make(2, none).unwrap().0, "two");
+        let failed = kept.get_or_make(3, || Err(Error::internal("none")));
+        assert!(failed.is_err());
+        assert_eq!(kept.get_or_make(3, || list("three")).unwrap().0, "three");
     }
 }

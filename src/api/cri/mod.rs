@@ -18,12 +18,14 @@ mod stats;
 mod status;
 mod streams;
 
+use std::sync::Arc;
+
 use cais_proto::runtime::v1;
 use cais_proto::runtime::v1::image_service_server::{ImageService, ImageServiceServer};
 use cais_proto::runtime::v1::runtime_service_server::{RuntimeService, RuntimeServiceServer};
 use tonic::{Request, Response, Status};
 
-use self::listed::{List, Listed};
+use self::listed::{List, Listed, Lists};
 use self::parts::Parts;
 pub(super) use self::status::is_ours;
 use crate::engine::Engine;
@@ -36,12 +38,13 @@ const LARGEST_MESSAGE: usize = 16 << 20;
 #[derive(Clone)]
 pub(super) struct Cri {
     engine: Engine,
+    lists: Arc<Lists>,
 }
 
 pub(super) fn services(
     engine: Engine,
 ) -> (Listed<RuntimeServiceServer<Cri>>, ImageServiceServer<Cri>) {
-    let cri = Cri { engine };
+    let cri = Cri { engine, lists: Arc::default() };
     let runtime = RuntimeServiceServer::new(cri.clone())
         .max_decoding_message_size(LARGEST_MESSAGE)
         .max_encoding_message_size(LARGEST_MESSAGE);

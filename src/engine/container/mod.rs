@@ -114,6 +114,7 @@ impl Container {
         let changes = before.phase.changes_to(&record.phase);
         let exited = matches!(record.phase, Phase::Exited(_));
         self.record.store(Arc::new(record));
+        shared.containers.changed();
         for change in changes {
             shared.container_changed(*change, self);
         }

@@ -111,6 +111,7 @@ impl Pod {
         shared.pod_records.put(self.id.as_str(), &record)?;
         let has_stopped = record.phase == Phase::Stopped && before != Phase::Stopped;
         self.record.store(Arc::new(record));
+        shared.pods.changed();
         if has_stopped {
             shared.pod_changed(Change::Stopped, self);
         }

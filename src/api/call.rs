@@ -1,5 +1,8 @@
-//! What holds for every call: a span, the client's deadline, and that a bug in one call is that
-//! call's error and nobody else's.
+//! What holds for every call: a span, the client's deadline, that a bug in one call is that
+//! call's error and nobody else's, and that a call which only looks waits for none that does.
+//!
+//! The door has a thread of its own. What is read from memory is answered there; all else is done by the engine's threads,
+//! which disks and the kernel hold up when much is made at once.
 //!
 //! An error is logged here, once, when it leaves.
 
@@ -10,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use http::{HeaderMap, Request, Response};
-use tokio_util::task::TaskTracker;
+use tokio::runtime::Handle;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
@@ -22,8 +26,23 @@ use crate::error::Error;
 /// Longest id or name that a span shows.
 const SHOWN: usize = 128;
 
+/// The calls that are answered from memory.
+const LOOKS: [&str; 9] = [
+    "Version",
+    "Status",
+    "RuntimeConfig",
+    "ListPodSandbox",
+    "PodSandboxStatus",
+    "ListContainers",
+    "ContainerStatus",
+    "ListImages",
+    "ImageStatus",
+];
+
 #[derive(Debug, Clone)]
 pub(super) struct CallLayer {
+    /// Where what is more than a look is done.
+    pub(super) engine: Handle,
     /// Holds every call until it is answered.
     pub(super) under_way: TaskTracker,
 }
@@ -32,13 +51,14 @@ impl<S> Layer<S> for CallLayer {
     type Service = Call<S>;
 
     fn layer(&self, inner: S) -> Call<S> {
-        Call { inner, under_way: self.under_way.clone() }
+        Call { inner, engine: self.engine.clone(), under_way: self.under_way.clone() }
     }
 }
 
 #[derive(Debug, Clone)]
 pub(super) struct Call<S> {
     inner: S,
+    engine: Handle,
     under_way: TaskTracker,
 }
 
@@ -46,7 +66,7 @@ impl<S> Service<Request<Body>> for Call<S>
 where
     S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
     S::Future: Send,
-    S::Error: Send,
+    S::Error: Send + 'static,
 {
     type Response = Response<Body>;
     type Error = S::Error;
@@ -71,7 +91,9 @@ where
         // The one that was polled ready, not its clone, must take the call.
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
+        let engine = (!LOOKS.contains(&method)).then(|| self.engine.clone());
         let guarded = AssertUnwindSafe(async move { inner.call(request).await }).catch_unwind();
+        let guarded = run_on(engine, guarded.instrument(span.clone()));
         let answer = async move {
             let mut closing = Closing { started: Instant::now(), is_answered: false };
             let answered = match deadline {
@@ -79,14 +101,27 @@ where
                 None => Ok(guarded.await),
             };
             let response = match answered {
-                Ok(Ok(response)) => response?,
-                Ok(Err(panic)) => Status::from(bug(panic.as_ref())).into_http(),
+                Ok(Some(Ok(response))) => response?,
+                Ok(Some(Err(panic))) => Status::from(bug(panic.as_ref())).into_http(),
+                Ok(None) => Status::unavailable("the daemon is going down").into_http(),
                 Err(_) => Status::deadline_exceeded("the client's deadline has passed").into_http(),
             };
             closing.with(response.extensions().get::<Status>());
             Ok(response)
         };
         Box::pin(self.under_way.track_future(answer.instrument(span)))
+    }
+}
+
+/// Runs it there, or here. When the waiting future is dropped, so is it. `None`: the threads are gone.
+async fn run_on<F>(there: Option<Handle>, work: F) -> Option<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    match there {
+        Some(threads) => AbortOnDropHandle::new(threads.spawn(work)).await.ok(),
+        None => Some(work.await),
     }
 }
 
@@ -186,7 +221,7 @@ mod tests {
         F: Future<Output = Response<Body>> + Send + 'static,
     {
         let inner = service_fn(move |_| async move { Ok::<_, Infallible>(answer().await) });
-        let response = CallLayer { under_way: TaskTracker::new() }
+        let response = CallLayer { engine: Handle::current(), under_way: TaskTracker::new() }
             .layer(inner)
             .oneshot(request(timeout))
             .await
@@ -278,7 +313,7 @@ mod tests {
         let socket = Socket::bind(&path, Access::Owner).unwrap();
         let incoming = UnixListenerStream::new(socket.listener().unwrap());
         let server = tonic::transport::Server::builder()
-            .layer(CallLayer { under_way: TaskTracker::new() })
+            .layer(CallLayer { engine: Handle::current(), under_way: TaskTracker::new() })
             .add_service(ImageServiceServer::new(Odd))
             .serve_with_incoming(incoming);
         let server = tokio::spawn(server);

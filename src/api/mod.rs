@@ -13,9 +13,10 @@ mod cri;
 mod docker;
 mod socket;
 
-use std::pin::pin;
 use std::time::Duration;
 
+use tokio::runtime::{Handle, Runtime};
+use tokio::task::JoinError;
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -60,33 +61,69 @@ impl Listening {
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> Result<()> {
         let (runtime, image) = cri::services(engine.clone());
-        let incoming = UnixListenerStream::new(self.cri.listener()?);
+        let door = Thread::start()?;
         let stopping = CancellationToken::new();
         let under_way = TaskTracker::new();
         if let Some(socket) = &self.docker {
             let door = docker::Door::new(engine.clone(), under_way.clone());
             tokio::spawn(door.serve(socket.listener()?, stopping.clone()));
         }
+        let layer = CallLayer { engine: Handle::current(), under_way: under_way.clone() };
+        let listener = {
+            let _watched_there = door.handle.enter();
+            self.cri.listener()?
+        };
         let server = Server::builder()
-            .layer(CallLayer { under_way: under_way.clone() })
+            .layer(layer)
             .add_service(runtime)
             .add_service(image)
-            .serve_with_incoming_shutdown(incoming, stopping.clone().cancelled_owned());
-        let mut server = pin!(server);
+            .serve_with_incoming_shutdown(
+                UnixListenerStream::new(listener),
+                stopping.clone().cancelled_owned(),
+            );
+        let mut server = door.handle.spawn(server);
         tokio::select! {
-            ended = &mut server => return ended.context("serve the CRI socket"),
+            ended = &mut server => return flatten(ended),
             () = stop => stopping.cancel(),
         }
         engine.end_events();
         // Clients keep their connections open for ever: one without a call must not hold us.
         under_way.close();
         tokio::select! {
-            ended = &mut server => return ended.context("serve the CRI socket"),
+            ended = &mut server => return flatten(ended),
             _ = tokio::time::timeout(GRACE, under_way.wait()) => {}
         }
         match tokio::time::timeout(FLUSH, server).await {
-            Ok(ended) => ended.context("serve the CRI socket"),
+            Ok(ended) => flatten(ended),
             Err(_) => Ok(()),
+        }
+    }
+}
+
+fn flatten(ended: Result<Result<(), tonic::transport::Error>, JoinError>) -> Result<()> {
+    ended.context("serve the CRI socket")?.context("serve the CRI socket")
+}
+
+/// The thread that the CRI's door has to itself.
+struct Thread {
+    handle: Handle,
+    runtime: Option<Runtime>,
+}
+
+impl Thread {
+    fn start() -> Result<Self> {
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(1).thread_name("cais-cri").enable_all().build();
+        let runtime = runtime.context("start the thread of the CRI socket")?;
+        Ok(Self { handle: runtime.handle().clone(), runtime: Some(runtime) })
+    }
+}
+
+impl Drop for Thread {
+    /// Without waiting, as it must be in an asynchronous function.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
         }
     }
 }

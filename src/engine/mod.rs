@@ -25,6 +25,7 @@ pub(crate) mod container;
 pub(crate) mod events;
 pub(crate) mod files;
 mod files_calls;
+mod gate;
 pub(crate) mod image;
 mod image_calls;
 mod layout;
@@ -125,6 +126,7 @@ pub(crate) struct Shared {
     /// What a killed daemon's successor has to thaw and take back.
     checkpoints: Table<checkpoint::under_way::UnderWay>,
     nri: Arc<Nri>,
+    gate: gate::Gate,
     pod_flights: Flights<PodKey, PodId>,
     container_flights: Flights<ContainerKey, ContainerId>,
 }
@@ -214,6 +216,7 @@ impl Engine {
             making,
             checkpoints,
             nri: Arc::new(Nri::new(&config.nri)),
+            gate: gate::Gate::new(),
             pod_flights: Flights::new(),
             container_flights: Flights::new(),
             config,

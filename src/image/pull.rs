@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::config::ConfigDocument;
 use super::digest::Digest;
@@ -37,11 +37,25 @@ const DEEPEST_INDEX: usize = 3;
 /// A result that several waiters can have.
 type Outcome<T> = Option<Result<T, (Kind, String)>>;
 
+/// Layers that are fetched and unpacked at once, of all pulls: more would not be there earlier, only hold more memory and
+/// threads.
+const LAYERS_AT_ONCE: usize = 8;
+
 /// What is being pulled now.
-#[derive(Default)]
 pub(super) struct Pulls {
     images: Mutex<HashMap<(Reference, Credentials), ImagePull>>,
     layers: Mutex<HashMap<Digest, Weak<LayerPull>>>,
+    places: Semaphore,
+}
+
+impl Default for Pulls {
+    fn default() -> Self {
+        Self {
+            images: Mutex::default(),
+            layers: Mutex::default(),
+            places: Semaphore::new(LAYERS_AT_ONCE),
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -360,6 +374,8 @@ async fn stage_layer(
     diff_id: &Digest,
     progress: &LayerProgress,
 ) -> Result<Staged> {
+    // Nobody closes it.
+    let _place = store.shared.pulls.places.acquire().await.ok();
     let staging = Arc::new(store.shared.layers.stage()?);
     let (pieces, received) = mpsc::channel(PIECES);
     let fetching = async {

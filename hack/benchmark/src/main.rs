@@ -1,11 +1,12 @@
-//! Times container engines through one CRI client, and the bare system calls of a pod beside them.
+//! Times container engines through one CRI client or Docker's, and the bare system calls of a pod beside them.
 //!
-//! `start`, `standing` and `pull` alternate between two engines, so that a drift of the machine meets both; `deadlines` loads
+//! `start`, `standing`, `pull` and `docker` alternate between two engines, so that a drift of the machine meets both; `deadlines` loads
 //! one after the other. `floor` runs a hard-coded sequence of system calls for one pod: what no engine can undercut. Each writes a
 //! record with its raw samples; `report` turns records into tables. `hack/bench` prepares the engines.
 
 mod client;
 mod deadlines;
+mod docker;
 mod execs;
 mod floor;
 mod lives;
@@ -56,6 +57,8 @@ enum Command {
     Deadlines(deadlines::Options),
     /// Pull and unpack of one image.
     Pull(pull::Options),
+    /// Commands of Docker's client, and of ours.
+    Docker(docker::Options),
     /// The system calls of one pod, without an engine.
     Floor(floor::Options),
     /// Appends tables of the records to a document.
@@ -88,6 +91,7 @@ fn main() -> ExitCode {
         Command::Standing(options) => in_tokio(standing::compare(options)),
         Command::Deadlines(options) => in_tokio(deadlines::compare(options)),
         Command::Pull(options) => in_tokio(pull::compare(options)),
+        Command::Docker(options) => in_tokio(docker::compare(options)),
         // Forks, so there must be no second thread: no tokio.
         Command::Floor(options) => floor::measure(&options),
         Command::Report(options) => report::append(&options),

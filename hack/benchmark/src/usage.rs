@@ -35,7 +35,7 @@ enum Version {
 }
 
 impl Usage {
-    /// Moves the daemon into a group of ours. Only what it starts from now on is counted.
+    /// Moves the daemon into a group of ours, with what it has started. Only what it starts from now on is counted.
     pub(crate) fn follow(engine: &Engine) -> Result<Self> {
         let v1 = Path::new(ROOT).join("cpuacct");
         let (hierarchy, version) = match v1.join("cpuacct.usage").exists() {
@@ -47,7 +47,9 @@ impl Usage {
         let usage = Self { group, version, before, pid: engine.pid };
         let daemon = usage.group.join("daemon");
         fs::create_dir_all(&daemon).doing(daemon.display())?;
-        move_to(&daemon, engine.pid)?;
+        for process in family(engine.pid) {
+            move_to(&daemon, process)?;
+        }
         Ok(usage)
     }
 
@@ -82,7 +84,9 @@ impl Usage {
 impl Drop for Usage {
     /// Returns the daemon, and removes our groups from every hierarchy: engines made some of them.
     fn drop(&mut self) {
-        let _ = move_to(&self.before, self.pid);
+        for process in family(self.pid) {
+            let _ = move_to(&self.before, process);
+        }
         let Some(name) = self.group.file_name() else { return };
         let mut roots = vec![PathBuf::from(ROOT)];
         roots.extend(children(Path::new(ROOT)));
@@ -91,6 +95,30 @@ impl Drop for Usage {
             let _ = fs::remove_dir(root.join(OURS));
         }
     }
+}
+
+/// A process and its descendants.
+fn family(pid: u32) -> Vec<u32> {
+    let processes: Vec<(u32, u32)> = children(Path::new("/proc"))
+        .iter()
+        .filter_map(|it| {
+            let pid = it.file_name()?.to_str()?.parse().ok()?;
+            Some((pid, parent(pid)?))
+        })
+        .collect();
+    let mut found = vec![pid];
+    let mut at = 0;
+    while let Some(&of) = found.get(at) {
+        at += 1;
+        found.extend(processes.iter().filter(|(_, parent)| *parent == of).map(|(pid, _)| *pid));
+    }
+    found
+}
+
+/// proc_pid_stat(5): the second field after the name in parentheses, which may hold anything.
+fn parent(pid: u32) -> Option<u32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    text.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
 }
 
 fn group_of(pid: u32, version: Version) -> Result<String> {

@@ -128,6 +128,7 @@ async fn make(
     config: Arc<Config>,
     (image, beginning): (&Image, Beginning<'_>),
 ) -> Result<ContainerId> {
+    let _entered = shared.gate.enter().await;
     let id = config.standalone.clone().map_or_else(ContainerId::generate, Ok)?;
     let mut undo = Undo::default();
     let place = Place { shared, pod, id: &id };

@@ -89,6 +89,7 @@ fn check(shared: &Shared, config: &Config) -> Result<()> {
 }
 
 async fn make(shared: &Arc<Shared>, record: Record) -> Result<PodId> {
+    let _entered = shared.gate.enter().await;
     let id = record.id.clone();
     let mut undo = Undo::default();
     shared.pod_records.put(id.as_str(), &record)?;

@@ -43,6 +43,9 @@ use self::whiteout::Names;
 use super::digest::{Algorithm, Digest};
 use crate::error::{Context, Error, Kind, Result};
 
+/// How far behind the daemon's other work unpacking stands when processors are short: nobody's Stop waits for a pull.
+const NICE: i32 = 10;
+
 /// How much an archive may cost.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::image) struct Limits {
@@ -155,7 +158,11 @@ fn spawn<T: Send + 'static>(
 ) -> Result<std::thread::JoinHandle<T>> {
     std::thread::Builder::new()
         .name(name.to_owned())
-        .spawn(work)
+        .spawn(move || {
+            // On Linux this is the thread's alone. A refusal costs others some time, and nothing else.
+            let _ = rustix::process::setpriority_process(None, NICE);
+            work()
+        })
         .with_context(|| format!("start thread {name}"))
         .kind(Kind::Exhausted)
 }

@@ -80,12 +80,26 @@ pub(crate) async fn compare(options: Options) -> Result<()> {
         let version = client.output(&["version", "--format", "{{.Server.Version}}"])?;
         record.notes.push(format!("{}: {}", client.engine.name, version.trim()));
     }
+    alone(&mut record, &options, &clients).await?;
     lives(&mut record, &options, &clients).await?;
     execs(&mut record, &options, &clients).await?;
     logs(&mut record, &options, &clients).await?;
     stand(&mut record, &options, &clients, &usages).await?;
     record.print();
     record.write(&options.out)
+}
+
+/// What the client programs take without any engine: no engine can make a command faster than that.
+async fn alone(record: &mut Record, options: &Options, clients: &Clients<'_>) -> Result<()> {
+    for client in clients.docker.first().into_iter().chain(&clients.cais) {
+        let mut took = Vec::new();
+        for _ in 0..options.rounds {
+            took.push(client.time(&["--version"], options.gap_ms).await?);
+        }
+        let name = client.program.file_name().unwrap_or_default().display();
+        record.notes.push(format!("`{name} --version` takes {:.1} ms, median", median(&took)));
+    }
+    Ok(())
 }
 
 /// `run --rm IMAGE true`, with both engines in turn.

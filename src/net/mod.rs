@@ -246,6 +246,13 @@ impl Network {
 
     /// Fails with the reason why no pod can get a network now.
     pub(crate) async fn ready(&self) -> Result<()> {
+        // Directories are read for the answer, and plugins are processes: not on the thread of who asks, which is the door's.
+        let (network, here) = (self.clone(), tokio::runtime::Handle::current());
+        let asked = tokio::task::spawn_blocking(move || here.block_on(network.find_ready()));
+        asked.await.context("network task")?
+    }
+
+    async fn find_ready(&self) -> Result<()> {
         match self.shared.provider()? {
             Provider::Cni => self.shared.cni.ready().await,
             Provider::Builtin => {

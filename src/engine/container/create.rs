@@ -42,6 +42,8 @@ pub(crate) async fn create(shared: Arc<Shared>, pod: &str, config: Config) -> Re
         let shared = shared.clone();
         let key = key.clone();
         move || async move {
+            // Before the lock, and never under it: Stop waits for that lock, and must not queue.
+            let _entered = shared.gate.enter().await;
             let _mutation = pod.mutation.lock().await;
             make_or_find(&shared, &pod, &key, config).await
         }
@@ -70,6 +72,7 @@ pub(in crate::engine) async fn create_mounted(
     config: Arc<Config>,
     (image, mounted): (&Image, Mounted),
 ) -> Result<Arc<Container>> {
+    let _entered = shared.gate.enter().await;
     let _mutation = pod.mutation.lock().await;
     let id = make(shared, pod, config, (image, Beginning::Mounted(mounted))).await?;
     shared.containers.find(id.as_str())
@@ -128,7 +131,6 @@ async fn make(
     config: Arc<Config>,
     (image, beginning): (&Image, Beginning<'_>),
 ) -> Result<ContainerId> {
-    let _entered = shared.gate.enter().await;
     let id = config.standalone.clone().map_or_else(ContainerId::generate, Ok)?;
     let mut undo = Undo::default();
     let place = Place { shared, pod, id: &id };

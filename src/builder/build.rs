@@ -11,6 +11,7 @@ use tokio::sync::{OnceCell, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::key::Key;
 use super::plan::Plan;
 use super::progress::{Event, Failure, Teller};
 use super::stage::{Finished, Stage};
@@ -49,6 +50,14 @@ type OneImage = OnceCell<Arc<BaseImage>>;
 pub(super) struct BaseImage {
     pub(super) image: Arc<Image>,
     pub(super) stack: Stack,
+}
+
+impl BaseImage {
+    /// Of its files.
+    pub(super) fn key(&self) -> Digest {
+        let layers = self.image.layers.iter().map(|layer| layer.as_str());
+        Key::new("image").with_all("layers", layers).finish()
+    }
 }
 
 /// What goes into the cache.

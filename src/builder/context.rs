@@ -9,8 +9,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rustix::fs::{AtFlags, FileType, OFlags};
 
-use super::copy::{make_directory, relative};
-use crate::engine::files::open_below;
+use super::copy::make_directory;
+use crate::engine::files::{below_root, open_below};
 use crate::error::{Context as _, Error, Result};
 use crate::image::{ImageStore, TreeUpload, Workplace};
 
@@ -70,7 +70,7 @@ impl Context {
     /// # Errors
     /// `InvalidArgument` for anything else of that name.
     pub(super) fn text(&self, path: &str) -> Result<Option<String>> {
-        let below = relative(path);
+        let below = below_root(path);
         if below.as_os_str().is_empty() {
             return Ok(None);
         }
@@ -98,7 +98,7 @@ impl Context {
     /// Takes the Dockerfile and `.dockerignore` out of the files, if they are to be ignored. A client
     /// sends them all the same, and leaves everything else out by itself.
     pub(super) fn hide(&self, dockerfile: &str, is_ignored: &dyn Fn(&Path) -> bool) -> Result<()> {
-        for name in [relative(dockerfile), relative(IGNORE)] {
+        for name in [below_root(dockerfile), below_root(IGNORE)] {
             if is_ignored(&name) {
                 self.remove(&name)?;
             }

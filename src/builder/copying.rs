@@ -8,13 +8,14 @@ use cais_dockerfile::Source;
 use cais_dockerfile::dockerignore::Matcher;
 use cais_dockerfile::instruction::{Add, Copy, InlineFile, Sources};
 
-use super::copy::{Found, Owners, Ownership, Permissions, Placing, digest, find, place, relative};
+use super::copy::{Found, Owners, Ownership, Permissions, Placing, digest, find, place};
 use super::download;
 use super::key::Key;
 use super::progress::Failure;
 use super::stage::Stage;
 use super::{Context, blocking};
 use crate::engine::cells::owner_in;
+use crate::engine::files::below_root;
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
 use crate::image::{Stack, StackedLayer};
@@ -117,9 +118,7 @@ impl Stage {
             }
             Source::Image(name) => {
                 let base = self.build.image(name).await?;
-                let layers = base.image.layers.iter().map(|layer| layer.as_str());
-                let key = Key::new("image").with_all("layers", layers).finish();
-                Origin::Stack(base.stack.clone(), key)
+                Origin::Stack(base.stack.clone(), base.key())
             }
         })
     }
@@ -179,7 +178,7 @@ impl Stage {
         let whole = Path::new(&self.settings.working_dir()).join(destination);
         let is_directory = destination.ends_with('/')
             || matches!(destination.rsplit('/').next(), Some("." | ".."));
-        (relative(&whole.to_string_lossy()), is_directory)
+        (below_root(&whole.to_string_lossy()), is_directory)
     }
 }
 

@@ -12,14 +12,14 @@ use cais_dockerfile::instruction::{Mount, MountType, Run, Sharing};
 use rustix::fs::{FileType, OFlags};
 use tokio::sync::OwnedMutexGuard;
 
-use super::copy::{Owners, digest, find, relative};
+use super::copy::{Owners, digest, find};
 use super::copying::Origin;
 use super::key::Key;
 use super::progress::Failure;
 use super::stage::Stage;
 use super::{Builder, blocking};
 use crate::engine::cells::{RunMount, tree_of};
-use crate::engine::files::open_below;
+use crate::engine::files::{below_root, open_below};
 use crate::error::{Context, Error, Kind, Result};
 use crate::image::digest::Digest;
 use crate::image::{ImageStore, Site, Workplace, copy_tree};
@@ -73,7 +73,7 @@ impl Mounts {
                 }
             }
             let target = Path::new(&stage.settings.working_dir()).join(&mount.target);
-            let below = relative(&target.to_string_lossy());
+            let below = below_root(&target.to_string_lossy());
             if below.as_os_str().is_empty() {
                 return Err(Error::invalid("invalid mount target \"/\"").into());
             }
@@ -231,7 +231,7 @@ impl Opened {
 
 /// The path below the tree's root, and whether a directory is there.
 fn part(tree: &OwnedFd, source: &str) -> Result<(String, bool)> {
-    let below = relative(source);
+    let below = below_root(source);
     if below.as_os_str().is_empty() {
         return Ok((String::new(), true));
     }
@@ -251,9 +251,8 @@ async fn fill(store: &ImageStore, directory: &Path, mount: &Mount, origin: &Orig
         Origin::Nothing => None,
     };
     if let Some(from) = from {
-        let below = relative(&mount.source);
-        let path = if below.as_os_str().is_empty() { Path::new(".") } else { &below };
-        let from = open_below(from.as_fd(), path, OFlags::RDONLY | OFlags::DIRECTORY)
+        let below = below_root(&mount.source);
+        let from = open_below(from.as_fd(), &below, OFlags::RDONLY | OFlags::DIRECTORY)
             .with_context(|| format!("fill a cache from {}", mount.source))
             .kind(Kind::NotFound)?;
         copy_tree(from, directory).await.context("fill a cache")?;

@@ -12,13 +12,13 @@ use cais_dockerfile::{Base, Command, Env, Instruction, Scope, Source, expose, si
 use serde_json::{Value, json};
 
 use super::build::Build;
-use super::copy::{make_directory, relative};
+use super::copy::make_directory;
 use super::key::Key;
 use super::plan::refused;
 use super::progress::{Failure, Progress};
 use super::settings::Settings;
 use crate::engine::cells::{Cell, CellNetwork, owner_in};
-use crate::engine::files::open_below;
+use crate::engine::files::{below_root, open_below};
 use crate::error::{Error, Result};
 use crate::image::digest::Digest;
 use crate::image::{Keep, Stack, StackedLayer};
@@ -104,8 +104,7 @@ impl Stage {
                 stage.stack = base.stack.clone();
                 stage.settings = Settings::of(&build.store().configuration(&base.image)?)?;
                 stage.scope = Scope::new(Env::from_pairs(stage.settings.env()));
-                let layers = base.image.layers.iter().map(|layer| layer.as_str());
-                stage.key = Key::new("image").with_all("layers", layers).finish();
+                stage.key = base.key();
                 shown = Some(base.image.id.hex().to_owned());
             }
         }
@@ -281,7 +280,7 @@ impl Stage {
     /// The directory is made if it is missing, and belongs to the stage's user.
     async fn workdir(&mut self, path: &str) -> Result<(), Failure> {
         let whole = std::path::Path::new(&self.settings.working_dir()).join(path);
-        let below = relative(&whole.to_string_lossy());
+        let below = below_root(&whole.to_string_lossy());
         let whole = format!("/{}", below.display());
         self.settings.set_working_dir(&whole);
         let (by, user) = (format!("WORKDIR {whole}"), self.settings.user());
@@ -299,8 +298,7 @@ impl Stage {
             if !stack.is_empty() {
                 let view = store.mount_stack(&stack)?;
                 let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY;
-                let path = if below.as_os_str().is_empty() { ".".into() } else { below.clone() };
-                if open_below(&view, &path, flags).is_ok() {
+                if open_below(&view, &below, flags).is_ok() {
                     return Ok(None);
                 }
             }

@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, OFlags};
 
-use super::copy::relative;
-use crate::engine::files::open_below;
+use crate::engine::files::{below_root, open_below};
 use crate::error::{Context, Result};
 
 /// Where every container has something mounted.
@@ -29,7 +28,7 @@ impl Stubs {
         let root = root.as_fd().try_clone_to_owned().context("keep the root")?;
         let mut missing = Vec::new();
         let own = MOUNTED.iter().map(PathBuf::from);
-        for path in own.chain(targets.map(|path| relative(&path.to_string_lossy()))) {
+        for path in own.chain(targets.map(|path| below_root(&path.to_string_lossy()))) {
             let all: Vec<_> = path.ancestors().filter(|it| !it.as_os_str().is_empty()).collect();
             for path in all.into_iter().rev() {
                 let is_there = open_below(&root, path, OFlags::PATH | OFlags::NOFOLLOW).is_ok();
@@ -45,11 +44,9 @@ impl Stubs {
     pub(super) fn remove(self) -> Result<()> {
         for path in self.missing.iter().rev() {
             let Some(name) = path.file_name() else { continue };
-            let above = path.parent().filter(|above| !above.as_os_str().is_empty());
+            let above = path.parent().unwrap_or(Path::new(""));
             let flags = OFlags::PATH | OFlags::DIRECTORY;
-            let Ok(above) = open_below(&self.root, above.unwrap_or(Path::new(".")), flags) else {
-                continue;
-            };
+            let Ok(above) = open_below(&self.root, above, flags) else { continue };
             let Ok(stat) = rustix::fs::statat(&above, name, AtFlags::SYMLINK_NOFOLLOW) else {
                 continue;
             };

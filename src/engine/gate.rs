@@ -25,7 +25,7 @@ pub(super) struct Entered {
 }
 
 impl Gate {
-    /// As many places as the processors that this process may use, and twice that.
+    /// Twice as many places as there are processors for this process, and some where those are few.
     pub(super) fn new() -> Self {
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self::with(FEWEST.max(2 * processors), PATIENCE)

@@ -1,6 +1,6 @@
 //! What needs all stages: their names, the letters of their keywords, the images they are built on.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use crate::dockerfile::{Dockerfile, Stage};
 use crate::env::Env;
@@ -68,7 +68,12 @@ pub(super) fn check_bases(
     request: &Request<'_>,
 ) -> Result<Env, ParseError> {
     check_defaults(linter, file, request);
-    let globals = globals(file, request, request.build_args)?;
+    let globals = file.globals(
+        &request.build_platform,
+        &request.target_platform,
+        request.target,
+        request.build_args,
+    )?;
     // Declared without a value is declared, too.
     let mut known: Vec<&str> = globals.names();
     for instruction in &file.global_args {
@@ -83,14 +88,6 @@ pub(super) fn check_bases(
             .map_err(|fault| ParseError::new(stage.range, fault.message))?;
     }
     Ok(globals)
-}
-
-fn globals(
-    file: &Dockerfile,
-    request: &Request<'_>,
-    build_args: &BTreeMap<String, String>,
-) -> Result<Env, ParseError> {
-    file.globals(&request.build_platform, &request.target_platform, request.target, build_args)
 }
 
 /// A base must have a name even when nobody gives build arguments.

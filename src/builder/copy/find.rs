@@ -1,15 +1,16 @@
 //! What the sources of a COPY are.
 
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, OFlags, Stat, fstat};
 use rustix::io::Errno;
 
 use super::wildcard::{has_wildcards, matches};
 use super::{kind_of, names, open_below, shown};
+use crate::engine::files::{below_root, where_it_is};
 use crate::error::{Context, Error, Kind, Result};
 
 /// As many as the kernel follows.
@@ -57,27 +58,12 @@ impl Found {
     }
 }
 
-/// Below a root, without `.`, `..` and doubled slashes; empty for the root itself.
-pub(in crate::builder) fn relative(path: &str) -> PathBuf {
-    let mut clean = PathBuf::new();
-    for part in Path::new(path).components() {
-        match part {
-            Component::Normal(name) => clean.push(name),
-            Component::ParentDir => {
-                clean.pop();
-            }
-            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
-        }
-    }
-    clean
-}
-
 /// What a source leads to; several for a pattern, in order of their names.
 ///
 /// # Errors
 /// `NotFound` if that is nothing.
 pub(in crate::builder) fn find(root: BorrowedFd<'_>, source: &str) -> Result<Vec<Found>> {
-    let path = relative(source);
+    let path = below_root(source);
     let mut all: Vec<PathBuf> = vec![PathBuf::new()];
     let is_pattern = has_wildcards(path.as_os_str().as_bytes());
     for part in &path {
@@ -115,16 +101,14 @@ fn missing(source: &str) -> Error {
 }
 
 fn open(root: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<Found> {
-    let below = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-    let opened = open_below(root, below, OFlags::PATH)?;
+    let opened = open_below(root, path, OFlags::PATH)?;
     let stat = fstat(&opened)?;
     Ok(Found { path: path.to_owned(), opened, stat })
 }
 
 /// The members of a directory that a pattern means.
 fn matching(root: BorrowedFd<'_>, above: &Path, pattern: &OsStr) -> Result<Vec<PathBuf>> {
-    let below = if above.as_os_str().is_empty() { Path::new(".") } else { above };
-    let directory = match open_below(root, below, OFlags::RDONLY | OFlags::DIRECTORY) {
+    let directory = match open_below(root, above, OFlags::RDONLY | OFlags::DIRECTORY) {
         Ok(directory) => directory,
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(Vec::new()),
         Err(errno) => return Err(errno).with_context(|| format!("list {}", shown(above))),
@@ -160,30 +144,16 @@ pub(super) fn follow(root: BorrowedFd<'_>, path: &Path) -> Result<PathBuf> {
             return Ok(path);
         }
         match open_below(root, &path, OFlags::PATH) {
-            Ok(there) => return where_it_is(root, &there),
+            Ok(there) => return where_it_is(root, &there).context("read a link"),
             Err(Errno::NOENT) => {}
             Err(errno) => return Err(errno).with_context(|| format!("follow {}", shown(&path))),
         }
         let text = rustix::fs::readlinkat(&link, c"", []).context("read a link")?;
         let text = PathBuf::from(OsStr::from_bytes(text.to_bytes()));
         let above = path.parent().unwrap_or(Path::new(""));
-        path = relative(&above.join(text).to_string_lossy());
+        path = below_root(&above.join(text).to_string_lossy());
     }
     Err(Error::invalid(format!("{} has too many symbolic links", shown(&path))))
-}
-
-/// The path of what is open, below the root.
-fn where_it_is(root: BorrowedFd<'_>, there: &OwnedFd) -> Result<PathBuf> {
-    use std::os::fd::AsRawFd;
-    use std::os::unix::ffi::OsStringExt;
-
-    let shown = |fd: i32| rustix::fs::readlink(format!("/proc/self/fd/{fd}"), []);
-    let whole = shown(there.as_raw_fd()).context("read a link")?;
-    let above = shown(root.as_raw_fd()).context("read a link")?;
-    let whole = PathBuf::from(OsString::from_vec(whole.into_bytes()));
-    let above = PathBuf::from(OsString::from_vec(above.into_bytes()));
-    let below = whole.strip_prefix(&above).unwrap_or(&whole);
-    Ok(below.strip_prefix("/").unwrap_or(below).to_owned())
 }
 
 /// Of the name itself, not of what a link leads to.

@@ -22,7 +22,7 @@ use std::path::Path;
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 
 pub(super) use self::digest::{Owners, digest};
-pub(super) use self::find::{Found, find, relative};
+pub(super) use self::find::{Found, find};
 pub(super) use self::place::{make_directory, place};
 use crate::engine::files::open_below;
 use crate::error::{Context, Error, Result};

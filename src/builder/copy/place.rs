@@ -51,8 +51,7 @@ pub(in crate::builder) fn make_directory(
     owner: (u32, u32),
 ) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-    let below = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-    match open_below(root, below, flags) {
+    match open_below(root, path, flags) {
         Ok(directory) => return Ok(directory),
         Err(Errno::NOENT) => {}
         Err(Errno::NOTDIR) => {

@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use super::*;
+use crate::engine::files::below_root;
 use crate::error::Kind;
 
 struct Trees {
@@ -65,7 +66,7 @@ impl Trees {
         let placing =
             Placing { owner, permissions: Permissions::Kept, excludes: &excludes, parents };
         let is_directory = target.ends_with('/');
-        let target = relative(target);
+        let target = below_root(target);
         place(std::os::fd::AsFd::as_fd(&to), &found, (&target, is_directory), &placing)
     }
 }

@@ -15,5 +15,5 @@ mod write;
 
 pub(crate) use self::changes::{Change, Kind as ChangeKind, changes};
 pub(crate) use self::read::{Found, Stat, archive, export, find};
-pub(crate) use self::view::open_below;
+pub(crate) use self::view::{below_root, open_below, where_it_is};
 pub(crate) use self::write::{Upload, write};

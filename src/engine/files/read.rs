@@ -1,7 +1,7 @@
 //! Out of a container: what a path is, and archives of it.
 
 use std::ffi::CString;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -80,15 +80,7 @@ fn stat(view: &View, path: &str) -> rustix::io::Result<Stat> {
 /// The whole of what a link leads to; as it is written, if that is nowhere.
 fn link_target(view: &View, link: &OwnedFd) -> rustix::io::Result<String> {
     let target = match open_below(&view.root, &view.path, OFlags::PATH) {
-        Ok(there) => {
-            let shown = rustix::fs::readlink(format!("/proc/self/fd/{}", there.as_raw_fd()), [])?;
-            let shown = PathBuf::from(std::ffi::OsString::from_vec(shown.into_bytes()));
-            let root =
-                rustix::fs::readlink(format!("/proc/self/fd/{}", view.root.as_raw_fd()), [])?;
-            let root = PathBuf::from(std::ffi::OsString::from_vec(root.into_bytes()));
-            let below = shown.strip_prefix(&root).unwrap_or(&shown);
-            view.at.join(below.strip_prefix("/").unwrap_or(below))
-        }
+        Ok(there) => view.at.join(view::where_it_is(&view.root, &there)?),
         Err(_) => {
             let text = rustix::fs::readlinkat(link, "", [])?;
             let above = view.path.parent().unwrap_or(Path::new(""));
@@ -123,7 +115,7 @@ pub(crate) fn archive(found: Found) -> Pieces {
 pub(crate) fn export(shared: Arc<Shared>, record: Arc<Record>) -> Pieces {
     pieces::send(move |out| {
         let root = view::whole(&shared, &record)?;
-        let root = open_below(&root, Path::new("."), OFlags::RDONLY | OFlags::DIRECTORY)
+        let root = open_below(&root, Path::new(""), OFlags::RDONLY | OFlags::DIRECTORY)
             .context("open the root")?;
         pack::write_as(&root, Path::new(""), Extent::OneMount, out)
     })

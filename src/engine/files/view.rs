@@ -2,7 +2,8 @@
 
 use std::ffi::OsString;
 use std::fs::read_to_string;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -133,20 +134,20 @@ impl View {
     /// The directory that the path's last name is in, and that name; `None` for the root itself.
     pub(super) fn parent(&self) -> rustix::io::Result<Option<(OwnedFd, OsString)>> {
         let Some(name) = self.path.file_name() else { return Ok(None) };
-        let above = self.path.parent().filter(|above| !above.as_os_str().is_empty());
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        let parent = open_below(&self.root, above.unwrap_or(Path::new(".")), flags)?;
+        let parent = open_below(&self.root, self.path.parent().unwrap_or(Path::new("")), flags)?;
         Ok(Some((parent, name.to_owned())))
     }
 }
 
-/// Opens a path as the root would have it: links lead nowhere but inside.
+/// Opens a path as the root would have it: links lead nowhere but inside. Empty: the root itself.
 pub(crate) fn open_below(
     root: impl AsFd,
     path: &Path,
     flags: OFlags,
 ) -> rustix::io::Result<OwnedFd> {
     let root = root.as_fd();
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     loop {
         match openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
@@ -157,19 +158,36 @@ pub(crate) fn open_below(
     }
 }
 
-/// Absolute, without `.`, `..` and doubled slashes; a slash or dot at the end stays, since it asks
-/// for a directory.
-pub(super) fn clean(path: &str) -> PathBuf {
-    let mut clean = PathBuf::from("/");
+/// The path of what is open, below the root.
+pub(crate) fn where_it_is(root: impl AsFd, there: impl AsFd) -> rustix::io::Result<PathBuf> {
+    let shown = |fd: BorrowedFd<'_>| -> rustix::io::Result<PathBuf> {
+        let shown = rustix::fs::readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), [])?;
+        Ok(PathBuf::from(OsString::from_vec(shown.into_bytes())))
+    };
+    let (whole, above) = (shown(there.as_fd())?, shown(root.as_fd())?);
+    let below = whole.strip_prefix(&above).unwrap_or(&whole);
+    Ok(below.strip_prefix("/").unwrap_or(below).to_owned())
+}
+
+/// Below a root, without `.`, `..` and doubled slashes; empty for the root itself.
+pub(crate) fn below_root(path: &str) -> PathBuf {
+    let mut below = PathBuf::new();
     for part in Path::new(path).components() {
         match part {
-            Component::Normal(name) => clean.push(name),
+            Component::Normal(name) => below.push(name),
             Component::ParentDir => {
-                clean.pop();
+                below.pop();
             }
             Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
         }
     }
+    below
+}
+
+/// Absolute, without `.`, `..` and doubled slashes; a slash or dot at the end stays, since it asks
+/// for a directory.
+pub(super) fn clean(path: &str) -> PathBuf {
+    let mut clean = Path::new("/").join(below_root(path));
     let wants_directory = path.ends_with('/') || path.ends_with("/.") || path == ".";
     if wants_directory && clean != Path::new("/") {
         clean.as_mut_os_string().push("/.");

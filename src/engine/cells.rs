@@ -32,8 +32,8 @@ use super::container::create::{Mounted, create_mounted};
 use super::container::phase::{End, Phase};
 use super::container::{Container, remove, start, stop};
 use super::pod::config::{
-    Config as PodConfig, NamespaceMode, Namespaces, OwnNetwork, SeccompProfile, Sharing,
-    Standalone as Own,
+    Config as PodConfig, NETWORK_SYSCTLS, NamespaceMode, Namespaces, OwnNetwork, SeccompProfile,
+    Sharing, Standalone as Own,
 };
 use super::pod::watch::monitor_lost;
 use super::{Engine, Shared, operation, plan, pod, spec, volume};
@@ -49,10 +49,6 @@ use crate::streaming::monitors::Monitors;
 use crate::streaming::stdio::Pipe;
 
 const PIECE: usize = 32 << 10;
-
-/// As Docker has it for every container with a network of its own.
-const SYSCTLS: [(&str, &str); 2] =
-    [("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", "0 2147483647")];
 
 /// The network that commands of a build have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -354,7 +350,7 @@ fn pod_config(
 ) -> Result<PodConfig> {
     let uid = random_hex()?;
     let has_network = namespaces.network == NamespaceMode::Pod;
-    let sysctls = SYSCTLS.iter().filter(|_| has_network);
+    let sysctls = NETWORK_SYSCTLS.iter().filter(|_| has_network);
     Ok(PodConfig {
         name: "build".to_owned(),
         hostname: uid.get(..12).unwrap_or_default().to_owned(),

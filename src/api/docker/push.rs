@@ -17,6 +17,7 @@ use crate::engine::actions::ImageAct;
 use crate::error::{Error, Kind, Result};
 use crate::image::push::{self, Event, Pushed};
 use crate::image::reference::Reference;
+use crate::image::registry::auth::host_of;
 
 /// How often a client hears how far a layer is.
 const PERIOD: Duration = Duration::from_millis(100);
@@ -27,9 +28,8 @@ const BACKLOG: usize = 64;
 pub(super) async fn login(door: &Door, call: Call) -> Answer {
     let config: AuthConfig = call.json().await?;
     let address = config.serveraddress.clone();
-    let host = address.split_once("://").map_or(address.as_str(), |(_, rest)| rest);
-    let host = match host.split('/').next().unwrap_or_default() {
-        "" | "index.docker.io" | "registry-1.docker.io" => "docker.io",
+    let host = match host_of(&address) {
+        "" => "docker.io",
         host => host,
     };
     // Of no image in particular.

@@ -13,6 +13,10 @@ use crate::id::{ContainerId, PodId};
 pub(crate) use crate::net::dns_files::Dns;
 pub(crate) use crate::net::{PortMapping, Protocol};
 
+/// As Docker has it for every container with a network of its own: it may listen on any port and ping as any user.
+pub(crate) const NETWORK_SYSCTLS: [(&str, &str); 2] =
+    [("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", "0 2147483647")];
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Config {
     pub(crate) name: String,

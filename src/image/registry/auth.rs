@@ -113,7 +113,7 @@ fn decode(auth: &str) -> Result<Method> {
 }
 
 /// The host and port of an address as people write it: `https://index.docker.io/v1/`.
-fn host_of(address: &str) -> &str {
+pub(crate) fn host_of(address: &str) -> &str {
     let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
     let host = rest.split('/').next().unwrap_or_default();
     match host {

@@ -17,6 +17,7 @@ use crate::engine::cells::{CellConfig, CellNetwork};
 use crate::error::{Context, Error, Kind, Result};
 use crate::image::Credentials;
 use crate::image::reference::Reference;
+use crate::image::registry::auth::host_of;
 
 /// `gateway` is the host's address in the node's network.
 ///
@@ -126,15 +127,6 @@ fn registry_config(headers: &HeaderMap) -> Result<BTreeMap<String, Credentials>>
         Ok((host_of(&registry).to_owned(), credentials::from_config(config)?))
     };
     all.unwrap_or_default().into_iter().map(read).collect()
-}
-
-/// Clients know Docker's own registry by an address of old.
-fn host_of(registry: &str) -> &str {
-    let bare = registry.split_once("://").map_or(registry, |(_, rest)| rest);
-    match bare.split('/').next().unwrap_or_default() {
-        "index.docker.io" | "registry-1.docker.io" => "docker.io",
-        host => host,
-    }
 }
 
 #[cfg(test)]

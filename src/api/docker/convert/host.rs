@@ -7,6 +7,7 @@ use super::create::unsupported;
 use crate::api::docker::wire::container::HostConfig;
 use crate::cgroup::Resources;
 use crate::engine::container::config::{Device, RlimitRequest};
+use crate::engine::pod::config::NETWORK_SYSCTLS;
 use crate::engine::standalone::config::Network;
 use crate::error::{Error, Result};
 
@@ -157,8 +158,7 @@ pub(crate) fn devices(host: &HostConfig) -> Result<Vec<Device>> {
 pub(crate) fn sysctls(host: &HostConfig, network: &Network) -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
     if matches!(network, Network::Bridge | Network::Custom(_) | Network::None) {
-        all.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
-        all.insert("net.ipv4.ping_group_range".to_owned(), "0 2147483647".to_owned());
+        all.extend(NETWORK_SYSCTLS.map(|(key, value)| (key.to_owned(), value.to_owned())));
     }
     all.extend(host.sysctls.clone().unwrap_or_default());
     all

@@ -129,7 +129,12 @@ async fn cais_compose_and_docker_compose_share_a_project() {
     assert_eq!(project.run("cais", "one", &["exec", "-T", "app", "echo", "hi"]).await, "hi");
     assert_eq!(project.run("cais", "one", &["logs", "app"]).await, "app-1  | started");
 
+    // What the file no longer declares may hold the only copy of something: it stays.
+    let label = "com.docker.compose.project=shop";
+    docker.run(&["volume", "create", "--label", label, "shop_former"]).await;
     project.run("cais", "one", &["down", "-v"]).await;
+    assert_eq!(docker.run(&["volume", "ls", "-q"]).await, "shop_former");
+    docker.run(&["volume", "rm", "shop_former"]).await;
     project.is_gone().await;
 }
 

@@ -7,6 +7,7 @@ mod inside;
 mod labels;
 mod logs;
 mod mounts;
+mod order;
 mod others;
 mod resources;
 mod up;
@@ -181,5 +182,21 @@ fn current_dir(shell: Option<&String>) -> Result<String> {
     match shell.filter(|path| path.starts_with('/') && same(path) == Some(true)) {
         Some(path) => Ok(path.clone()),
         None => Ok(here.to_string_lossy().into_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a file says.
+    pub(super) fn project(text: &str) -> Project {
+        let directory = tempfile::tempdir().unwrap();
+        #[expect(clippy::disallowed_methods, reason = "nobody reads it meanwhile")]
+        std::fs::write(directory.path().join("compose.yaml"), text).unwrap();
+        let path = directory.path().to_str().unwrap();
+        let mut options = Options::new(path, cais_compose::Variables::default());
+        options.project_name = Some("shop".to_owned());
+        options.project().unwrap()
     }
 }

@@ -32,7 +32,7 @@ impl Down {
     pub(super) fn run(&self, cais: &Cais, files: &Files) -> Result<()> {
         let (name, project) = files.named()?;
         let mut all = containers::of_project(cais, &name)?;
-        if let Some(project) = project.filter(|_| !self.remove_orphans) {
+        if let Some(project) = project.as_ref().filter(|_| !self.remove_orphans) {
             all.retain(|it| {
                 project
                     .service(&it.service)
@@ -48,7 +48,7 @@ impl Down {
             cais.client.delete(path.with("force", "1"))?;
             output::notice(&format!(" Container {}  Removed", container.name));
         }
-        resources::remove(cais, &name, self.volumes)
+        resources::remove(cais, &name, project.as_ref(), self.volumes)
     }
 }
 

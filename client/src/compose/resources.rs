@@ -7,6 +7,7 @@ use super::labels;
 use crate::Cais;
 use crate::client::Path;
 use crate::error::{Failure, Result};
+use crate::json::Value;
 use crate::output;
 
 /// A resource of a project: the kind in paths, the key in files, the label that bears its key.
@@ -22,40 +23,108 @@ const NETWORKS: Kind =
 const VOLUMES: Kind =
     Kind { path: "volumes", key: "volumes", title: "Volume", label: labels::VOLUME };
 
-/// Makes what is not there. What is external must be.
-pub(super) fn ensure(cais: &Cais, project: &Project) -> Result<()> {
-    for (kind, body) in
-        [(NETWORKS, network_body as fn(&Node) -> Map<String, Json>), (VOLUMES, volume_body)]
-    {
+impl Kind {
+    fn hash(&self, project: &Project, key: &str) -> String {
+        let hash = match self.key {
+            "networks" => project.network_hash(key),
+            _ => project.volume_hash(key),
+        };
+        hash.unwrap_or_default()
+    }
+
+    fn body(&self, resource: &Node) -> Map<String, Json> {
+        match self.key {
+            "networks" => network_body(resource),
+            _ => volume_body(resource),
+        }
+    }
+
+    /// Whether a service has it.
+    fn is_used(&self, key: &str, service: &Node) -> bool {
+        let Some(used) = service.get(self.key) else { return false };
+        let is_it = |mount: &Node| text(mount, "type") == "volume" && text(mount, "source") == key;
+        used.get(key).is_some() || used.as_list().unwrap_or_default().iter().any(is_it)
+    }
+
+    /// Only services that are left out have it.
+    fn is_left_out(&self, project: &Project, key: &str, services: &[&str]) -> bool {
+        let mut users = project.services().filter(|(_, it)| self.is_used(key, it)).peekable();
+        users.peek().is_some() && !users.any(|(name, _)| services.contains(&name.as_str()))
+    }
+
+    /// What to say of one that is there; a failure when it cannot be used as it is.
+    fn judge(&self, name: &str, labels: &Value, project: &str, hash: &str) -> Result<Vec<String>> {
+        let what = self.title.to_lowercase();
+        let mut warnings = Vec::new();
+        if labels[labels::PROJECT].text() != project {
+            warnings.push(format!(
+                "{what} {name} exists, but was not made for project {project}: declare it as external to use it"
+            ));
+        }
+        // Old versions of docker compose wrote no hash: there is nothing to compare with.
+        let actual = labels[labels::HASH].text();
+        if actual.is_empty() || actual == hash {
+            return Ok(warnings);
+        }
+        if self.key == "networks" {
+            return Err(Failure::new(format!(
+                "network {name} exists, but not as the compose file has it, and cais compose does not make networks anew yet: take its project down first"
+            )));
+        }
+        warnings.push(format!(
+            "volume {name} exists, but not as the compose file has it: it stays as it is, with its data"
+        ));
+        Ok(warnings)
+    }
+}
+
+fn is_external(resource: &Node) -> bool {
+    resource.get("external").is_some_and(|it| it.as_bool() != Some(false))
+}
+
+/// Makes what these services need and is not there. What is external must be.
+pub(super) fn ensure(cais: &Cais, project: &Project, services: &[&str]) -> Result<()> {
+    // All are looked at before the first is made: a refusal leaves nothing behind.
+    let mut missing = Vec::new();
+    for kind in [&NETWORKS, &VOLUMES] {
         for (key, resource) in project.resources(kind.key) {
+            if kind.is_left_out(project, key, services) {
+                continue;
+            }
             let name = text(resource, "name");
-            let is_external = resource.get("external").is_some();
             match cais.client.read(Path::new(&[kind.path, name])) {
-                Ok(_) => continue,
+                Ok(_) if is_external(resource) => {}
+                Ok(found) if found["Name"].text() == name => {
+                    let hash = kind.hash(project, key);
+                    for warning in kind.judge(name, &found["Labels"], &project.name, &hash)? {
+                        output::notice(&format!("warning: {warning}"));
+                    }
+                }
+                // Another network, whose id begins like this name.
+                Ok(_) => missing.push((kind, key, resource)),
                 Err(failure) if !failure.is_not_found() => return Err(failure),
-                Err(_) if is_external => {
+                Err(_) if is_external(resource) => {
                     let what = kind.title.to_lowercase();
                     return Err(Failure::new(format!(
                         "{what} {name} declared as external, but could not be found"
                     )));
                 }
-                Err(_) => {}
+                Err(_) => missing.push((kind, key, resource)),
             }
-            let hash = match kind.key {
-                "networks" => project.network_hash(key),
-                _ => project.volume_hash(key),
-            };
-            let mut labels = strings(resource.get("labels"));
-            labels.insert(labels::PROJECT.to_owned(), project.name.clone().into());
-            labels.insert(labels::VERSION.to_owned(), labels::LIKE.into());
-            labels.insert(kind.label.to_owned(), key.clone().into());
-            labels.insert(labels::HASH.to_owned(), hash.unwrap_or_default().into());
-            let mut body = body(resource);
-            body.insert("Name".to_owned(), name.into());
-            body.insert("Labels".to_owned(), labels.into());
-            cais.client.post_json(Path::new(&[kind.path, "create"]), &body.into())?;
-            output::notice(&format!(" {} {name}  Created", kind.title));
         }
+    }
+    for (kind, key, resource) in missing {
+        let name = text(resource, "name");
+        let mut labels = strings(resource.get("labels"));
+        labels.insert(labels::PROJECT.to_owned(), project.name.clone().into());
+        labels.insert(labels::VERSION.to_owned(), labels::LIKE.into());
+        labels.insert(kind.label.to_owned(), key.clone().into());
+        labels.insert(labels::HASH.to_owned(), kind.hash(project, key).into());
+        let mut body = kind.body(resource);
+        body.insert("Name".to_owned(), name.into());
+        body.insert("Labels".to_owned(), labels.into());
+        cais.client.post_json(Path::new(&[kind.path, "create"]), &body.into())?;
+        output::notice(&format!(" {} {name}  Created", kind.title));
     }
     Ok(())
 }
@@ -96,19 +165,38 @@ fn volume_body(volume: &Node) -> Map<String, Json> {
     body
 }
 
-/// Removes what bears the project's label: all its networks, and its volumes when they are to go.
-pub(super) fn remove(cais: &Cais, project: &str, with_volumes: bool) -> Result<()> {
-    let filters = json!({ "label": [format!("{}={project}", labels::PROJECT)] }).to_string();
-    for kind in [VOLUMES, NETWORKS].into_iter().filter(|it| with_volumes || it.key != "volumes") {
+/// Removes a project's networks, and its volumes when they are to go: of what bears its label that which its files declare as
+/// its own, or all of it where there are no files. What others still use stays.
+pub(super) fn remove(
+    cais: &Cais,
+    name: &str,
+    project: Option<&Project>,
+    with_volumes: bool,
+) -> Result<()> {
+    let filters = json!({ "label": [format!("{}={name}", labels::PROJECT)] }).to_string();
+    for kind in [&VOLUMES, &NETWORKS].into_iter().filter(|it| with_volumes || it.key != "volumes") {
         let listed = cais.client.read(Path::new(&[kind.path]).with("filters", &filters))?;
         let list = if kind.key == "volumes" { &listed["Volumes"] } else { &listed };
-        for resource in list.items() {
-            let name = resource["Name"].text();
-            cais.client.delete(Path::new(&[kind.path, name]))?;
-            output::notice(&format!(" {} {name}  Removed", kind.title));
+        let names = list.items().iter().map(|it| it["Name"].text());
+        for name in names.filter(|it| project.is_none_or(|project| owns(project, kind, it))) {
+            let word = match cais.client.delete(Path::new(&[kind.path, name])) {
+                Ok(_) => "Removed",
+                Err(failure) if failure.is_not_found() => continue,
+                Err(failure) if matches!(failure.status, Some(403 | 409)) => {
+                    "Resource is still in use"
+                }
+                Err(failure) => return Err(failure),
+            };
+            output::notice(&format!(" {} {name}  {word}", kind.title));
         }
     }
     Ok(())
+}
+
+/// Whether the project's files declare it, and not as somebody else's.
+fn owns(project: &Project, kind: &Kind, name: &str) -> bool {
+    let mut declared = project.resources(kind.key).map(|(_, it)| it);
+    declared.any(|it| text(it, "name") == name && !is_external(it))
 }
 
 fn or(text: &str, default: &str) -> Json {
@@ -123,4 +211,65 @@ pub(super) fn text<'n>(node: &'n Node, key: &str) -> &'n str {
 pub(super) fn strings(node: Option<&Node>) -> Map<String, Json> {
     let members = node.and_then(Node::as_map).into_iter().flatten();
     members.map(|(key, it)| (key.clone(), it.as_text().unwrap_or_default().into())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::project;
+    use super::*;
+
+    const FILE: &str = "
+name: shop
+services:
+  db: {image: db, volumes: [data:/data, ./here:/here], networks: [back]}
+  app: {image: app, networks: [back, front]}
+networks: {back: {}, front: {name: wide}, far: {external: true}}
+volumes: {data: {}, kept: {external: true, name: shop_kept}, spare: {external: false}}
+";
+
+    #[test]
+    fn a_project_owns_what_its_files_declare_as_its_own() {
+        let project = project(FILE);
+        for name in ["shop_data", "shop_spare"] {
+            assert!(owns(&project, &VOLUMES, name), "{name}");
+        }
+        for name in ["shop_kept", "shop_former", "data", "shop_back"] {
+            assert!(!owns(&project, &VOLUMES, name), "{name}");
+        }
+        assert!(owns(&project, &NETWORKS, "wide") && owns(&project, &NETWORKS, "shop_back"));
+        assert!(!owns(&project, &NETWORKS, "far") && !owns(&project, &NETWORKS, "shop_front"));
+    }
+
+    #[test]
+    fn what_only_services_left_out_have_is_left_out() {
+        let project = project(FILE);
+        let left_out = |kind: &Kind, services: &[&str]| -> Vec<String> {
+            let keys = project.resources(kind.key).map(|(key, _)| key.clone());
+            keys.filter(|key| kind.is_left_out(&project, key, services)).collect()
+        };
+        assert_eq!(left_out(&VOLUMES, &["app"]), ["data"]);
+        assert_eq!(left_out(&NETWORKS, &["app"]), [""; 0]);
+        assert_eq!(left_out(&NETWORKS, &["db"]), ["front"]);
+        assert_eq!(left_out(&VOLUMES, &["app", "db"]), [""; 0]);
+    }
+
+    #[test]
+    fn a_changed_network_is_refused_and_a_changed_volume_told_of() {
+        let labels = |hash: &str, project: &str| {
+            let labels = json!({ labels::HASH: hash, labels::PROJECT: project });
+            Value::parse(labels.to_string().as_bytes()).unwrap()
+        };
+        for kind in [&NETWORKS, &VOLUMES] {
+            let judge = |labels: &Value| kind.judge("shop_it", labels, "shop", "new");
+            assert_eq!(judge(&labels("new", "shop")), Ok(vec![]));
+            assert_eq!(judge(&labels("", "shop")), Ok(vec![]));
+            let warnings = judge(&Value::Null).unwrap();
+            assert!(warnings[0].contains("not made for project shop"), "{warnings:?}");
+        }
+        let changed = labels("old", "shop");
+        let refused = NETWORKS.judge("shop_it", &changed, "shop", "new").unwrap_err();
+        assert!(refused.message.contains("take its project down first"), "{refused}");
+        let warnings = VOLUMES.judge("shop_it", &changed, "shop", "new").unwrap();
+        assert!(warnings.len() == 1 && warnings[0].contains("stays as it is"), "{warnings:?}");
+    }
 }

@@ -11,7 +11,7 @@ use clap::Args;
 use super::body::{self, Which};
 use super::containers::{self, Container};
 use super::resources::{self, text};
-use super::{Files, labels, wait};
+use super::{Files, labels, order, wait};
 use crate::Cais;
 use crate::client::Path;
 use crate::commands::pull::Pulling;
@@ -63,16 +63,16 @@ impl Up {
         }
         let project = files.project(&files.options()?, &self.service)?;
         let scale = self.scales(&project)?;
-        for (name, service) in project.services() {
-            check_ports(name, service, scale[name.as_str()])?;
+        let order = order::order(&project, if self.no_deps { &self.service } else { &[] });
+        for (name, service) in order.iter().filter_map(|it| Some((*it, project.service(it)?))) {
+            check_ports(name, service, scale[name])?;
             body::check(&project, name, service)?;
         }
-        let act = Act { cais, project: &project, up: self };
+        let act = Act { cais, project: &project, up: self, order: &order };
         let images = act.images()?;
-        resources::ensure(cais, &project)?;
+        resources::ensure(cais, &project, &order)?;
         let existing = containers::of_project(cais, &project.name)?;
         act.orphans(&existing)?;
-        let order = act.order();
         for name in &order {
             act.converge(name, scale[*name], &images[*name], &existing)?;
         }
@@ -140,13 +140,16 @@ struct Act<'a> {
     cais: &'a Cais,
     project: &'a Project,
     up: &'a Up,
+    /// The services that this is about.
+    order: &'a [&'a str],
 }
 
 impl Act<'_> {
     /// The id of every service's image, which is pulled when it is not there.
     fn images(&self) -> Result<BTreeMap<&str, String>> {
         let mut images = BTreeMap::new();
-        for (name, service) in self.project.services() {
+        let services = self.order.iter().filter_map(|it| Some((*it, self.project.service(it)?)));
+        for (name, service) in services {
             let image = self.project.image(name, "-");
             let policy = text(service, "pull_policy");
             let path = || Path::new(&["images", &image, "json"]);
@@ -178,7 +181,7 @@ impl Act<'_> {
                     self.cais.client.read(path())?
                 }
             };
-            images.insert(name.as_str(), known["Id"].text().to_owned());
+            images.insert(name, known["Id"].text().to_owned());
         }
         Ok(images)
     }
@@ -201,27 +204,6 @@ impl Act<'_> {
             ));
         }
         Ok(())
-    }
-
-    /// Services behind those they depend on; without these when they are not asked for.
-    fn order(&self) -> Vec<&str> {
-        fn visit<'p>(project: &'p Project, name: &'p str, order: &mut Vec<&'p str>) {
-            if project.service(name).is_none() || order.contains(&name) {
-                return;
-            }
-            for (dependency, _) in project.dependencies(name) {
-                visit(project, dependency, order);
-            }
-            order.push(name);
-        }
-        let mut order = Vec::new();
-        for (name, _) in self.project.services() {
-            visit(self.project, name, &mut order);
-        }
-        if self.up.no_deps && !self.up.service.is_empty() {
-            order.retain(|name| self.up.service.iter().any(|it| it == name));
-        }
-        order
     }
 
     fn converge(&self, name: &str, scale: i64, image: &str, existing: &[Container]) -> Result<()> {
@@ -368,7 +350,8 @@ impl Act<'_> {
             return Ok(());
         }
         let depends_on = self.project.service(name).and_then(|it| it.get("depends_on")?.as_map());
-        for (dependency, how) in depends_on.into_iter().flatten() {
+        let about = |it: &String| self.order.contains(&it.as_str());
+        for (dependency, how) in depends_on.into_iter().flatten().filter(|(it, _)| about(it)) {
             let is_required = how.get("required").and_then(Node::as_bool) != Some(false);
             for container in all.iter().filter(|it| it.service == *dependency) {
                 let ready = match text(how, "condition") {
@@ -395,7 +378,7 @@ impl Act<'_> {
 
     fn wait_for_all(&self) -> Result<()> {
         for container in containers::of_project(self.cais, &self.project.name)? {
-            if self.project.service(&container.service).is_some() {
+            if self.order.contains(&container.service.as_str()) {
                 wait::running(self.cais, &container)?;
             }
         }

@@ -5,7 +5,6 @@
 
 use std::collections::VecDeque;
 use std::io::SeekFrom;
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,11 +21,12 @@ use super::call::Call;
 use super::containers::{self, Found};
 use super::convert::time;
 use super::hijack::{Framing, Stream};
+use super::log_files;
 use super::reply::{self, Answer};
 use crate::engine::container::phase::Phase;
-use crate::engine::standalone::{self, Standalone};
+use crate::engine::standalone::Standalone;
 use crate::engine::streams::Wanted as Streams;
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Error, Kind, Result};
 
 /// How often a follower looks whether there is more.
 const PERIOD: Duration = Duration::from_millis(50);
@@ -35,7 +35,7 @@ const PERIOD: Duration = Duration::from_millis(50);
 const BACKLOG: usize = 16;
 
 /// What is gathered before it goes out.
-const PIECE: usize = 64 << 10;
+pub(super) const PIECE: usize = 64 << 10;
 
 pub(super) async fn logs(door: &Door, id: &str, call: &Call) -> Answer {
     let found = containers::find(door, id)?;
@@ -187,18 +187,10 @@ impl Reader {
     }
 
     async fn copy(&mut self) -> Result<(), Gone> {
-        let Ok(current) = open(&self.path).await else {
+        let mut files = log_files::since(&self.path, None).await;
+        if files.is_empty() {
             // It has not been started.
             return self.wait_for_file().await;
-        };
-        // The newest first, this one's predecessors as they are now.
-        let mut files = vec![current];
-        for older in standalone::older_logs(&self.path) {
-            let Ok(file) = open(&older).await else { break };
-            // It was just renamed.
-            if !files.iter().any(|it| is_same(it, &file)) {
-                files.push(file);
-            }
         }
         if let Some(mut tail) = self.wanted.tail {
             let mut reached = files.len();
@@ -227,7 +219,7 @@ impl Reader {
 
     async fn wait_for_file(&mut self) -> Result<(), Gone> {
         while self.wanted.follow && !self.is_gone() {
-            if let Ok(file) = open(&self.path).await {
+            if let Ok(file) = log_files::open(&self.path).await {
                 return self.follow(file).await;
             }
             self.pause().await?;
@@ -241,17 +233,23 @@ impl Reader {
             // Asked before the file is: what was written before its end is then read.
             let is_over = !self.wanted.follow || !self.is_running();
             self.copy_lines(&mut file, &mut line).await?;
+            while self.wanted.follow && !log_files::is_named(&self.path, &file).await {
+                let mut newer = log_files::since(&self.path, Some(&file)).await;
+                if newer.is_empty() {
+                    break;
+                }
+                // What came before its writer left.
+                self.copy_lines(&mut file, &mut line).await?;
+                while let Some(next) = newer.pop() {
+                    file = next;
+                    self.copy_lines(&mut file, &mut line).await?;
+                }
+            }
             self.flush().await?;
             if is_over {
                 return Ok(());
             }
             self.pause().await?;
-            if self.is_rotated(&file).await
-                && let Ok(fresh) = open(&self.path).await
-            {
-                self.copy_lines(&mut file, &mut line).await?;
-                file = fresh;
-            }
         }
     }
 
@@ -349,30 +347,12 @@ impl Reader {
         }
     }
 
-    async fn is_rotated(&self, file: &BufReader<File>) -> bool {
-        let open = file.get_ref().metadata().await.map(|found| found.ino());
-        let named = tokio::fs::metadata(&self.path).await.map(|found| found.ino());
-        matches!((open, named), (Ok(open), Ok(named)) if open != named)
-    }
-
     async fn pause(&self) -> Result<(), Gone> {
         match timeout(PERIOD, self.pieces.closed()).await {
             Ok(()) => Err(Gone),
             Err(_) => Ok(()),
         }
     }
-}
-
-/// As far as it can be told.
-fn is_same(one: &BufReader<File>, other: &BufReader<File>) -> bool {
-    let number =
-        |file: &BufReader<File>| rustix::fs::fstat(file.get_ref()).map(|it| it.st_ino).ok();
-    number(one) == number(other)
-}
-
-async fn open(path: &std::path::Path) -> Result<BufReader<File>> {
-    let file = File::open(path).await.context("open the log")?;
-    Ok(BufReader::with_capacity(PIECE, file))
 }
 
 #[cfg(test)]

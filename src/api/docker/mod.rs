@@ -22,6 +22,7 @@ mod events;
 mod execs;
 mod hijack;
 mod images;
+mod log_files;
 mod logs;
 mod making;
 mod networks;

@@ -36,7 +36,8 @@ pub(crate) async fn recover(shared: &Arc<Shared>) {
                 if container.streams_opened(shared, &run.pod).await.is_ok() {
                     supervise::spawn(shared, &container, run.pod.clone());
                     health::spawn(shared, &container);
-                    log::spawn(shared, &container);
+                    // The daemon before may have died between moving the log and asking for a new one.
+                    log::spawn(shared, &container, true);
                 }
             }
             State::Running(_) => {

@@ -58,7 +58,7 @@ pub(super) async fn start_locked(
             supervise::spawn(shared, container, pod);
             container.health.begin();
             health::spawn(shared, container);
-            log::spawn(shared, container);
+            log::spawn(shared, container, false);
             Ok(Started::Now)
         }
         Err(error) => {

@@ -207,12 +207,16 @@ impl Network {
     }
 
     /// What the pod's namespace needs to be told before it is attached: a neighbour on the bridge
-    /// must not make itself the pod's IPv6 router.
-    pub(crate) fn pod_sysctls(&self) -> Result<&'static [(&'static str, &'static str)]> {
+    /// must not make itself the pod's IPv6 router. `has_own_networks`: it may come into networks that
+    /// clients made, which are ours whatever the node's is.
+    pub(crate) fn pod_sysctls(
+        &self,
+        has_own_networks: bool,
+    ) -> Result<&'static [(&'static str, &'static str)]> {
         const WITH_IPV6: &[(&str, &str)] = &[("net.ipv6.conf.default.accept_ra", "0")];
         // A kernel without IPv6 does not have the file.
         let has_ipv6 = Path::new("/proc/sys/net/ipv6").exists();
-        let is_ours = self.shared.provider()? == Provider::Builtin;
+        let is_ours = has_own_networks || self.shared.provider()? == Provider::Builtin;
         Ok(if is_ours && has_ipv6 { WITH_IPV6 } else { &[] })
     }
 

@@ -133,7 +133,7 @@ fn a_pod_is_attached_answers_and_is_taken_back() {
     let (node, pod) = (Node::new(), Pod::new());
     let network = node.open(NetworkMode::Builtin, Vec::new());
     node.ready(&network).unwrap();
-    for (name, value) in network.pod_sysctls().unwrap() {
+    for (name, value) in network.pod_sysctls(false).unwrap() {
         pod.netns.command(&format!("sysctl -qw {name}={value}"));
     }
     let attachment = node.attach(&network, &pod, &[http()]).unwrap();
@@ -226,6 +226,9 @@ fn a_node_with_cni_gets_no_bridge() {
     for mode in [NetworkMode::Auto, NetworkMode::Cni] {
         let network = node.open(mode, Vec::new());
         node.ready(&network).unwrap();
+        assert_eq!(network.pod_sysctls(false).unwrap(), [], "its plugins see to that");
+        let own = network.pod_sysctls(true).unwrap();
+        assert_eq!(own, [("net.ipv6.conf.default.accept_ra", "0")]);
     }
     assert!(!node.host.ip("link").contains("ct-br0"));
     assert_eq!(node.host.command("nft list ruleset"), "");

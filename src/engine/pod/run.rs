@@ -206,7 +206,7 @@ async fn set_up(
     let joined = join::open(shared, config, &mut descriptors).await?;
     let mut plan = spec::pod_plan(config, &shared.host, joined)?;
     if plan.network == Namespace::New {
-        let ours = shared.network.pod_sysctls()?.iter();
+        let ours = shared.network.pod_sysctls(config.standalone.is_some())?.iter();
         // The pod's own come last and win.
         plan.sysctls.splice(0..0, ours.map(|(key, value)| ((*key).into(), (*value).into())));
     }

@@ -390,7 +390,8 @@ impl Shared {
             ipv6: None,
             mappings: request.ports.clone(),
         };
-        if let Err(error) = builtin.ports.publish(&published) {
+        let checked = published.check();
+        if let Err(error) = checked.and_then(|()| builtin.ports.publish(&published)) {
             if let Err(error) = builtin.bridge.detach(pod) {
                 tracing::warn!(%pod, error = error.chain(), "undo a failed attach");
             }

@@ -299,7 +299,8 @@ fn a_mapping_that_cannot_work_is_refused() {
     assert_eq!(refuse(&[tcp(0, 80)]), Kind::InvalidArgument);
     assert_eq!(refuse(&[tcp(80, 0)]), Kind::InvalidArgument);
     assert_eq!(refuse(&[tcp(80, 80), tcp(80, 81)]), Kind::InvalidArgument);
-    assert_eq!(refuse(&[on("2001:db8::1", tcp(80, 80))]), Kind::Unsupported);
+    let by_ipv6 = pod.publishes(&[on("2001:db8::1", tcp(80, 80))]);
+    assert_eq!(by_ipv6.check().unwrap_err().kind(), Kind::Unsupported);
     // The same mapping twice says nothing new; :: is every address.
     let any = PortMapping { host_ip: Some(IpAddr::from([0_u16; 8])), ..tcp(80, 80) };
     world.ports.publish(&pod.publishes(&[tcp(80, 80), any])).unwrap();
@@ -409,6 +410,15 @@ fn a_port_is_published_by_both_families_and_nothing_else_is_reached() {
     assert!(is_silent(&world.outside, HOST, 8083));
     let taken = world.ports.publish(&client.publishes_by_both(&[tcp(8082, 80)])).unwrap_err();
     assert!(taken.chain().contains("host port 8082/tcp is in use"), "{}", taken.chain());
+
+    // Its network with IPv6 is taken from it; a new pod would be refused.
+    world.ports.unpublish(&server.id).unwrap();
+    let left = server.publishes(&one);
+    assert_eq!(left.check().unwrap_err().kind(), Kind::Unsupported);
+    server.publishes_by_both(&one).check().unwrap();
+    world.ports.publish(&left).unwrap();
+    assert!(is_silent(&world.outside, HOST, 8081));
+    ask(&world.outside, super::ports_tests::HOST, 8083);
 
     // From a pod to the outside it is the host that asks.
     let far = Pod {

@@ -116,6 +116,9 @@ async fn attach_all(
         way_out_ipv6: made.way_out_ipv6.clone(),
         ..record.clone()
     };
+    if let Some(published) = published(&all) {
+        published.check()?;
+    }
     lead_out(shared, &all, socket).await?;
     Ok(made)
 }
@@ -138,15 +141,25 @@ async fn lead_out(shared: &Shared, record: &Record, socket: PodSocket) -> Result
         let interface = attachment.interface.clone();
         shared.network.route(socket.clone(), interface, gateway).await?;
     }
-    let Some(attachment) = way_out else {
+    if way_out.is_none() {
         return shared.network.unpublish(record.id.clone()).await;
-    };
-    let (Some(address), false) = (attachment.ipv4(), record.config.ports.is_empty()) else {
-        return Ok(());
-    };
-    let (pod, mappings) = (record.id.clone(), record.config.ports.clone());
-    let ipv6 = way_out_ipv6.and_then(Attachment::ipv6);
-    shared.network.publish(Published { pod, address, ipv6, mappings }).await
+    }
+    match published(record) {
+        Some(published) => shared.network.publish(published).await,
+        None => Ok(()),
+    }
+}
+
+/// `None` for a pod that has no ports to publish, or nowhere to lead them.
+fn published(record: &Record) -> Option<Published> {
+    let of = |network: &Option<NetworkRef>| record.attachment_of(network.as_ref()?);
+    let address = of(&record.way_out)?.ipv4()?;
+    let mappings = record.config.ports.clone();
+    if mappings.is_empty() {
+        return None;
+    }
+    let ipv6 = of(&record.way_out_ipv6).and_then(Attachment::ipv6);
+    Some(Published { pod: record.id.clone(), address, ipv6, mappings })
 }
 
 /// Puts a running pod into one more network. For callers that hold its mutation lock.

@@ -29,6 +29,29 @@ pub(crate) struct Published {
     pub(crate) mappings: Vec<PortMapping>,
 }
 
+impl Published {
+    /// What may be asked of a new pod. One whose network with IPv6 was taken from it goes without
+    /// those of its ports that were there only.
+    ///
+    /// # Errors
+    /// `Unsupported` for a port on an IPv6 address of the host without an IPv6 address of the pod.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.ipv6.is_some() {
+            return Ok(());
+        }
+        for mapping in &self.mappings {
+            if let Some(IpAddr::V6(host)) = mapping.host_ip.map(|it| it.to_canonical())
+                && !host.is_unspecified()
+            {
+                let port = mapping.host_port;
+                let message = format!("host port {port} on {host}: the network has no IPv6");
+                return Err(Error::new(Kind::Unsupported, message));
+            }
+        }
+        Ok(())
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Ports {
     table: Mutex<Table>,
@@ -271,10 +294,7 @@ fn elements_of(mapping: &PortMapping, published: &Published) -> Result<Vec<Eleme
         (Some(host @ IpAddr::V6(_)), Some(ipv6)) => vec![element(host, ipv6)],
         // Whoever wants every address gets those that there are.
         (Some(IpAddr::V6(host)), None) if host.is_unspecified() => vec![element(any_ipv4, ipv4)],
-        (Some(host), None) => {
-            let message = format!("host port {port} on {host}: the network has no IPv6");
-            return Err(Error::new(Kind::Unsupported, message));
-        }
+        (Some(IpAddr::V6(_)), None) => Vec::new(),
     })
 }
 

@@ -437,6 +437,15 @@ pub(crate) fn set_default_route(
     inside.run(batch).context("set the pod's default route")
 }
 
+/// Deletes a bridge of this name that nobody opened; one that is gone, or no bridge, is left alone.
+pub(super) fn remove_left(name: &str) -> Result<()> {
+    let mut host = Socket::open(Protocol::Route)?;
+    match host.link(name)? {
+        Some(link) if link.is_bridge => Ok(host.delete_link(name)?),
+        Some(_) | None => Ok(()),
+    }
+}
+
 /// What the host has a route to.
 pub(crate) fn routed() -> Result<Vec<Ipv4Net>> {
     let routes = Socket::open(Protocol::Route)?.routes()?;

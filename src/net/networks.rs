@@ -132,17 +132,19 @@ impl Network {
     }
 
     /// Removes bridge, rules and leases; what is gone already is fine. Nobody is on it any more.
-    pub(crate) async fn close_network(&self, id: NetworkId, bridge: String) -> Result<()> {
+    pub(crate) async fn close_network(&self, plan: Plan) -> Result<()> {
         // Those who left may still have their interfaces.
         self.settle().await;
         self.blocking(move |shared| {
             let builtin = shared.builtin()?;
-            let open = builtin.networks.lock().remove(&id);
-            if let Some(open) = open {
-                open.remove()?;
+            let open = builtin.networks.lock().remove(&plan.id);
+            match open {
+                Some(open) => open.remove()?,
+                // This daemon could not open it, or did not get to the end of this before.
+                None => bridge::remove_left(&plan.bridge)?,
             }
-            builtin.ports.remove_net(&bridge)?;
-            let leases = builtin.networks.leases.join(id.as_str());
+            builtin.ports.remove_net(&plan.bridge, plan.ipv6.is_some())?;
+            let leases = builtin.networks.leases.join(plan.id.as_str());
             [bridge::ipv6_leases(&leases), leases].iter().try_for_each(|leases| {
                 match std::fs::remove_dir_all(leases) {
                     Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

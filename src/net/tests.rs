@@ -235,6 +235,37 @@ fn a_node_with_cni_gets_no_bridge() {
 }
 
 #[test]
+fn a_network_that_was_not_opened_again_leaves_nothing_when_it_is_removed() {
+    let node = Node::new();
+    let plan = networks::Plan {
+        id: crate::id::NetworkId::generate().unwrap(),
+        bridge: "ct-br1".to_owned(),
+        pool: leases::Pool::of("10.78.0.0/24".parse().unwrap()),
+        ipv6: Some(leases::Pool::of("fd78::/64".parse().unwrap())),
+        reach: Reach::Masqueraded,
+        mtu: None,
+    };
+    let network = node.open(NetworkMode::Builtin, Vec::new());
+    let opened = plan.clone();
+    node.run(&network, async |network| network.open_network(opened, Vec::new()).await).unwrap();
+    drop(network);
+
+    let network = node.open(NetworkMode::Builtin, Vec::new());
+    assert!(node.host.ip("link").contains("ct-br1"));
+    assert!(node.host.command("nft list ruleset").contains("table ip6 ct-cais"));
+    let closed = plan.clone();
+    node.run(&network, async |network| network.close_network(closed).await).unwrap();
+    assert!(!node.host.ip("link").contains("ct-br1"));
+    assert!(!node.host.command("nft list ruleset").contains("table ip6"));
+    assert!(node.host.command("nft list ruleset").contains("table ip ct-cais"));
+
+    // What has the name may be somebody else's.
+    node.host.ip("link add ct-br1 type veth peer name spare");
+    node.run(&network, async |network| network.close_network(plan).await).unwrap();
+    assert!(node.host.ip("link").contains("ct-br1"));
+}
+
+#[test]
 fn a_network_that_is_not_ready_says_why_and_recovers() {
     let node = Node::new();
     let network = node.open(NetworkMode::Cni, Vec::new());

@@ -33,7 +33,7 @@ pub(crate) async fn remove(shared: Arc<Shared>, record: Arc<Record>) -> Result<(
             ));
         }
         // The record last: while it is there, the next daemon knows what is left to do.
-        shared.network.close_network(record.id.clone(), record.bridge.clone()).await?;
+        shared.network.close_network(record.plan()).await?;
         shared.network_records.remove(record.id.as_str())?;
         shared.networks.lock().remove(record.id.as_str());
         shared.tell_of_network("destroy", &record);

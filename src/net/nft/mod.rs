@@ -98,6 +98,13 @@ impl Ruleset {
         &mut self.nets
     }
 
+    /// Looks whether there is a table of IPv6 that an earlier daemon wrote: it goes when nobody needs
+    /// it any more.
+    pub(crate) fn find_ipv6(&mut self) {
+        let name = self.named();
+        self.had_ipv6 |= wire::find_table(&mut self.socket, Family::Ipv6, &name).is_ok();
+    }
+
     /// As [`Ruleset::install`], for a table that somebody flushed.
     pub(crate) fn replace(&mut self, elements: &[Element]) -> Result<()> {
         let mut transaction = Transaction::new();

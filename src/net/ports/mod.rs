@@ -156,9 +156,13 @@ impl Ports {
         table.replace()
     }
 
-    /// Takes a bridge's rules out; one without any is fine.
-    pub(crate) fn remove_net(&self, bridge: &str) -> Result<()> {
+    /// Takes a bridge's rules out; one without any is fine. `has_ipv6`: an earlier daemon may have
+    /// written rules of IPv6 for it.
+    pub(crate) fn remove_net(&self, bridge: &str, has_ipv6: bool) -> Result<()> {
         let mut table = self.lock();
+        if has_ipv6 {
+            table.ruleset.find_ipv6();
+        }
         table.ruleset.nets_mut().retain(|it| it.bridge != bridge);
         if table.is_removed { Ok(()) } else { table.replace() }
     }

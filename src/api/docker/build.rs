@@ -1,5 +1,7 @@
 //! Building, told as it goes, and what builds leave to be found again.
 
+use std::collections::VecDeque;
+
 use futures_util::{Stream, StreamExt, stream};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -18,6 +20,8 @@ use crate::error::{Error, Result};
 
 /// What a slow client has not read yet.
 const BACKLOG: usize = 64;
+/// Messages of a quiet build, for the case that it fails.
+const MOST_KEPT: usize = 128;
 
 /// The body is the context. What is wrong with the request or the Dockerfile is an error of the
 /// call; what comes later is the last message.
@@ -53,12 +57,12 @@ async fn receive(door: &Door, call: Call) -> Result<ContextUpload> {
     Ok(upload)
 }
 
-/// The id and nothing else; everything, if it comes to nothing.
+/// The id and nothing else; the last messages, if it comes to nothing.
 fn quiet(
     events: impl Stream<Item = Event> + Send + 'static,
     mut told: Lines,
 ) -> impl Stream<Item = Message> + Send + 'static {
-    let mut kept = Vec::new();
+    let mut kept = VecDeque::new();
     events.flat_map(move |event| {
         let image = match &event {
             Event::Ended(Ok(image)) => Some(format!("{image}\n")),
@@ -66,9 +70,11 @@ fn quiet(
         };
         let is_over = matches!(event, Event::Ended(_));
         kept.extend(told.take(event));
+        // The end of it tells why.
+        kept.drain(..kept.len().saturating_sub(MOST_KEPT));
         stream::iter(match (image, is_over) {
             (Some(id), _) => vec![Message { stream: Some(id), ..Message::default() }],
-            (None, true) => std::mem::take(&mut kept),
+            (None, true) => std::mem::take(&mut kept).into(),
             (None, false) => Vec::new(),
         })
     })

@@ -15,6 +15,11 @@ use crate::image::reference::Reference;
 const RED: &str = "\x1b[91m";
 const PLAIN: &str = "\x1b[0m";
 
+/// Bytes of output that a step holds back until its turn.
+const MOST_HELD: usize = 1 << 20;
+/// What a piece of it takes besides.
+const PER_PIECE: usize = 128;
+
 /// The classic builder's texts of one build.
 pub(super) struct Lines {
     steps: Vec<Step>,
@@ -30,6 +35,9 @@ struct Step {
     name: String,
     is_started: bool,
     waiting: VecDeque<Progress>,
+    /// Bytes of what waits.
+    held: usize,
+    is_clipped: bool,
     is_done: bool,
     /// The beginning of a letter that is not whole yet, of each stream.
     rest: [Vec<u8>; 2],
@@ -52,7 +60,7 @@ impl Lines {
             Event::Step(number, progress) => {
                 if let Some(step) = self.steps.get_mut(number) {
                     step.is_done |= matches!(progress, Progress::Done(_));
-                    step.waiting.push_back(progress);
+                    step.hold(progress);
                 }
                 self.due()
             }
@@ -79,6 +87,7 @@ impl Lines {
         let is_telling_removals = self.is_telling_removals;
         let Some(step) = self.steps.get_mut(number) else { return Vec::new() };
         let mut all = Vec::new();
+        (step.held, step.is_clipped) = (0, false);
         while let Some(progress) = step.waiting.pop_front() {
             if !std::mem::replace(&mut step.is_started, true) {
                 all.push(said(format!("Step {}/{count} : {}\n", number + 1, step.name)));
@@ -117,6 +126,27 @@ impl Lines {
 }
 
 impl Step {
+    /// Until its turn; of its output no more than there is room for.
+    fn hold(&mut self, progress: Progress) {
+        let length = match &progress {
+            Progress::Output((_, bytes)) => bytes.len(),
+            Progress::Note(line) => line.len(),
+            Progress::Started | Progress::Cached | Progress::Running(_) | Progress::Done(_) => {
+                self.waiting.push_back(progress);
+                return;
+            }
+        };
+        if self.is_clipped {
+            return;
+        }
+        self.held += length + PER_PIECE;
+        self.is_clipped = self.held > MOST_HELD;
+        self.waiting.push_back(match self.is_clipped {
+            true => Progress::Note("[output clipped]\n".to_owned()),
+            false => progress,
+        });
+    }
+
     fn tell(&mut self, progress: Progress, is_telling_removals: bool) -> Option<Message> {
         match progress {
             Progress::Started => None,
@@ -227,6 +257,28 @@ Step 3/3 : FROM b
         assert_eq!(built[0].aux.as_ref().unwrap()["ID"].as_str().unwrap().len(), 71);
         let expected = "Successfully built e3b0c44298fc\nSuccessfully tagged web:latest\n";
         assert_eq!(texts(built), expected);
+    }
+
+    #[test]
+    fn a_step_that_waits_holds_no_more_than_its_share() {
+        let mut lines = Lines::new(Vec::new(), true);
+        lines.take(Event::Planned(["RUN a", "RUN b"].map(str::to_owned).to_vec()));
+        for _ in 0..MOST_HELD / PER_PIECE {
+            assert!(lines.take(Event::Step(1, out(b"x"))).is_empty());
+        }
+        assert!(lines.take(Event::Step(1, Progress::Done("b".to_owned()))).is_empty());
+        let said = texts(lines.take(Event::Step(0, Progress::Done("a".to_owned()))));
+        let output = "x".repeat(MOST_HELD / (PER_PIECE + 1));
+        let expected = format!(
+            "Step 1/2 : RUN a\n ---> a\nStep 2/2 : RUN b\n{output}[output clipped]\n ---> b\n"
+        );
+        assert!(said == expected, "{} bytes", said.len());
+        // Its turn has come: all is told at once.
+        let mut lines = Lines::new(Vec::new(), true);
+        lines.take(Event::Planned(vec!["RUN a".to_owned()]));
+        for _ in 0..2 * MOST_HELD / PER_PIECE {
+            assert!(texts(lines.take(Event::Step(0, out(b"x")))).ends_with('x'));
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ use super::stage::{Finished, Stage};
 use super::{Builder, Context, Options};
 use crate::engine::actions::ImageAct;
 use crate::engine::cells::{Cell, CellNetwork};
-use crate::error::{Error, Result};
+use crate::error::{Context as _, Error, Result};
 use crate::image::digest::Digest;
 use crate::image::local::LocalLayer;
 use crate::image::reference::Reference;
@@ -108,17 +108,25 @@ impl Build {
         let outcome = self.stages().await;
         watching.abort();
         self.close_cells().await;
-        if let Err(error) = self.keep().await {
-            tracing::warn!(error = error.chain(), "keep what a build made");
-        }
-        let outcome = match outcome {
-            Ok(finished) => self.assemble(&finished).await.map_err(Failure::from),
-            Err(failure) => Err(failure),
+        let kept = self.keep().await.context("keep what the build made");
+        let outcome = match (outcome, kept) {
+            (Ok(finished), Ok(())) => self.assemble(&finished).await.map_err(Failure::from),
+            // What may not be on the disk is no image.
+            (Ok(_), Err(error)) => Err(error.into()),
+            (Err(failure), kept) => {
+                if let Err(error) = kept {
+                    tracing::warn!(error = error.chain(), "a failed build");
+                }
+                Err(failure)
+            }
         };
         if let Err(failure) = &outcome {
             tracing::info!(error = failure.error.chain(), "a build failed");
         }
-        self.teller.tell(Event::Ended(outcome)).await;
+        let teller = self.teller.clone();
+        // Who hears of the end may prune at once: nothing keeps layers from it any more.
+        drop(self);
+        teller.tell(Event::Ended(outcome)).await;
     }
 
     /// The target, when all stages that it needs are done. After a failure no stage goes on.

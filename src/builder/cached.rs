@@ -27,6 +27,10 @@ pub(crate) struct Prune {
 }
 
 impl Prune {
+    fn takes_everything(&self) -> bool {
+        self.all && self.until.is_none() && self.ids.is_empty()
+    }
+
     fn takes(&self, cached: &Cached) -> bool {
         (self.all || !cached.is_in_image)
             && self.until.is_none_or(|until| cached.kept.used_at < until)
@@ -43,11 +47,23 @@ impl Builder {
             .collect()
     }
 
-    /// Ids of what was forgotten, and the bytes that it took.
+    /// Ids of what was forgotten, and the bytes that it took. Directories of cache mounts go when
+    /// everything is to go; they are in neither.
     pub(crate) async fn prune(&self, prune: &Prune) -> Result<(Vec<String>, u64)> {
         let wanted = self.cached().into_iter().filter(|cached| prune.takes(cached));
         let ids: Vec<String> = wanted.map(|cached| cached.id).collect();
         let bytes = self.engine.forget_kept_layers(ids.clone()).await?;
+        if prune.takes_everything() {
+            // A command that has one keeps all of them.
+            if let Ok(alone) = self.caches.clone().try_write_owned() {
+                let store = self.engine.images().clone();
+                let dropping = move || {
+                    let _alone = alone;
+                    store.drop_caches()
+                };
+                super::blocking(dropping).await?;
+            }
+        }
         Ok((ids, bytes))
     }
 }
@@ -76,6 +92,8 @@ mod tests {
         assert!(prune.takes(&cached(false, 5)) && !prune.takes(&cached(true, 5)));
         let all = Prune { all: true, until: Some(5), ..Prune::default() };
         assert!(all.takes(&cached(true, 4)) && !all.takes(&cached(true, 5)));
+        assert!(!prune.takes_everything() && !all.takes_everything());
+        assert!(Prune { all: true, ..Prune::default() }.takes_everything());
         let by_id = |id: &str| Prune { ids: vec![id.to_owned()], ..Prune::default() };
         assert!(by_id("ab").takes(&cached(false, 0)) && !by_id("b").takes(&cached(false, 0)));
     }

@@ -149,7 +149,9 @@ impl Stage {
         });
         let below = match work.request.is_linked {
             // It lies on any layers, and is found on any.
-            true => Key::new("scratch").finish(),
+            true if !has_names(&work.request.chown) => Key::new("scratch").finish(),
+            // The names are looked up in the stage's files.
+            true => Key::new("scratch").with("names of", self.key.hex()).finish(),
             false => self.key.clone(),
         };
         let asked = work.clone();
@@ -185,6 +187,11 @@ impl Stage {
 fn failed(work: &Work) -> impl Fn(Error) -> Failure {
     let keyword = work.request.keyword;
     move |error| Error::new(error.kind(), format!("{keyword} failed: {}", error.chain())).into()
+}
+
+/// Whether an owner's number stands in a file.
+fn has_names(chown: &str) -> bool {
+    !chown.is_empty() && chown.split(':').any(|part| part.parse::<u32>().is_err())
 }
 
 /// Octal, as chmod(1) has it.
@@ -346,5 +353,24 @@ impl Work {
         }
         let below = store.mount_stack(&self.stack)?;
         owner_in(below.as_fd(), &self.request.chown).map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_owner_is_a_name_or_a_number() {
+        for (chown, expected) in [
+            ("", false),
+            ("5", false),
+            ("5:6", false),
+            ("web", true),
+            ("5:web", true),
+            ("web:6", true),
+        ] {
+            assert_eq!(has_names(chown), expected, "{chown}");
+        }
     }
 }

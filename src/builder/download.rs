@@ -4,17 +4,18 @@
 //! Each comes into a directory of its own first. From there it is copied as any other source is.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use cais_dockerfile::instruction::InlineFile;
 use percent_encoding::percent_decode_str;
 use rustix::fs::{FileType, OFlags, Timespec, Timestamps};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::blocking;
 use super::copy::{Found, Owners, find};
@@ -28,9 +29,14 @@ use crate::image::{ImageStore, TreeUpload, Workplace};
 /// What a download may be.
 const LARGEST: u64 = 20 << 30;
 const MOST_REDIRECTS: usize = 10;
+const CONNECT: Duration = Duration::from_secs(30);
+/// As long a server may send nothing.
+const SILENCE: Duration = Duration::from_secs(60);
 const PIECE: usize = 256 << 10;
 /// Where the magic of a tar archive stands (POSIX ustar).
 const USTAR: usize = 257;
+/// A member's head in a tar archive.
+const HEADER: u64 = 512;
 
 const TREE: &str = "tree";
 
@@ -98,7 +104,11 @@ pub(super) async fn fetch(
         fetched = download => fetched.with_context(|| format!("ADD failed: {}", without_secrets(url)))?,
         () = stage.build.cancel.cancelled() => return Err(Failure::cancelled()),
     };
-    match unpacks && is_archive(&file)? {
+    if !unpacks {
+        return Ok(fetched);
+    }
+    let (file, is_archive) = blocking(move || is_archive(&file).map(|is_it| (file, is_it))).await?;
+    match is_archive {
         true => Ok(unpack(stage.build.store(), file, &fetched.shown).await?),
         false => Ok(fetched),
     }
@@ -139,7 +149,9 @@ async fn download(
     let modified = response.headers().get("last-modified").and_then(|it| it.to_str().ok());
     let modified = modified.and_then(|text| jiff::fmt::rfc2822::parse(text).ok());
     let name = file_name(url);
-    let (fetched, mut file) = single(store, &name, 0o600, without_secrets(url))?;
+    let (store, shown) = (store.clone(), without_secrets(url));
+    let (fetched, file) = blocking(move || single(&store, &name, 0o600, shown)).await?;
+    let mut file = tokio::fs::File::from_std(file);
     let mut hasher =
         Hasher::new(wanted.map_or(crate::image::digest::Algorithm::Sha256, Digest::algorithm));
     let mut size = 0;
@@ -155,8 +167,10 @@ async fn download(
             return Err(Error::new(Kind::Exhausted, format!("larger than {LARGEST} bytes")));
         }
         hasher.update(&piece);
-        file.write_all(&piece).context("keep a download")?;
+        file.write_all(&piece).await.context("keep a download")?;
     }
+    file.flush().await.context("keep a download")?;
+    let file = file.into_std().await;
     let found = hasher.finish();
     if let Some(wanted) = wanted.filter(|wanted| **wanted != found) {
         return Err(Error::invalid(format!("digest mismatch {found}: {wanted}")));
@@ -174,6 +188,8 @@ fn client() -> Result<reqwest::Client> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder()
         .user_agent(concat!("cais/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(CONNECT)
+        .read_timeout(SILENCE)
         .redirect(reqwest::redirect::Policy::limited(MOST_REDIRECTS))
         .referer(false)
         .build()
@@ -218,6 +234,8 @@ fn open(directory: &Path) -> Result<OwnedFd> {
 
 /// A file whose content stands in the Dockerfile; for threads that may block.
 pub(super) fn inline(store: &ImageStore, file: &InlineFile) -> Result<Fetched> {
+    use std::io::Write;
+
     let name = file.name.rsplit('/').next().filter(|name| !matches!(*name, "" | "." | ".."));
     let name = name.unwrap_or("file");
     let (fetched, mut made) = single(store, name, 0o644, file.name.clone())?;
@@ -263,7 +281,8 @@ pub(super) async fn archives(
     Ok((trees, plain.collect()))
 }
 
-/// By its first bytes: tar, or what a tar archive is compressed with.
+/// By its first bytes, those that they are compressed from included. What bzip2 and xz hide is not
+/// seen: it counts as an archive, which is then refused by name.
 fn is_archive(mut file: &File) -> Result<bool> {
     use std::io::Seek;
 
@@ -274,12 +293,23 @@ fn is_archive(mut file: &File) -> Result<bool> {
     }
     let mut start = Vec::new();
     file.rewind().context("read")?;
-    file.take(512).read_to_end(&mut start).context("read")?;
+    file.take(HEADER).read_to_end(&mut start).context("read")?;
     file.rewind().context("read")?;
-    let is_tar = start.get(USTAR..USTAR + 5) == Some(b"ustar");
-    let compressed: [&[u8]; 4] =
-        [&[0x1f, 0x8b], b"BZh", &[0xfd, b'7', b'z', b'X', b'Z', 0], &[0x28, 0xb5, 0x2f, 0xfd]];
-    Ok(is_tar || compressed.iter().any(|magic| start.starts_with(magic)))
+    let is_it = match start.as_slice() {
+        [0x1f, 0x8b, ..] => is_tar(flate2::read::MultiGzDecoder::new(file)),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => zstd::Decoder::new(file).is_ok_and(is_tar),
+        [b'B', b'Z', b'h', ..] | [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => true,
+        plain => is_tar(plain),
+    };
+    file.rewind().context("read")?;
+    Ok(is_it)
+}
+
+/// False for what cannot be read so far.
+fn is_tar(content: impl Read) -> bool {
+    let mut start = Vec::new();
+    let read = content.take(HEADER).read_to_end(&mut start);
+    read.is_ok() && start.get(USTAR..USTAR + 5) == Some(b"ustar")
 }
 
 async fn unpack(store: &ImageStore, file: File, shown: &str) -> Result<Fetched> {
@@ -310,7 +340,36 @@ async fn unpack(store: &ImageStore, file: File, shown: &str) -> Result<Fetched> 
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
+
+    #[test]
+    fn what_is_compressed_is_an_archive_if_a_tar_archive_is_in_it() {
+        let gzip = |content: &[u8]| {
+            let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            out.write_all(content).unwrap();
+            out.finish().unwrap()
+        };
+        let zstd = |content: &[u8]| zstd::encode_all(content, 1).unwrap();
+        let mut tar = tar::Builder::new(Vec::new());
+        tar.append_data(&mut tar::Header::new_ustar(), "name", std::io::empty()).unwrap();
+        let (tar, text) = (tar.into_inner().unwrap(), b"no archive".repeat(100));
+        for (content, expected) in [
+            (tar.clone(), true),
+            (gzip(&tar), true),
+            (zstd(&tar), true),
+            (text.clone(), false),
+            (gzip(&text), false),
+            (zstd(&text), false),
+            (gzip(&tar)[..12].to_vec(), false),
+            (Vec::new(), false),
+        ] {
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(&content).unwrap();
+            assert_eq!(is_archive(&file).unwrap(), expected, "{content:?}");
+        }
+    }
 
     #[test]
     fn a_download_is_called_as_its_url_ends_and_leads_nowhere() {

@@ -54,6 +54,8 @@ pub(crate) struct Builder {
     engine: Engine,
     /// Cache mounts that one command at a time may have, by id.
     locks: CacheLocks,
+    /// Read by commands that have cache mounts, written by who removes these.
+    caches: Arc<tokio::sync::RwLock<()>>,
 }
 
 type CacheLocks = Arc<Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>>;
@@ -84,7 +86,7 @@ pub(crate) struct Options {
 
 impl Builder {
     pub(crate) fn new(engine: Engine) -> Self {
-        Self { engine, locks: CacheLocks::default() }
+        Self { engine, locks: CacheLocks::default(), caches: Arc::default() }
     }
 
     /// Room for the files that a client sends; it is given back when nothing comes of it.

@@ -1,5 +1,6 @@
 //! `RUN --mount`: what a command sees and its layer does not have.
 
+use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
@@ -10,7 +11,7 @@ use std::sync::PoisonError;
 use cais_dockerfile::Source;
 use cais_dockerfile::instruction::{Mount, MountType, Run, Sharing};
 use rustix::fs::{FileType, OFlags};
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::{OwnedMutexGuard, OwnedRwLockReadGuard};
 
 use super::copy::{Owners, digest, find};
 use super::copying::Origin;
@@ -48,6 +49,8 @@ pub(super) struct Opened {
     sites: Vec<Site>,
     workplaces: Vec<Workplace>,
     locks: Vec<OwnedMutexGuard<()>>,
+    /// Caches stay while a command has one.
+    caches: Vec<OwnedRwLockReadGuard<()>>,
 }
 
 impl Mounts {
@@ -116,6 +119,21 @@ impl Mounts {
 
     pub(super) async fn open(self, stage: &Stage) -> Result<Opened, Failure> {
         let mut opened = Opened::default();
+        let builder = &stage.build.builder;
+        let waiting = async {
+            // Each once and in one order, so that no two commands wait for each other.
+            let locked: BTreeSet<String> = self.0.iter().filter_map(Wanted::lock).collect();
+            for id in locked {
+                opened.locks.push(builder.lock_of(&id).lock_owned().await);
+            }
+            if self.0.iter().any(|wanted| wanted.mount.kind == MountType::Cache) {
+                opened.caches.push(builder.caches.clone().read_owned().await);
+            }
+        };
+        tokio::select! {
+            () = waiting => {}
+            () = stage.build.cancel.cancelled() => return Err(Failure::cancelled()),
+        }
         for wanted in self.0 {
             opened.targets.push(wanted.target.clone());
             match wanted.mount.kind {
@@ -127,6 +145,23 @@ impl Mounts {
             }
         }
         Ok(opened)
+    }
+}
+
+impl Wanted {
+    /// The id of a cache, as builds share it.
+    fn id(&self) -> String {
+        match self.mount.id.as_str() {
+            "" => self.target.to_string_lossy().into_owned(),
+            id => id.to_owned(),
+        }
+    }
+
+    /// The id of a cache that nobody else may lock meanwhile.
+    fn lock(&self) -> Option<String> {
+        let is_locked =
+            self.mount.kind == MountType::Cache && self.mount.sharing == Some(Sharing::Locked);
+        is_locked.then(|| self.id())
     }
 }
 
@@ -201,20 +236,18 @@ impl Opened {
     }
 
     async fn cache(&mut self, stage: &Stage, wanted: Wanted) -> Result<(), Failure> {
+        let id = wanted.id();
         let Wanted { mount, target, origin } = wanted;
-        let id = match mount.id.as_str() {
-            "" => target.to_string_lossy().into_owned(),
-            id => id.to_owned(),
-        };
-        let name = stage.build.builder.reserve(&id, mount.sharing, &mut self.locks);
-        let name = tokio::select! {
-            name = name => name?,
-            () = stage.build.cancel.cancelled() => return Err(Failure::cancelled()),
-        };
+        let name = stage.build.builder.reserve(id, mount.sharing, &mut self.locks)?;
+        let name = Digest::of(name.as_bytes());
         let store = stage.build.store();
-        let (directory, is_new) = store.cache_directory(&Digest::of(name.as_bytes()))?;
-        if is_new {
-            fill(store, &directory, &mount, &origin).await?;
+        let directory = store.cache_directory(&name);
+        if !directory.exists() {
+            // Nobody sees it before it is whole.
+            let workplace = store.workplace()?;
+            let filled = workplace.make("cache", 0o755)?;
+            fill(store, &filled, &mount, &origin).await?;
+            store.add_cache(&filled, &name)?;
         }
         let tree = tree_of(&directory)?;
         let source = match origin {
@@ -264,27 +297,24 @@ async fn fill(store: &ImageStore, directory: &Path, mount: &Mount, origin: &Orig
 }
 
 impl Builder {
-    /// The cache that a command may have: by default that of the id, together with others; locked,
-    /// when all others have left it; private, one that nobody has.
-    async fn reserve(
+    /// The name of the cache that a command may have: that of the id, together with others or as the
+    /// only one that locked it; private, one that nobody has.
+    fn reserve(
         &self,
-        id: &str,
+        id: String,
         sharing: Option<Sharing>,
         locks: &mut Vec<OwnedMutexGuard<()>>,
     ) -> Result<String> {
         match sharing {
-            None | Some(Sharing::Shared) => Ok(id.to_owned()),
-            Some(Sharing::Locked) => {
-                locks.push(self.lock_of(id).lock_owned().await);
-                Ok(id.to_owned())
-            }
+            // Those that lock it have waited by now.
+            None | Some(Sharing::Shared | Sharing::Locked) => Ok(id),
             Some(Sharing::Private) => {
                 for number in 0..MOST_PRIVATE {
                     // No id of a client's has a NUL in it.
                     let name = format!("{id}\0{number}");
                     if let Ok(lock) = self.lock_of(&name).try_lock_owned() {
                         locks.push(lock);
-                        return Ok(if number == 0 { id.to_owned() } else { name });
+                        return Ok(name);
                     }
                 }
                 Err(Error::new(Kind::Busy, format!("too many builds have the cache {id:?}")))

@@ -29,12 +29,12 @@ impl Stage {
         let network = network(run, self.build.options.network)?;
         let mounts = Mounts::read(self, run, sources).await?;
         let (command, script) = self.command(run);
-        let env = self.variables();
+        let (own, proxies) = self.variables();
         let key = Key::new("run")
             .with("below", self.key.hex())
             .with_all("command", &command)
             .with("script", script.as_deref().unwrap_or_default())
-            .with_all("env", env.iter().filter(|line| !is_proxy(line)))
+            .with_all("env", &own)
             .with("user", self.settings.user())
             .with("working dir", self.settings.working_dir())
             .with("network", format!("{network:?}"))
@@ -43,6 +43,7 @@ impl Stage {
         let layer = match self.find(&key).await {
             Some(layer) => layer,
             None => {
+                let env = [own, proxies].concat();
                 let layer = self.execute(network, mounts, (&command, script, env)).await?;
                 self.keep(&key, &layer, created_by);
                 layer
@@ -66,18 +67,17 @@ impl Stage {
         ([self.settings.shell(), vec![run.command_with_heredocs()]].concat(), None)
     }
 
-    /// Of the command: the stage's variables, and the proxies that the client has.
-    fn variables(&self) -> Vec<String> {
+    /// Of the command: the stage's variables, and the proxies that the client has and the Dockerfile
+    /// does not mention. The latter are no part of what a layer is made from.
+    fn variables(&self) -> (Vec<String>, Vec<String>) {
         let own = self.scope.env.pairs();
-        let mut all: Vec<String> =
-            own.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        for name in PROXIES {
-            let is_own = own.iter().any(|(own, _)| *own == name);
-            if let Some(value) = self.build.plan.build_args.get(name).filter(|_| !is_own) {
-                all.push(format!("{name}={value}"));
-            }
-        }
-        all
+        let line = |name: &str, value: &str| format!("{name}={value}");
+        let is_own = |name: &str| own.iter().any(|(own, _)| *own == name);
+        let given = PROXIES.into_iter().filter(|name| !is_own(name));
+        let proxies = given
+            .filter_map(|name| Some(line(name, self.build.plan.build_args.get(name)?)))
+            .collect();
+        (own.iter().map(|(name, value)| line(name, value)).collect(), proxies)
     }
 
     async fn execute(
@@ -145,10 +145,6 @@ impl Stage {
         self.cells.insert(network, cell.clone());
         Ok(cell)
     }
-}
-
-fn is_proxy(line: &str) -> bool {
-    line.split_once('=').is_some_and(|(name, _)| PROXIES.contains(&name))
 }
 
 /// A command may have less than the build, and not more.

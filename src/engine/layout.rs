@@ -220,9 +220,9 @@ fn list(directory: &Path) -> Result<Vec<String>> {
 
 fn delete_in_background(tree: PathBuf) {
     tokio::task::spawn_blocking(move || {
-        if let Err(error) = std::fs::remove_dir_all(&tree) {
+        if let Err(error) = crate::store::remove::remove_tree(&tree) {
             // The next start tries again.
-            tracing::warn!(tree = %tree.display(), %error, "delete a discarded tree");
+            tracing::warn!(error = error.chain(), "delete a discarded tree");
         }
     });
 }

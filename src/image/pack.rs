@@ -23,6 +23,8 @@ const OVERLAY: &[u8] = b"trusted.overlay.";
 /// In an archive a name that is gone, and a directory that hides the one below it (OCI image spec).
 const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &str = ".wh..wh..opq";
+/// Nested directories, also in archives that are read (`unpack`): walks of layers go down as deep.
+pub(crate) const DEEPEST: usize = 256;
 /// statfs(2): proc, sysfs, cgroup, cgroup2, devpts, mqueue.
 const KERNELS: [u32; 6] = [0x9fa0, 0x6265_6572, 0x0027_e0eb, 0x6367_7270, 0x1cd1, 0x1980_0202];
 
@@ -119,6 +121,10 @@ impl<W: Write> Writer<W> {
             if ![c".", c".."].contains(&name.as_c_str()) {
                 names.push(name);
             }
+        }
+        let is_too_deep = path.components().count() >= DEEPEST;
+        if is_too_deep && !names.is_empty() {
+            return Err(io::Error::other("directories are nested deeper than 256"));
         }
         names.sort();
         for name in names {
@@ -279,6 +285,23 @@ fn attribute(file: BorrowedFd<'_>, name: &CStr) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::remove::{make_deep, remove_tree};
+
+    #[test]
+    fn a_tree_that_no_archive_may_have_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let (deep, deepest) = (directory.path().join("deep"), directory.path().join("deepest"));
+        for (path, depth) in [(&deepest, DEEPEST), (&deep, 5_000)] {
+            std::fs::create_dir(path).unwrap();
+            make_deep(path, depth);
+        }
+
+        write(&open(&deepest).unwrap(), io::sink()).unwrap();
+        let refused = write(&open(&deep).unwrap(), io::sink()).unwrap_err();
+
+        remove_tree(&deep).unwrap();
+        assert!(refused.chain().contains("nested deeper than 256"), "{}", refused.chain());
+    }
 
     #[test]
     fn a_tree_is_written_with_links_long_names_and_without_sockets() {

@@ -39,6 +39,8 @@ pub(crate) enum Life {
     Short,
     /// They survive the boot, and are there again when the container is started again.
     Long,
+    /// As `Short`, and the upper directory is read as it is when the mount is gone: it becomes a layer.
+    Layer,
 }
 
 /// Whose numbers the owners of an image's files are: those of a user namespace, in which root is
@@ -79,8 +81,14 @@ pub(super) fn mount(
     if let Some(Writable { upper, work, life }) = writable {
         fsconfig_set_string(&overlay, "upperdir", upper).context("overlay upperdir")?;
         fsconfig_set_string(&overlay, "workdir", work).context("overlay workdir")?;
-        if life == Life::Short {
+        if life != Life::Long {
             fsconfig_set_flag(&overlay, "volatile").context("overlay volatile")?;
+        }
+        if life == Life::Layer {
+            // Whatever the module's defaults are: a layer has whole directories and whole files.
+            // Linux knows both since 4.19.
+            set("redirect_dir", "off")?;
+            set("metacopy", "off")?;
         }
     }
     fsconfig_create(&overlay).context("create overlay")?;

@@ -4,6 +4,7 @@
 //!   table    typed records keyed by id: put, get, remove, scan
 //!   atomic   write beside, sync, rename, sync the directory
 //!   lock     one daemon per directory
+//!   remove   trees of foreign programs, however deep
 //! ```
 //!
 //! A record that cannot be read is never fatal: it is set aside as `<name>.damaged`, named in the
@@ -11,6 +12,7 @@
 
 pub(crate) mod atomic;
 pub(crate) mod lock;
+pub(crate) mod remove;
 pub(crate) mod table;
 
 use std::fs::{DirBuilder, Permissions};

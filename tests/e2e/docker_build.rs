@@ -227,7 +227,8 @@ async fn docker_build_says_what_is_wrong_and_leaves_nothing() {
     let context = Context::new(&node, "sleeps", &[("Dockerfile", sleeps)]);
     let words = ["build", context.path()];
     let mut child = docker.command(&words).env("DOCKER_BUILDKIT", "0").spawn().unwrap();
-    until("the command to run", async || !monitors_below(&node.state).is_empty()).await;
+    let building = node.home.join("root/images/building");
+    until("the command to run", async || holds(&building, "here")).await;
     child.kill().await.unwrap();
     nothing_left(&node).await;
 }

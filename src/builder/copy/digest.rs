@@ -10,7 +10,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, FileType, OFlags, Stat};
 
 use super::find::Found;
-use super::{Excludes, attributes, kind_of, names, open, open_file, shown};
+use super::{Excludes, attributes, check_depth, kind_of, names, open, open_file, shown};
 use crate::error::{Context, Result};
 use crate::image::digest::{Algorithm, Digest, Hasher};
 
@@ -94,6 +94,7 @@ impl Walk<'_> {
     }
 
     fn directory(&mut self, directory: BorrowedFd<'_>, path: &Path) -> Result<()> {
+        check_depth(path)?;
         for name in names(directory)? {
             let path = path.join(std::ffi::OsStr::from_bytes(name.to_bytes()));
             self.member(directory, &name, &path)

@@ -15,6 +15,8 @@ use crate::error::{Context, Error, Kind, Result};
 
 /// As many as the kernel follows.
 const MOST_LINKS: usize = 40;
+/// Files that one pattern may mean.
+const MOST_MATCHES: usize = 100_000;
 
 /// One source. A link at its end was followed, below the root.
 pub(in crate::builder) struct Found {
@@ -71,6 +73,10 @@ pub(in crate::builder) fn find(root: BorrowedFd<'_>, source: &str) -> Result<Vec
             let mut next = Vec::new();
             for above in &all {
                 next.extend(matching(root, above, part)?);
+                if next.len() > MOST_MATCHES {
+                    let text = format!("more than {MOST_MATCHES} files match {source}");
+                    return Err(Error::new(Kind::Exhausted, text));
+                }
             }
             all = next;
         } else {

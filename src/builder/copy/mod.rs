@@ -26,6 +26,7 @@ pub(super) use self::find::{Found, find};
 pub(super) use self::place::{make_directory, place};
 use crate::engine::files::open_below;
 use crate::error::{Context, Error, Result};
+use crate::image::pack::DEEPEST;
 
 /// Which files of a directory are left out: asked with the path below that directory.
 pub(super) type Excludes<'a> = &'a (dyn Fn(&Path) -> bool + Send + Sync);
@@ -72,6 +73,14 @@ fn names(directory: BorrowedFd<'_>) -> Result<Vec<std::ffi::CString>> {
     }
     names.sort();
     Ok(names)
+}
+
+/// The walks go down as deep as a tree is: into no deeper one than a layer may be.
+fn check_depth(path: &Path) -> Result<()> {
+    match path.components().count() > DEEPEST {
+        true => Err(Error::invalid(format!("directories are nested deeper than {DEEPEST}"))),
+        false => Ok(()),
+    }
 }
 
 fn kind_of(stat: &Stat) -> FileType {

@@ -17,7 +17,8 @@ use rustix::io::Errno;
 
 use super::find::{Found, c_name, follow, lstat};
 use super::{
-    Ownership, Permissions, Placing, attributes, kind_of, names, open, open_below, open_file, shown,
+    Ownership, Permissions, Placing, attributes, check_depth, kind_of, names, open, open_below,
+    open_file, shown,
 };
 use crate::error::{Context, Error, Result};
 
@@ -34,6 +35,8 @@ pub(in crate::builder) fn place(
 ) -> Result<()> {
     let mut copy = Copy { root, placing, links: HashMap::new() };
     for source in sources {
+        // Another one may replace what this one made.
+        copy.links.clear();
         let target = match (placing.parents, source.path.parent()) {
             (true, Some(parent)) => target.join(parent),
             _ => target.to_owned(),
@@ -81,7 +84,7 @@ pub(in crate::builder) fn make_directory(
 struct Copy<'a> {
     root: BorrowedFd<'a>,
     placing: &'a Placing<'a>,
-    /// Files of several names, by device and inode, under the first that was made.
+    /// Files of several names in one source, by device and inode, under the first that was made.
     links: HashMap<(u64, u64), PathBuf>,
 }
 
@@ -133,6 +136,7 @@ impl Copy<'_> {
         into: BorrowedFd<'_>,
         (path, target): (&Path, &Path),
     ) -> Result<()> {
+        check_depth(path)?;
         for name in names(from)? {
             let plain = OsStr::from_bytes(name.to_bytes());
             let (path, target) = (path.join(plain), target.join(plain));
@@ -178,6 +182,7 @@ impl Copy<'_> {
 
     /// Whether something below an excluded directory is wanted all the same.
     fn has_exception(&self, directory: BorrowedFd<'_>, path: &Path) -> Result<bool> {
+        check_depth(path)?;
         for name in names(directory)? {
             let path = path.join(OsStr::from_bytes(name.to_bytes()));
             if !(self.placing.excludes)(&path) {

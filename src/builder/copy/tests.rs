@@ -224,3 +224,36 @@ fn a_digest_is_of_content_and_modes_and_not_of_times() {
         assert_ne!(plain, of(*change), "{index}");
     }
 }
+
+#[test]
+fn a_tree_that_is_too_deep_is_refused_before_the_stack_ends() {
+    let trees = Trees::new();
+    fs::create_dir_all(trees.at(&format!("from/{}", "d/".repeat(300)))).unwrap();
+
+    let copied = trees.copy(&["."], "to").unwrap_err();
+    let root = trees.root("from");
+    let found = find(std::os::fd::AsFd::as_fd(&root), ".").unwrap();
+    let digested = digest(&found, Owners::AreNobodys, &|_: &Path| false).unwrap_err();
+
+    for error in [copied, digested] {
+        assert_eq!(error.kind(), Kind::InvalidArgument);
+        assert!(error.chain().contains("nested deeper than 256"), "{}", error.chain());
+    }
+}
+
+#[test]
+fn a_hard_link_of_one_source_is_none_to_what_another_replaced() {
+    let trees = Trees::new();
+    trees.write("from/a/x", "linked");
+    fs::create_dir(trees.at("from/b")).unwrap();
+    fs::create_dir(trees.at("from/c")).unwrap();
+    fs::hard_link(trees.at("from/a/x"), trees.at("from/c/y")).unwrap();
+    trees.write("from/b/x", "other");
+
+    trees.copy(&["a", "b", "c"], "target/").unwrap();
+
+    assert_eq!(
+        (trees.read("to/target/x"), trees.read("to/target/y")),
+        ("other".into(), "linked".into())
+    );
+}

@@ -162,9 +162,19 @@ impl ImageStore {
         self.shared.layers.workplace()
     }
 
-    /// A directory that stays from build to build; true if it was made now.
-    pub(crate) fn cache_directory(&self, name: &Digest) -> Result<(PathBuf, bool)> {
+    /// A directory that stays from build to build. It is there once it was added.
+    pub(crate) fn cache_directory(&self, name: &Digest) -> PathBuf {
         self.shared.layers.cache(name)
+    }
+
+    /// Makes a directory of a workplace a cache; if there is one of this name, that one stays.
+    pub(crate) fn add_cache(&self, filled: &Path, name: &Digest) -> Result<()> {
+        self.shared.layers.add_cache(filled, name)
+    }
+
+    /// Removes every cache; no command may have one.
+    pub(crate) fn drop_caches(&self) -> Result<()> {
+        self.shared.layers.drop_caches()
     }
 
     /// Removes what builds of a killed daemon left; nothing of them may run any more.
@@ -212,7 +222,7 @@ impl ImageStore {
         if let Some(describing) = stack.0.iter().rev().find(|layer| layer.describes_root()) {
             snapshot::copy_root(&describing.files(), &upper, None)?;
         }
-        let writable = Writable { upper: &upper, work: &work, life: Life::Short };
+        let writable = Writable { upper: &upper, work: &work, life: Life::Layer };
         let mount =
             snapshot::mount(&stack.paths(), self.shared.layers.empty(), Some(writable), None)
                 .context("mount a layer in the making")?;

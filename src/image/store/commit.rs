@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use super::Shared;
 use super::catalog::Catalog;
-use super::layers::{Lease, Staged, remove_tree};
+use super::layers::{Lease, Staged};
 use super::record::{Image, ImageId, LayerKey, chain_id};
 use crate::error::{Error, Result};
 use crate::image::config::ImageConfig;
 use crate::image::digest::Digest;
 use crate::image::reference::Reference;
+use crate::store::remove::remove_tree;
 
 /// Everything of an image that is not in the store yet.
 pub(in crate::image) struct NewImage {

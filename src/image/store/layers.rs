@@ -7,12 +7,16 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rustix::fs::{CWD, RenameFlags};
+use rustix::io::Errno;
+
 use super::record::{Layer, LayerKey};
 use crate::error::{Context, Error, Kind, Result};
 use crate::image::digest::Digest;
 use crate::image::snapshot;
 use crate::image::unpack::{Unpacked, fill_borrowed, fill_implied};
 use crate::store::atomic::{Directory, Durability};
+use crate::store::remove::remove_tree;
 
 pub(super) const FILES: &str = "fs";
 const META: &str = "meta.json";
@@ -53,14 +57,32 @@ impl LayerDirectories {
         Ok(Workplace { path })
     }
 
-    /// The directory that commands of builds share under a name; true if it was made now.
-    pub(super) fn cache(&self, name: &Digest) -> Result<(PathBuf, bool)> {
-        let path = self.caches.join(name.hex());
-        match DirBuilder::new().mode(0o755).create(&path) {
-            Ok(()) => Ok((path, true)),
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok((path, false)),
-            Err(error) => Err(error).context("make a cache"),
+    /// The directory that commands of builds share under a name, whether it is there or not.
+    pub(super) fn cache(&self, name: &Digest) -> PathBuf {
+        self.caches.join(name.hex())
+    }
+
+    /// Moves a directory to a cache's name, unless somebody was first.
+    pub(super) fn add_cache(&self, filled: &Path, name: &Digest) -> Result<()> {
+        match rustix::fs::renameat_with(CWD, filled, CWD, self.cache(name), RenameFlags::NOREPLACE)
+        {
+            Ok(()) | Err(Errno::EXIST) => Ok(()),
+            Err(errno) => Err(errno).context("make a cache"),
         }
+    }
+
+    /// Takes all caches out of use, and begins to remove them.
+    pub(super) fn drop_caches(&self) -> Result<()> {
+        let mut taken = Vec::new();
+        for entry in std::fs::read_dir(&self.caches).context("list caches")? {
+            let out = self.ingest.join(crate::id::random_hex()?);
+            std::fs::rename(entry.context("list caches")?.path(), &out).context("drop a cache")?;
+            taken.push(out);
+        }
+        if !taken.is_empty() {
+            remove_in_background(taken);
+        }
+        Ok(())
     }
 
     /// Describes a directory that has its files in [`FILES`], as one of `layers` is described.
@@ -202,14 +224,6 @@ fn remove_in_background(paths: Vec<PathBuf>) {
     if let Err(error) = std::thread::Builder::new().name("cais-remove".to_owned()).spawn(remove) {
         // The next start removes them.
         tracing::warn!(%error, "cannot start a thread to remove old layers");
-    }
-}
-
-pub(super) fn remove_tree(path: &Path) -> Result<()> {
-    match std::fs::remove_dir_all(path) {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error).with_context(|| format!("remove {}", path.display())),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::tar::shown;
 use crate::error::{Error, Result};
+use crate::image::pack::DEEPEST;
 
 const PREFIX: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
@@ -9,8 +10,6 @@ const AUFS: &[u8] = b".wh..wh.";
 
 const LONGEST_PATH: usize = 4096;
 const LONGEST_NAME: usize = 255;
-/// Removing a tree takes a descriptor per level.
-const DEEPEST: usize = 256;
 
 /// What a member's path asks for; paths are without leading slash, `.` and `..`.
 #[derive(Debug, PartialEq, Eq)]

@@ -29,6 +29,23 @@ boot_for() {
     -drive "file=$control_overlay,if=virtio,format=qcow2,cache=writeback"
 }
 
+# make_context FILE: what the guest builds from. Its image has 42 files below /built, one of which has the sums of 40.
+make_context() {
+  local context=$guest/context number
+  rm -rf "$context"
+  mkdir -p "$context/sent"
+  for number in {1..20}; do head -c 100000 /dev/urandom >"$context/sent/sent-$number"; done
+  cat >"$context/Dockerfile" <<'END'
+FROM docker.io/library/busybox:latest
+COPY sent /built
+RUN for n in $(seq 20); do head -c 100000 /dev/urandom >/built/made-$n; done
+RUN cd /built && sha256sum * >sums
+RUN : >/built/last
+END
+  tar -C "$context" -cf "$1" .
+  rm -rf "$context"
+}
+
 # random_ms BELOW
 random_ms() { echo $(((RANDOM * 32768 + RANDOM) % $1)); }
 
@@ -68,29 +85,38 @@ check_control() {
   fi
 }
 
+# What goes on when the power goes, in turn.
+cut_actions=(pull build create)
+cut_action() { echo "${cut_actions[$(($1 % ${#cut_actions[@]}))]}"; }
+
 # cuts COUNT
 cuts() {
-  local number actions=(pull create)
+  local number
   rm -f "$data_disk" "$control_disk"
   mke2fs -q -t ext4 "$data_disk" 1500M
   truncate -s 8M "$control_disk"
-  for ((number = 1; number <= $1; number++)); do cut "$number" "${actions[$((number % 2))]}"; done
-  boot_for cuts-last none $((number))
+  for ((number = 1; number <= $1; number++)); do cut "$number" "$(cut_action "$number")"; done
+  boot_for "cuts-$number" none "$number"
   wait "$machine_pid" || true
-  results cuts-last | grep -E '^(ok|not ok|skip) ' >>"$guest/results" || true
-  says cuts-last done || verdict "not ok cuts: the last boot did not end (see target/guest/cuts-last.console)"
-  summarize_cuts
+  results "cuts-$number" | grep -E '^(ok|not ok|skip) ' >>"$guest/results" || true
+  says "cuts-$number" done || verdict "not ok cuts: the last boot did not end (see target/guest/cuts-$number.console)"
+  summarize_cuts pull image "$1"
+  summarize_cuts build build "$1"
   rm -f "$data_disk" "$data_overlay" "$control_disk" "$control_overlay"
 }
 
-# Cuts that all came before or after the moments that matter would show nothing.
+# summarize_cuts ACTION WHAT COUNT: cuts that all came before or after the moments that matter would show nothing.
 summarize_cuts() {
-  local absent whole
-  absent=$(cat "$guest"/cuts-*.results | grep -c '^ok cuts: .* the image is absent' || true)
-  whole=$(cat "$guest"/cuts-*.results | grep -c '^ok cuts: .* the image is whole' || true)
-  if [ "$absent" -gt 0 ]; then
-    verdict "ok cuts: $absent of the images that were cut off were absent, $whole whole, none anything else"
+  local number absent=0 whole=0
+  for ((number = 1; number <= $3; number++)); do
+    [ "$(cut_action "$number")" = "$1" ] || continue
+    # The boot after the cut tells what it left.
+    ! says "cuts-$((number + 1))" "ok cuts: .* the $2 is absent" || absent=$((absent + 1))
+    ! says "cuts-$((number + 1))" "ok cuts: .* the $2 is whole" || whole=$((whole + 1))
+  done
+  if [ $absent -gt 0 ]; then
+    verdict "ok cuts: $absent times what a $1 was to make was absent, $whole times whole, never anything else"
   else
-    verdict "not ok cuts: no pull was interrupted"
+    verdict "not ok cuts: no $1 was interrupted"
   fi
 }

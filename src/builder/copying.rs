@@ -5,18 +5,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cais_dockerfile::Source;
+use cais_dockerfile::chmod::Chmod;
 use cais_dockerfile::dockerignore::Matcher;
 use cais_dockerfile::instruction::{Add, Copy, InlineFile, Sources};
+use cais_dockerfile::remote::{Git, Remote};
 
-use super::copy::{Found, Owners, Ownership, Permissions, Placing, digest, find, place};
-use super::download;
+use super::copy::{Found, Owners, Ownership, Placing, digest, find, place};
 use super::key::Key;
 use super::progress::Failure;
 use super::stage::Stage;
 use super::{Context, blocking};
+use super::{download, git};
 use crate::engine::cells::owner_in;
 use crate::engine::files::below_root;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::image::digest::Digest;
 use crate::image::{Stack, StackedLayer};
 
@@ -70,30 +72,33 @@ impl Stage {
 
     pub(super) async fn add(&mut self, add: &Add, created_by: &str) -> Result<(), Failure> {
         let Sources { paths, files, destination } = add.sources.clone();
-        let (remote, local): (Vec<_>, Vec<_>) =
-            paths.into_iter().partition(|path| download::is_remote(path));
-        if !add.checksum.is_empty() && (remote.len() != 1 || !local.is_empty()) {
-            let text = "checksum can't be specified for non-HTTP(S) sources";
-            return Err(Error::invalid(text).into());
+        if !add.checksum.is_empty() && paths.len() + files.len() != 1 {
+            return Err(Error::invalid("checksum can't be specified for multiple sources").into());
         }
-        let (mut paths, mut more) = (Vec::new(), Vec::new());
-        for url in remote {
-            let fetched = download::fetch(self, &url, &add.checksum, add.unpack == Some(true));
-            more.push(fetched.await?);
-        }
-        for path in local {
-            match add.unpack {
-                Some(false) => paths.push(path),
-                Some(true) | None => {
-                    let (trees, plain) = download::archives(self, &path).await?;
+        let (mut plain, mut more) = (Vec::new(), Vec::new());
+        for path in paths {
+            match Remote::parse(&path).map_err(|fault| Error::invalid(fault.to_string()))? {
+                Some(Remote::Git(address)) => {
+                    more.push(git::check_out(self, of(add, address)).await?)
+                }
+                Some(Remote::Http) => {
+                    let unpacks = add.unpack == Some(true);
+                    more.push(download::fetch(self, &path, &add.checksum, unpacks).await?);
+                }
+                None if !add.checksum.is_empty() => {
+                    return Err(Error::invalid("checksum requires HTTP(S) or Git sources").into());
+                }
+                None if add.unpack == Some(false) => plain.push(path),
+                None => {
+                    let (trees, others) = download::archives(self, &path).await?;
                     more.extend(trees);
-                    paths.extend(plain);
+                    plain.extend(others);
                 }
             }
         }
         let request = Request {
             keyword: "ADD",
-            paths,
+            paths: plain,
             files,
             destination,
             chown: add.chown.clone(),
@@ -138,12 +143,15 @@ impl Stage {
             ))
             .into());
         }
-        let permissions = permissions(&request.chmod)?;
+        let chmod = match request.chmod.as_str() {
+            "" => None,
+            text => Some(Chmod::parse(text).map_err(Error::invalid)?),
+        };
         let work = Arc::new(Work {
             origin,
             stack: self.stack.clone(),
             target: self.target(&request.destination),
-            permissions,
+            chmod,
             excludes: Matcher::new(&request.exclude).map_err(Error::invalid)?,
             request,
         });
@@ -189,27 +197,18 @@ fn failed(work: &Work) -> impl Fn(Error) -> Failure {
     move |error| Error::new(error.kind(), format!("{keyword} failed: {}", error.chain())).into()
 }
 
+/// What the flags of ADD say of a repository goes before what its address says.
+fn of(add: &Add, address: Git) -> Git {
+    let checksum = match add.checksum.as_str() {
+        "" => address.checksum,
+        given => given.to_owned(),
+    };
+    Git { checksum, keep_git_dir: add.keep_git_dir.or(address.keep_git_dir), ..address }
+}
+
 /// Whether an owner's number stands in a file.
 fn has_names(chown: &str) -> bool {
     !chown.is_empty() && chown.split(':').any(|part| part.parse::<u32>().is_err())
-}
-
-/// Octal, as chmod(1) has it.
-fn permissions(text: &str) -> Result<Permissions> {
-    if text.is_empty() {
-        return Ok(Permissions::Kept);
-    }
-    let is_octal = text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
-    match u32::from_str_radix(text, 8) {
-        Ok(mode) if is_octal && mode <= 0o7777 => Ok(Permissions::Given(mode)),
-        _ if text.bytes().any(|byte| byte.is_ascii_alphabetic()) => Err(Error::new(
-            Kind::Unsupported,
-            format!("--chmod={text}: symbolic modes are not supported yet"),
-        )),
-        _ => Err(Error::invalid(format!(
-            "invalid chmod parameter: '{text}'. it should be octal string and between 0 and 07777"
-        ))),
-    }
 }
 
 /// One COPY or ADD; for threads that may block.
@@ -217,7 +216,7 @@ struct Work {
     origin: Origin,
     stack: Stack,
     target: (PathBuf, bool),
-    permissions: Permissions,
+    chmod: Option<Chmod>,
     excludes: Matcher,
     request: Request,
 }
@@ -281,7 +280,7 @@ impl Work {
         let target = (self.target.0.as_path(), self.target.1);
         let placing = |owner| Placing {
             owner,
-            permissions: self.permissions.clone(),
+            chmod: self.chmod.as_ref(),
             excludes: &excludes,
             parents: self.request.has_parents,
         };

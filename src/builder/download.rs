@@ -45,29 +45,36 @@ pub(super) struct Fetched {
     root: OwnedFd,
     /// The one file in it; `None`: the whole tree is meant.
     name: Option<String>,
+    owners: Owners,
     /// As it was asked for.
     pub(super) shown: String,
     _workplace: Arc<Workplace>,
 }
 
 impl Fetched {
+    /// A whole directory of a workplace.
+    pub(super) fn tree(
+        root: OwnedFd,
+        owners: Owners,
+        shown: String,
+        workplace: Arc<Workplace>,
+    ) -> Self {
+        Self { root, name: None, owners, shown, _workplace: workplace }
+    }
+
     pub(super) fn found(&self) -> Result<Vec<Found>> {
         find(self.root.as_fd(), &escaped(self.name.as_deref().unwrap_or_default()))
     }
 
     /// Archives say whose their members are.
     pub(super) fn owners(&self) -> Owners {
-        if self.name.is_none() { Owners::Count } else { Owners::AreNobodys }
+        self.owners
     }
 
     /// A tree goes into a directory.
     pub(super) fn target<'a>(&self, (path, is_directory): (&'a Path, bool)) -> (&'a Path, bool) {
         (path, is_directory || self.name.is_none())
     }
-}
-
-pub(super) fn is_remote(source: &str) -> bool {
-    source.split_once("://").is_some() || source.starts_with("git@")
 }
 
 /// A name in which nothing means more than itself.
@@ -89,12 +96,6 @@ pub(super) async fn fetch(
     checksum: &str,
     unpacks: bool,
 ) -> Result<Fetched, Failure> {
-    let is_web = url.starts_with("http://") || url.starts_with("https://");
-    let path = url.split(['?', '#']).next().unwrap_or_default();
-    if !is_web || path.ends_with(".git") {
-        let text = "ADD of a git repository is not supported yet";
-        return Err(Error::new(Kind::Unsupported, text).into());
-    }
     let wanted = match checksum {
         "" => None,
         text => Some(Digest::parse(text)?),
@@ -220,13 +221,14 @@ fn single(store: &ImageStore, name: &str, mode: u32, shown: String) -> Result<(F
     let fetched = Fetched {
         root: open(&directory)?,
         name: Some(name.to_owned()),
+        owners: Owners::AreNobodys,
         shown,
         _workplace: workplace,
     };
     Ok((fetched, file))
 }
 
-fn open(directory: &Path) -> Result<OwnedFd> {
+pub(super) fn open(directory: &Path) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::open(directory, flags, rustix::fs::Mode::empty())
         .with_context(|| format!("open {}", directory.display()))
@@ -330,12 +332,7 @@ async fn unpack(store: &ImageStore, file: File, shown: &str) -> Result<Fetched> 
         }
     }
     upload.finish().await.context("unpack an archive")?;
-    Ok(Fetched {
-        root: open(&directory)?,
-        name: None,
-        shown: shown.to_owned(),
-        _workplace: workplace,
-    })
+    Ok(Fetched::tree(open(&directory)?, Owners::Count, shown.to_owned(), workplace))
 }
 
 #[cfg(test)]
@@ -384,6 +381,5 @@ mod tests {
             assert_eq!(file_name(url), name, "{url}");
         }
         assert_eq!(without_secrets("https://u:p@a.b/c?token=x"), "https://a.b/c");
-        assert!(is_remote("https://x") && is_remote("git@x:y") && !is_remote("a/b"));
     }
 }

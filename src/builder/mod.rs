@@ -22,6 +22,7 @@ mod context;
 mod copy;
 mod copying;
 mod download;
+mod git;
 mod key;
 mod mounts;
 mod plan;

@@ -12,10 +12,10 @@ use crate::node::{Node, monitors_below};
 use crate::wait::{LONG, eventually, until};
 
 /// A context in a directory of its own.
-struct Context(PathBuf);
+pub(crate) struct Context(PathBuf);
 
 impl Context {
-    fn new(node: &Node, name: &str, files: &[(&str, &str)]) -> Self {
+    pub(crate) fn new(node: &Node, name: &str, files: &[(&str, &str)]) -> Self {
         let context = Self(node.home.join(name));
         fs::create_dir(&context.0).unwrap();
         for (path, text) in files {
@@ -24,7 +24,7 @@ impl Context {
         context
     }
 
-    fn write(&self, path: &str, text: &str) {
+    pub(crate) fn write(&self, path: &str, text: &str) {
         let path = self.0.join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
@@ -35,14 +35,14 @@ impl Context {
     }
 }
 
-async fn try_build(docker: &Docker, context: &Context, words: &[&str]) -> Output {
+pub(crate) async fn try_build(docker: &Docker, context: &Context, words: &[&str]) -> Output {
     let words = [&["build"], words, &[context.path()]].concat();
     let child = docker.command(&words).env("DOCKER_BUILDKIT", "0").spawn().unwrap();
     output(child, "docker build").await
 }
 
 /// What it said.
-async fn build(docker: &Docker, context: &Context, words: &[&str]) -> String {
+pub(crate) async fn build(docker: &Docker, context: &Context, words: &[&str]) -> String {
     let done = try_build(docker, context, words).await;
     assert_eq!(done.code, 0, "{done:?}");
     done.stdout
@@ -57,7 +57,7 @@ fn left(node: &Node) -> Vec<String> {
     left
 }
 
-async fn nothing_left(node: &Node) {
+pub(crate) async fn nothing_left(node: &Node) {
     until("nothing to be left of a build", async || left(node).is_empty()).await;
 }
 

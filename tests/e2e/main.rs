@@ -37,6 +37,7 @@ mod cri_users;
 mod damaged_state;
 mod docker;
 mod docker_build;
+mod docker_build_git;
 mod docker_commands;
 mod docker_containers;
 mod docker_events;

@@ -19,6 +19,7 @@ mod wildcard;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use cais_dockerfile::chmod::Chmod;
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 
 pub(super) use self::digest::{Owners, digest};
@@ -39,18 +40,11 @@ pub(super) enum Ownership {
     Given(u32, u32),
 }
 
-/// Which permissions they have.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Permissions {
-    Kept,
-    /// As in chmod(2).
-    Given(u32),
-}
-
 /// How files are placed.
 pub(super) struct Placing<'a> {
     pub(super) owner: Ownership,
-    pub(super) permissions: Permissions,
+    /// What becomes of their permissions; `None`: nothing.
+    pub(super) chmod: Option<&'a Chmod>,
     pub(super) excludes: Excludes<'a>,
     /// The sources keep the directories that they are in.
     pub(super) parents: bool,

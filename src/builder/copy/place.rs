@@ -17,8 +17,7 @@ use rustix::io::Errno;
 
 use super::find::{Found, c_name, follow, lstat};
 use super::{
-    Ownership, Permissions, Placing, attributes, check_depth, kind_of, names, open, open_below,
-    open_file, shown,
+    Ownership, Placing, attributes, check_depth, kind_of, names, open, open_below, open_file, shown,
 };
 use crate::error::{Context, Error, Result};
 
@@ -292,10 +291,9 @@ impl Copy<'_> {
     }
 
     fn mode(&self, stat: &Stat) -> u32 {
-        match self.placing.permissions {
-            Permissions::Kept => stat.st_mode & 0o7777,
-            Permissions::Given(mode) => mode,
-        }
+        let mode = stat.st_mode & 0o7777;
+        let is_directory = kind_of(stat) == FileType::Directory;
+        self.placing.chmod.map_or(mode, |chmod| chmod.apply(mode, is_directory))
     }
 }
 

@@ -63,8 +63,7 @@ impl Trees {
         for source in sources {
             found.extend(find(std::os::fd::AsFd::as_fd(&from), source)?);
         }
-        let placing =
-            Placing { owner, permissions: Permissions::Kept, excludes: &excludes, parents };
+        let placing = Placing { owner, chmod: None, excludes: &excludes, parents };
         let is_directory = target.ends_with('/');
         let target = below_root(target);
         place(std::os::fd::AsFd::as_fd(&to), &found, (&target, is_directory), &placing)

@@ -1,0 +1,206 @@
+//! Git repositories as sources of ADD, by the node's own `git`.
+//!
+//! Nothing of the node's configuration takes part, no helper is started that git does not bring, and a repository leads to
+//! no files of the node: neither it nor its submodules may be named by a path.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+
+use cais_dockerfile::remote::Git;
+use rustix::fs::OFlags;
+use tokio::process::Command;
+
+use super::blocking;
+use super::copy::Owners;
+use super::download::Fetched;
+use super::progress::Failure;
+use super::stage::Stage;
+use crate::engine::files::open_below;
+use crate::error::{Context, Error, Kind, Result};
+use crate::image::{ImageStore, Workplace};
+
+const TREE: &str = "tree";
+/// Of what git says when it fails.
+const MOST_SAID: usize = 2_000;
+/// git(1): how a repository and its submodules may be reached; not by a path of the node.
+const PROTOCOLS: &str = "https:http:git:ssh";
+/// git-config(1): what a repository cannot make git do.
+const SETTINGS: [&str; 4] = [
+    "core.hooksPath=/dev/null",
+    "core.fsmonitor=false",
+    "credential.helper=",
+    "advice.detachedHead=false",
+];
+
+/// Checks a repository out into a directory of its own. What ADD was told by flags takes part as what stands in the address.
+///
+/// # Errors
+/// `Unsupported` on a node without git; `Unavailable` with git's words; `InvalidArgument` for another commit than the wanted
+/// one, and for a directory that the commit does not have.
+pub(super) async fn check_out(stage: &Stage, git: Git) -> Result<Fetched, Failure> {
+    let shown = format!("ADD failed: {}", git.remote);
+    let checking_out = fetched(stage.build.store(), git);
+    tokio::select! {
+        fetched = checking_out => Ok(fetched.context(shown)?),
+        () = stage.build.cancel.cancelled() => Err(Failure::cancelled()),
+    }
+}
+
+async fn fetched(store: &ImageStore, git: Git) -> Result<Fetched> {
+    if git.mtime == "commit" {
+        let text = "mtime=commit of a git repository is not supported yet";
+        return Err(Error::new(Kind::Unsupported, text));
+    }
+    let workplace = Arc::new(store.workplace()?);
+    let tree = workplace.make(TREE, 0o755)?;
+    let place = Place { home: workplace.path().to_owned(), tree: tree.clone() };
+    let commit = place.fetch(&git).await?;
+    if !git.checksum.is_empty() && !commit.starts_with(&git.checksum) {
+        let text = format!("expected checksum to match {}, got {commit}", git.checksum);
+        return Err(Error::invalid(text));
+    }
+    place.run(&["checkout", "--quiet", "--force", "--detach", &commit]).await?;
+    if git.submodules != Some(false) && tree.join(".gitmodules").is_file() {
+        let words = ["submodule", "--quiet", "update", "--init", "--recursive", "--depth=1"];
+        place.run(&words).await?;
+    }
+    let keeps_git = git.keep_git_dir == Some(true);
+    blocking(move || settled(workplace, &tree, &git, keeps_git)).await
+}
+
+/// Where one repository is checked out.
+struct Place {
+    /// Of the user that git takes itself to be run by: there is no configuration.
+    home: PathBuf,
+    tree: PathBuf,
+}
+
+impl Place {
+    /// The commit, which is in the repository then.
+    async fn fetch(&self, git: &Git) -> Result<String> {
+        self.run(&["init", "--quiet", "--template="]).await?;
+        self.run(&["remote", "add", "--", "origin", &git.remote]).await?;
+        let reference = match (git.reference.as_str(), git.fetch_by_commit) {
+            (_, true) if !git.checksum.is_empty() => git.checksum.as_str(),
+            ("", _) => "HEAD",
+            (given, _) => given,
+        };
+        if reference.starts_with('-') {
+            return Err(Error::invalid(format!("no reference: {reference}")));
+        }
+        let one = ["fetch", "--quiet", "--depth=1", "--no-tags", "--", "origin", reference];
+        match self.run(&one).await {
+            Ok(_) => self.commit("FETCH_HEAD").await,
+            // Not every server gives commits that nothing points to, and none gives a short name of one.
+            Err(error) if is_commit(reference) => {
+                let heads = "+refs/heads/*:refs/remotes/origin/*";
+                let all = ["fetch", "--quiet", "--tags", "--", "origin", heads];
+                self.run(&all).await?;
+                self.commit(reference).await.map_err(|_| error)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn commit(&self, reference: &str) -> Result<String> {
+        let words = ["rev-parse", "--verify", "--quiet", &format!("{reference}^{{commit}}")];
+        Ok(self.run(&words).await?.trim().to_owned())
+    }
+
+    /// What git prints. It is killed when nobody waits for it any more.
+    async fn run(&self, words: &[&str]) -> Result<String> {
+        let mut command = Command::new("git");
+        for (name, _) in std::env::vars_os() {
+            if name.as_encoded_bytes().starts_with(b"GIT_") {
+                command.env_remove(name);
+            }
+        }
+        command
+            .args(SETTINGS.iter().flat_map(|setting| ["-c", setting]))
+            .args(words)
+            .current_dir(&self.tree)
+            .env("HOME", &self.home)
+            .env("XDG_CONFIG_HOME", &self.home)
+            .env("GIT_ALLOW_PROTOCOL", PROTOCOLS)
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .env("GIT_SSH_COMMAND", "ssh -F /dev/null -o BatchMode=yes")
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        let output = match command.output().await {
+            Ok(output) => output,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let text = "a git repository needs the program git on the node";
+                return Err(Error::new(Kind::Unsupported, text));
+            }
+            Err(error) => return Err(error).context("run git"),
+        };
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        let said: String = said.trim().chars().take(MOST_SAID).collect();
+        let verb = words.first().unwrap_or(&"");
+        Err(Error::new(Kind::Unavailable, format!("git {verb}: {}: {said}", output.status)))
+    }
+}
+
+fn is_commit(reference: &str) -> bool {
+    (7..=64).contains(&reference.len()) && reference.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// The part that is wanted, with the modes that git knows, whatever this process's mask is.
+fn settled(workplace: Arc<Workplace>, tree: &Path, git: &Git, keeps_git: bool) -> Result<Fetched> {
+    let mut directories = vec![tree.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(&directory).context("list a repository")? {
+            let entry = entry.context("list a repository")?;
+            let (path, kind) = (entry.path(), entry.file_type().context("stat")?);
+            // Git checks out nothing of this name: its own, and that of a submodule, which is a file.
+            if entry.file_name() == ".git" {
+                match (keeps_git, kind.is_dir()) {
+                    (true, _) => {}
+                    (false, true) => std::fs::remove_dir_all(&path).context("remove .git")?,
+                    (false, false) => std::fs::remove_file(&path).context("remove .git")?,
+                }
+            } else if !kind.is_symlink() {
+                let mode = entry.metadata().context("stat")?.permissions().mode();
+                let bits = if mode & 0o100 == 0 { 0o644 } else { 0o755 };
+                std::fs::set_permissions(&path, PermissionsExt::from_mode(bits))
+                    .context("chmod")?;
+                if kind.is_dir() {
+                    directories.push(path);
+                }
+            }
+        }
+    }
+    let root = super::download::open(tree)?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+    let root = match git.directory.as_str() {
+        "" => root,
+        directory => {
+            use std::os::fd::AsFd;
+
+            open_below(root.as_fd(), Path::new(directory), flags)
+                .with_context(|| format!("open {directory}"))
+                .kind(Kind::InvalidArgument)?
+        }
+    };
+    Ok(Fetched::tree(root, Owners::AreNobodys, git.remote.clone(), workplace))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commits_are_told_from_other_references() {
+        for (reference, expected) in
+            [("0123456", true), ("012345", false), ("v1.0.0", false), ("deadbeefcafe", true)]
+        {
+            assert_eq!(is_commit(reference), expected, "{reference}");
+        }
+    }
+}

@@ -37,6 +37,8 @@ pub(super) struct Build {
     pub(super) cancel: CancellationToken,
     /// Of the image and its steps, RFC 3339.
     pub(super) created: String,
+    /// No file of a layer is later: seconds since the epoch.
+    pub(super) latest: Option<i64>,
     stages: BTreeMap<usize, watch::Sender<Option<Arc<Finished>>>>,
     images: Mutex<BTreeMap<String, Arc<OneImage>>>,
     cells: Mutex<Vec<Arc<Cell>>>,
@@ -85,6 +87,7 @@ impl Build {
             plan,
             teller,
             cancel: CancellationToken::new(),
+            latest: epoch.map(jiff::Timestamp::as_second),
             created: epoch.unwrap_or_else(jiff::Timestamp::now).to_string(),
             stages,
             images: Mutex::default(),

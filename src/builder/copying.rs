@@ -79,7 +79,7 @@ impl Stage {
         for path in paths {
             match Remote::parse(&path).map_err(|fault| Error::invalid(fault.to_string()))? {
                 Some(Remote::Git(address)) => {
-                    more.push(git::check_out(self, of(add, address)).await?)
+                    more.push(git::check_out(self, of(add, address)).await?);
                 }
                 Some(Remote::Http) => {
                     let unpacks = add.unpack == Some(true);
@@ -152,6 +152,7 @@ impl Stage {
             stack: self.stack.clone(),
             target: self.target(&request.destination),
             chmod,
+            latest: self.build.latest,
             excludes: Matcher::new(&request.exclude).map_err(Error::invalid)?,
             request,
         });
@@ -217,6 +218,7 @@ struct Work {
     stack: Stack,
     target: (PathBuf, bool),
     chmod: Option<Chmod>,
+    latest: Option<i64>,
     excludes: Matcher,
     request: Request,
 }
@@ -274,7 +276,7 @@ impl Work {
             true => Stack::default(),
             false => self.stack.clone(),
         };
-        let site = store.begin_site(&below)?;
+        let site = store.begin_site(&below, self.latest)?;
         let owner = self.owner(store, site.mount())?;
         let excludes = |path: &Path| self.is_excluded(path);
         let target = (self.target.0.as_path(), self.target.1);

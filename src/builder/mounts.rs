@@ -217,7 +217,7 @@ impl Opened {
             }
             (Origin::Stack(stack, _), true) => store.mount_stack(stack)?,
             (Origin::Stack(stack, _), false) => {
-                let site = store.begin_site(stack)?;
+                let site = store.begin_site(stack, None)?;
                 let tree = site.mount().try_clone_to_owned().context("pass files on")?;
                 self.sites.push(site);
                 tree

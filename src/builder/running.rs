@@ -6,6 +6,7 @@ use cais_dockerfile::instruction::{Network, Run, Security};
 use cais_dockerfile::{PROXIES, Source};
 use tokio::sync::mpsc;
 
+use super::blocking;
 use super::key::Key;
 use super::mounts::Mounts;
 use super::progress::{Failure, Progress};
@@ -86,7 +87,7 @@ impl Stage {
         mounts: Mounts,
         (command, script, env): (&[String], Option<String>, Vec<String>),
     ) -> Result<StackedLayer, Failure> {
-        let site = self.build.store().begin_site(&self.stack)?;
+        let site = self.build.store().begin_site(&self.stack, self.build.latest)?;
         let mut opened = mounts.open(self).await?;
         if let Some(script) = script {
             opened.add_script(self.build.store(), &script)?;
@@ -107,7 +108,7 @@ impl Stage {
         if self.build.cancel.is_cancelled() {
             return Err(Failure::cancelled());
         }
-        self.done(&ended?, command, site)
+        done(&ended?, command, site).await
     }
 
     async fn in_cell(&self, cell: &Cell, run: Command) -> Result<End> {
@@ -126,16 +127,6 @@ impl Stage {
         ended
     }
 
-    fn done(&self, end: &End, command: &[String], site: Site) -> Result<StackedLayer, Failure> {
-        if end.code == 0 {
-            return Ok(site.finish()?);
-        }
-        let command = command.join(" ");
-        let code = end.code;
-        let text = format!("The command '{command}' returned a non-zero code: {code}");
-        Err(Failure { error: Error::new(Kind::InvalidArgument, text), code: Some(code) })
-    }
-
     /// The stage's own; commands of one stage are in one.
     async fn cell(&mut self, network: CellNetwork) -> Result<Arc<Cell>> {
         if let Some(cell) = self.cells.get(&network) {
@@ -145,6 +136,15 @@ impl Stage {
         self.cells.insert(network, cell.clone());
         Ok(cell)
     }
+}
+
+async fn done(end: &End, command: &[String], site: Site) -> Result<StackedLayer, Failure> {
+    if end.code == 0 {
+        return Ok(blocking(move || site.finish()).await?);
+    }
+    let (command, code) = (command.join(" "), end.code);
+    let text = format!("The command '{command}' returned a non-zero code: {code}");
+    Err(Failure { error: Error::new(Kind::InvalidArgument, text), code: Some(code) })
 }
 
 /// A command may have less than the build, and not more.

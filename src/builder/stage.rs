@@ -251,13 +251,13 @@ impl Stage {
     pub(super) async fn find(&mut self, key: &Digest) -> Option<StackedLayer> {
         let found = match self.build.options.is_without_cache {
             true => None,
-            false => self.build.store().find_kept(key),
+            false => self.build.store().find_kept(&self.kept_as(key)),
         };
         if found.is_some() {
             if self.cache == CacheState::NotAsked {
                 self.cache = CacheState::Hit;
             }
-            self.build.layer_used(key.clone());
+            self.build.layer_used(self.kept_as(key));
             self.tell(Progress::Cached).await;
         }
         found
@@ -266,8 +266,19 @@ impl Stage {
     /// A layer that was made; the next build will find it.
     pub(super) fn keep(&mut self, key: &Digest, layer: &StackedLayer, description: &str) {
         self.cache = CacheState::Missed;
-        let (key, layer) = (key.clone(), layer.clone());
+        let (key, layer) = (self.kept_as(key), layer.clone());
         self.build.layer_made(Keep { key, layer, description: description.to_owned() });
+    }
+
+    /// Layers whose times are bounded are others than those with times as they came.
+    fn kept_as(&self, key: &Digest) -> Digest {
+        match self.build.latest {
+            None => key.clone(),
+            Some(latest) => Key::new("latest")
+                .with("layer", key.hex())
+                .with("time", latest.to_le_bytes())
+                .finish(),
+        }
     }
 
     /// Takes a layer, found or made, on top.
@@ -294,6 +305,7 @@ impl Stage {
             return Ok(());
         }
         let (store, stack) = (self.build.store().clone(), self.stack.clone());
+        let latest = self.build.latest;
         let made = super::blocking(move || {
             if !stack.is_empty() {
                 let view = store.mount_stack(&stack)?;
@@ -302,7 +314,7 @@ impl Stage {
                     return Ok(None);
                 }
             }
-            let site = store.begin_site(&stack)?;
+            let site = store.begin_site(&stack, latest)?;
             let owner = owner_in(site.mount(), &user)?;
             make_directory(site.mount(), &below, owner)?;
             site.finish().map(Some)

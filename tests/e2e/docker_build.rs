@@ -190,6 +190,38 @@ async fn docker_build_finds_layers_again_after_a_restart_and_by_content() {
 }
 
 #[tokio::test]
+async fn docker_build_comes_to_the_same_image_with_source_date_epoch() {
+    let (node, docker) = node().await;
+    let dockerfile = "FROM busybox\nWORKDIR /made/here\nCOPY a .\nRUN echo b > b && ln -s b c && mkdir d\n\
+                      ADD --chmod=u=rwx,go=rX a /x/\n";
+    let context = Context::new(&node, "context", &[("Dockerfile", dockerfile), ("a", "1")]);
+    let mut ids = Vec::new();
+    for (epoch, modified) in [("1000000000", 1_500_000_000), ("1000000000", 1_600_000_000), ("", 0)]
+    {
+        let file = fs::File::options().write(true).open(context.0.join("a")).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(modified))
+            .unwrap();
+        let argument = format!("SOURCE_DATE_EPOCH={epoch}");
+        let mut words = vec!["--no-cache", "-t", "made"];
+        if !epoch.is_empty() {
+            words.extend(["--build-arg", &argument]);
+        }
+        build(&docker, &context, &words).await;
+        ids.push(docker.inspect("made").await["Id"].clone());
+    }
+    assert_eq!(ids[0], ids[1]);
+    assert_ne!(ids[0], ids[2]);
+    // What is kept with other times is not taken for it.
+    let words = ["-t", "made", "--build-arg", "SOURCE_DATE_EPOCH=1000000001"];
+    let said = build(&docker, &context, &words).await;
+    assert!(!said.contains("Using cache"), "{said}");
+    let stat = "stat -c '%Y %a' /made/here/b /made/here/a /made/here /x/a";
+    let times = docker.run(&["run", "--rm", "made", "sh", "-c", stat]).await;
+    // As BSD and BuildKit have it, X looks at what the file was.
+    assert_eq!(times, "1000000001 644\n0 644\n1000000001 755\n0 744");
+}
+
+#[tokio::test]
 async fn docker_build_says_what_is_wrong_and_leaves_nothing() {
     let (node, docker) = node().await;
     for (name, dockerfile, why) in [

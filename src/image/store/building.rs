@@ -20,6 +20,7 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared as SharedFuture};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 
+use super::clamp::clamp;
 use super::layers::{FILES, LayerDirectories, Lease, Workplace, make_directory};
 use super::record::{Image, Layer, LayerKey};
 use super::{ImageStore, Shared};
@@ -128,6 +129,7 @@ pub(crate) struct Site {
     store: ImageStore,
     workplace: Workplace,
     mount: OwnedFd,
+    latest: Option<i64>,
 }
 
 impl Site {
@@ -137,10 +139,13 @@ impl Site {
 
     /// What was changed is a layer now. Whoever else has the mount must have closed it.
     pub(crate) fn finish(self) -> Result<StackedLayer> {
-        let Self { store, workplace, mount } = self;
+        let Self { store, workplace, mount, latest } = self;
         drop(mount);
         let layer = workplace.path().join(LAYER);
         let files = Arc::new(pack::open(&layer.join(FILES))?);
+        if let Some(latest) = latest {
+            clamp(&files, latest)?;
+        }
         let workplace = Arc::new(workplace);
         let (shared, of_layer, held) = (store.shared.clone(), files.clone(), workplace.clone());
         let hashing = tokio::task::spawn_blocking(move || {
@@ -212,8 +217,9 @@ impl ImageStore {
         snapshot::mount(&below, self.shared.layers.empty(), Some(writable), None)
     }
 
-    /// Begins a layer on top of a stack.
-    pub(crate) fn begin_site(&self, stack: &Stack) -> Result<Site> {
+    /// Begins a layer on top of a stack, in which no file will have a time after `latest`, seconds
+    /// since the epoch.
+    pub(crate) fn begin_site(&self, stack: &Stack, latest: Option<i64>) -> Result<Site> {
         let workplace = self.workplace()?;
         let layer = workplace.make(LAYER, 0o700)?;
         let upper = layer.join(FILES);
@@ -226,7 +232,7 @@ impl ImageStore {
         let mount =
             snapshot::mount(&stack.paths(), self.shared.layers.empty(), Some(writable), None)
                 .context("mount a layer in the making")?;
-        Ok(Site { store: self.clone(), workplace, mount })
+        Ok(Site { store: self.clone(), workplace, mount, latest })
     }
 
     /// The layers of a stack as those of an image, once each is in the store.

@@ -20,6 +20,7 @@
 
 mod building;
 mod catalog;
+mod clamp;
 mod commit;
 mod kept;
 mod layers;

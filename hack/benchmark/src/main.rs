@@ -1,9 +1,10 @@
 //! Times container engines through one CRI client or Docker's, and the bare system calls of a pod beside them.
 //!
-//! `start`, `standing`, `pull` and `docker` alternate between two engines, so that a drift of the machine meets both; `deadlines` loads
-//! one after the other. `floor` runs a hard-coded sequence of system calls for one pod: what no engine can undercut. Each writes a
+//! `start`, `standing`, `pull`, `docker` and `build` alternate between two engines, so that a drift of the machine meets both;
+//! `deadlines` loads one after the other. `floor` runs a hard-coded sequence of system calls for one pod: what no engine can undercut. Each writes a
 //! record with its raw samples; `report` turns records into tables. `hack/bench` prepares the engines.
 
+mod builds;
 mod client;
 mod deadlines;
 mod docker;
@@ -59,6 +60,8 @@ enum Command {
     Pull(pull::Options),
     /// Commands of Docker's client, and of ours.
     Docker(docker::Options),
+    /// Builds by docker's own build client.
+    Build(builds::Options),
     /// The system calls of one pod, without an engine.
     Floor(floor::Options),
     /// Appends tables of the records to a document.
@@ -92,6 +95,7 @@ fn main() -> ExitCode {
         Command::Deadlines(options) => in_tokio(deadlines::compare(options)),
         Command::Pull(options) => in_tokio(pull::compare(options)),
         Command::Docker(options) => in_tokio(docker::compare(options)),
+        Command::Build(options) => in_tokio(builds::compare(options)),
         // Forks, so there must be no second thread: no tokio.
         Command::Floor(options) => floor::measure(&options),
         Command::Report(options) => report::append(&options),

@@ -82,8 +82,21 @@ const CLIENT_LAYERS: Layers = &[
     (
         "compose",
         &[
-            "Cais", "attached", "client", "commands", "error", "json", "output", "progress",
-            "table", "units",
+            "Cais",
+            "attached",
+            "client",
+            "commands",
+            "context",
+            "create",
+            "error",
+            "http",
+            "json",
+            "output",
+            "progress",
+            "reference",
+            "table",
+            "terminal",
+            "units",
         ],
     ),
     (
@@ -111,6 +124,7 @@ const CLIENT_LAYERS: Layers = &[
     ("http", &["error", "host"]),
     ("host", &["error", "http::Stream", "program"]),
     ("config_file", &["error", "json"]),
+    ("context", &["error"]),
     ("create", &["error", "units"]),
     ("progress", &["client", "error", "json", "terminal", "units"]),
     ("table", &["error", "json", "output", "template"]),
@@ -163,11 +177,12 @@ fn the_client_and_the_daemon_are_strangers() {
             sections.flat_map(|it| it.lines().skip(1)).filter_map(|it| it.split_once(" = "));
         lines.map(|(name, value)| format!("{name} {value}")).collect()
     };
-    // What compose files say is a crate of its own, and a stranger to the daemon as well.
+    // What compose files and Dockerfiles say are crates of their own, and strangers to the daemon as well.
     let mut client = named("client/Cargo.toml");
-    client.retain(|it| !it.starts_with("cais-compose "));
+    client.retain(|it| !it.starts_with("cais-compose ") && !it.starts_with("cais-dockerfile "));
     assert!(client.len() > 5, "{client:?}");
     client.extend(named("compose/Cargo.toml"));
+    client.extend(named("dockerfile/Cargo.toml"));
     for barred in ["path =", "tokio ", "hyper ", "cais"] {
         let found: Vec<_> = client.iter().filter(|it| it.contains(barred)).collect();
         assert!(found.is_empty(), "the client depends on {found:?}");

@@ -73,6 +73,16 @@ impl ConfigFile {
         (!name.is_empty()).then(|| format!("docker-credential-{name}"))
     }
 
+    /// The servers that it knows something of.
+    pub(crate) fn servers(&self) -> Vec<String> {
+        let keys = |name: &str| self.values.get(name).and_then(Value::as_object).map(Map::keys);
+        let mut servers: Vec<String> =
+            ["auths", "credHelpers"].into_iter().filter_map(keys).flatten().cloned().collect();
+        servers.sort();
+        servers.dedup();
+        servers
+    }
+
     pub(crate) fn credentials(&self, server: &str) -> Result<Option<Credentials>> {
         if let Some(helper) = self.helper(server) {
             return from_helper(&helper, server);

@@ -4,7 +4,7 @@
 //!   cli        the tree of verbs and flags; what clap finds wrong, in docker's words
 //!   commands   one file per family of verbs: its flags, its calls, its output
 //!   compose    several containers from one file
-//!   create     flags to the body of a container
+//!   create     flags to the body of a container;  context: what a build is made from
 //!   attached   a process of a container on this terminal
 //!   template   Go's templates for --format;  table, progress, units: output
 //!   client     calls and refusals;  http: requests on a socket, without a runtime
@@ -17,6 +17,7 @@ mod client;
 mod commands;
 mod compose;
 mod config_file;
+mod context;
 mod create;
 mod error;
 mod host;
@@ -92,5 +93,18 @@ impl Cais {
         let credentials = self.config()?.credentials(server)?;
         let json = credentials.map_or_else(|| serde_json::json!({}), |it| it.to_json(server));
         Ok(vec![("X-Registry-Auth", URL_SAFE.encode(json.to_string()))])
+    }
+
+    /// Who one is, for every registry that an image may be built from.
+    pub(crate) fn registry_config(&self) -> Result<Headers> {
+        let config = self.config()?;
+        let mut known = serde_json::Map::new();
+        for server in config.servers() {
+            if let Some(credentials) = config.credentials(&server)? {
+                known.insert(server.clone(), credentials.to_json(&server));
+            }
+        }
+        let json = serde_json::Value::from(known);
+        Ok(vec![("X-Registry-Config", URL_SAFE.encode(json.to_string()))])
     }
 }

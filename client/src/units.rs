@@ -184,6 +184,24 @@ pub(crate) fn local_nanos(unix_nanos: i64) -> String {
     format!("{}{}", at.strftime("%Y-%m-%dT%H:%M:%S.%9f"), zone(&at))
 }
 
+/// The time that it is, in the same form.
+pub(crate) fn now_in_nanos() -> String {
+    local_nanos(i64::try_from(Timestamp::now().as_nanosecond()).unwrap_or_default())
+}
+
+/// Nanoseconds of the Unix epoch in the local zone, to a millionth of a second: `2026-11-26 15:12:15.123456`.
+pub(crate) fn local_micros(unix_nanos: i64) -> String {
+    let Ok(at) = Timestamp::from_nanosecond(i128::from(unix_nanos)) else {
+        return unix_nanos.to_string();
+    };
+    at.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S.%6f").to_string()
+}
+
+/// Seconds of the Unix epoch of a time in RFC 3339; zero for what is none.
+pub(crate) fn unix_seconds(text: &str) -> i64 {
+    text.parse::<Timestamp>().map_or(0, Timestamp::as_second)
+}
+
 /// A time in RFC 3339 as Go's `Time.String` has it: `2026-11-26 15:12:15.5 +0000 UTC`.
 pub(crate) fn go_time(text: &str) -> String {
     let Ok(at) = text.parse::<Timestamp>() else { return text.to_owned() };

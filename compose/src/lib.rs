@@ -49,3 +49,4 @@ pub use self::locate::Options;
 pub use self::node::{Map, Node, Position, Value};
 pub use self::print::Format;
 pub use self::project::{Project, service_hash};
+pub use self::words::split as words;

@@ -5,7 +5,8 @@
 
 use crate::error::{Error, Result};
 
-pub(crate) fn split(line: &str) -> Result<Vec<String>> {
+/// The words of a command.
+pub fn split(line: &str) -> Result<Vec<String>> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut quote: Option<char> = None;

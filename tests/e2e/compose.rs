@@ -2,11 +2,15 @@
 
 use std::path::Path;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tempfile::TempDir;
+use tokio::process::Child;
 
 use crate::cais::cais;
-use crate::docker::{Docker, output};
+use crate::docker::{Docker, Output, output};
 use crate::docker_containers::node;
+use crate::wait::until;
 
 /// A database that others wait for, and a service beside it. What is to stop does so at once.
 const FILE: &str = r#"
@@ -43,17 +47,27 @@ impl<'a> Project<'a> {
         Self { docker, directory }
     }
 
-    /// Calls a client; what it wrote to standard output. `setting` is what the file's variable stands for.
-    async fn run(&self, client: &str, setting: &str, words: &[&str]) -> String {
+    fn spawn(&self, client: &str, setting: &str, words: &[&str]) -> Child {
         let ours = cais();
         let (program, before) = match client {
             THEIRS => (THEIRS, &["-p", "shop"][..]),
             _ => (ours.to_str().unwrap(), &["compose", "-p", "shop"][..]),
         };
-        let words = [before, words].concat();
-        let mut command = self.docker.command_of(program, &words);
-        command.current_dir(self.directory.path()).env("SETTING", setting);
-        let done = output(command.spawn().expect("start a client"), client).await;
+        let mut command = self.docker.command_of(program, &[before, words].concat());
+        command
+            .current_dir(self.directory.path())
+            .env("SETTING", setting)
+            .env("DOCKER_BUILDKIT", "0");
+        command.spawn().expect("start a client")
+    }
+
+    async fn done(&self, client: &str, setting: &str, words: &[&str]) -> Output {
+        output(self.spawn(client, setting, words), client).await
+    }
+
+    /// Calls a client; what it wrote to standard output. `setting` is what the file's variable stands for.
+    async fn run(&self, client: &str, setting: &str, words: &[&str]) -> String {
+        let done = self.done(client, setting, words).await;
         assert_eq!(done.code, 0, "{client} {words:?}: {done:?}");
         done.stdout.trim_end().to_owned()
     }
@@ -150,4 +164,229 @@ async fn cais_compose_says_early_what_cannot_be() {
     assert!(refused.contains("write \"18080-18082:80\""), "{refused}");
     let refused = docker.cais_refused(&["compose", "-f", file, "up", "-d", "odd"]).await;
     assert!(refused.contains("services.odd.links: cais compose cannot do this yet"), "{refused}");
+}
+
+/// What they write, the names before it, and how they ended, is told alike; in which order, is chance.
+#[tokio::test]
+async fn up_in_the_foreground_shows_what_docker_compose_shows() {
+    let (_node, docker) = node().await;
+    let text = r#"
+services:
+  db: {image: busybox, command: [sh, -c, "echo one; echo two >&2; printf three"]}
+  longer: {image: busybox, command: [sh, -c, "echo up; exit 3"], container_name: own, depends_on: [db]}
+  quiet: {image: busybox, command: [echo, hidden], attach: false}
+  long: {image: busybox, command: sleep 1000, profiles: [more], stop_signal: SIGKILL}
+"#;
+    let project = Project::new(&docker, text);
+    let shown = async |client: &str, words: &[&str]| {
+        let done = project.done(client, "", &[&["up"], words].concat()).await;
+        // How wide a name is depends, with docker compose, on who has written before.
+        let plain = |text: &str| -> Vec<String> {
+            let text = ["\r\x1b[K", "\x1b[31m", "\x1b[1m", "\x1b[0m"]
+                .iter()
+                .fold(text.to_owned(), |text, code| text.replace(code, ""));
+            let line = |line: &str| match line.split_once(" | ") {
+                Some((name, rest)) => format!("{} | {rest}", name.trim_end()),
+                None => line.to_owned(),
+            };
+            let mut lines: Vec<String> = text.lines().map(line).collect();
+            lines.sort();
+            lines
+        };
+        let lines = plain(&done.stdout);
+        let mut told = plain(&done.stderr);
+        told.retain(|it| it.contains(" | ") || it.contains("Aborting"));
+        project.run(client, "", &["down", "-t", "0"]).await;
+        (done.code, lines, told)
+    };
+    for words in [
+        &[][..],
+        &["--no-log-prefix", "--no-attach", "longer"],
+        &["--exit-code-from", "longer", "longer", "long"],
+    ] {
+        let (theirs, ours) = (shown(THEIRS, words).await, shown("cais", words).await);
+        assert_eq!(ours, theirs, "{words:?}");
+    }
+    project.is_gone().await;
+}
+
+/// The first Ctrl-C stops, a second one kills what does not listen.
+#[tokio::test]
+async fn ctrl_c_ends_up_in_the_foreground() {
+    let (_node, docker) = node().await;
+    let text = r#"
+services:
+  deaf: {image: busybox, command: [sh, -c, "trap 'echo deaf' TERM; echo ready; while true; do sleep 0.1; done"], stop_grace_period: 1h}
+  fine: {image: busybox, command: [sh, -c, "trap 'echo bye; exit 0' TERM; echo ready; while true; do sleep 0.1; done"]}
+"#;
+    let project = Project::new(&docker, text);
+    let up = project.spawn("cais", "", &["up"]);
+    let pid = Pid::from_raw(up.id().unwrap().try_into().unwrap());
+    let writes = async |text: &str, count: usize| {
+        until(text, async || {
+            let logs = project.done("cais", "", &["logs"]).await.stdout;
+            logs.matches(text).count() == count
+        })
+        .await;
+    };
+    writes("| ready", 2).await;
+    kill(pid, Signal::SIGINT).unwrap();
+    writes("| deaf", 1).await;
+    kill(pid, Signal::SIGINT).unwrap();
+    let done = output(up, "up").await;
+    assert_eq!(done.code, 130, "{done:?}");
+    for line in [
+        "Attaching to deaf-1, fine-1",
+        "Gracefully Stopping... press Ctrl+C again to force",
+        "fine-1  | bye",
+        "fine-1 exited with code 0",
+        "deaf-1 exited with code 137",
+    ] {
+        assert!(done.stdout.lines().any(|it| it == line), "{line:?} in {done:?}");
+    }
+    assert_eq!(project.run("cais", "", &["ps", "-q"]).await, "");
+    project.run("cais", "", &["down"]).await;
+    project.is_gone().await;
+}
+
+/// What the two write on networks and volumes is the same, so neither refuses, renews or changes what the other made.
+#[tokio::test]
+async fn networks_and_volumes_are_the_same_to_both_clients() {
+    let (_node, docker) = node().await;
+    let text = r#"
+services:
+  app: {image: busybox, command: sleep 1000, stop_signal: SIGKILL, networks: [default, back], volumes: ["data:/data", "plain:/plain"]}
+networks: {back: {internal: true, labels: {a: b}, driver_opts: {x: y}, ipam: {config: [{subnet: 10.77.3.0/24, gateway: 10.77.3.1}]}}}
+volumes: {data: {labels: {a: b}, name: kept}, plain: }
+"#;
+    let project = Project::new(&docker, text);
+    let seen = async || {
+        let mut seen = Vec::new();
+        for (kind, name, own) in [
+            ("network", "shop_default", "{{.Id}}"),
+            ("network", "shop_back", "{{.Id}}"),
+            ("volume", "kept", "{{.CreatedAt}}"),
+            ("volume", "shop_plain", "{{.CreatedAt}}"),
+        ] {
+            let format = format!("{{{{json .Labels}}}}\n{own}");
+            let shown = docker.run(&[kind, "inspect", "-f", &format, name]).await;
+            let (labels, own) = shown.split_once('\n').unwrap();
+            assert!(labels.contains("com.docker.compose.config-hash"), "{labels}");
+            seen.push((labels.to_owned(), own.to_owned()));
+        }
+        (seen, project.id("shop-app-1").await)
+    };
+    let mut labels = Vec::new();
+    for (first, second) in [(THEIRS, "cais"), ("cais", THEIRS)] {
+        project.run(first, "", &["up", "-d"]).await;
+        let made = seen().await;
+        let again = project.done(second, "", &["up", "-d"]).await;
+        assert_eq!(again.code, 0, "{again:?}");
+        assert!(!again.stderr.contains("exists, but"), "{again:?}");
+        assert_eq!(seen().await, made, "{second} after {first}");
+        labels.push(made.0.into_iter().map(|it| it.0).collect::<Vec<_>>());
+        project.run(second, "", &["down", "-v"]).await;
+        project.is_gone().await;
+    }
+    assert_eq!(labels[0], labels[1]);
+
+    // A changed network is told of, before anything is done.
+    project.run("cais", "", &["up", "-d"]).await;
+    write(&project.directory.path().join("compose.yaml"), &text.replace("x: y", "x: z"));
+    let refused = project.done("cais", "", &["up", "-d"]).await;
+    assert_ne!(refused.code, 0);
+    assert!(refused.stderr.contains("does not make networks anew yet"), "{refused:?}");
+    project.run("cais", "", &["down", "-v"]).await;
+    project.is_gone().await;
+}
+
+#[tokio::test]
+async fn cais_compose_builds_runs_and_scales_as_docker_compose_does() {
+    let (_node, docker) = node().await;
+    let text = r#"
+services:
+  web:
+    build: {context: site, args: {WORD: one}, labels: {a: b}, target: final}
+    command: sh -c 'echo ready; exec sleep 1000'
+    stop_signal: SIGKILL
+    ports: ["18180-18182:80"]
+    volumes: ["data:/data"]
+    depends_on: [db]
+  db: {image: busybox, command: sleep 1000, stop_signal: SIGKILL}
+volumes: {data: }
+"#;
+    let project = Project::new(&docker, text);
+    let site = project.directory.path().join("site");
+    std::fs::create_dir(&site).unwrap();
+    for (name, text) in [
+        (
+            "Dockerfile",
+            "FROM busybox AS final\nARG WORD\nCOPY . /site\nRUN echo $WORD > /word\nFROM nowhere\n",
+        ),
+        (".dockerignore", "secret\n"),
+        ("secret", "not for images"),
+        ("page", "hello"),
+    ] {
+        write(&site.join(name), text);
+    }
+    // docker compose builds with the call that we have when it is told so; labels and result are the same.
+    let mut built = Vec::new();
+    for client in [THEIRS, "cais"] {
+        project.run(client, "", &["build"]).await;
+        let labels = docker.run(&["inspect", "-f", "{{json .Config.Labels}}", "shop-web"]).await;
+        let script = "cat /word /site/page; ls -A /site; echo $A; exit 3";
+        let words = ["run", "--rm", "-T", "--no-deps", "-e", "A=b", "web", "sh", "-c", script];
+        let done = project.done(client, "", &words).await;
+        assert_eq!(docker.run(&["ps", "-aq"]).await, "");
+        built.push((labels, done.code, done.stdout));
+        docker.run(&["image", "rm", "shop-web"]).await;
+    }
+    assert_eq!(built[0], built[1]);
+    let shown = "one\nhello.dockerignore\nDockerfile\npage\nb\n";
+    assert_eq!((built[1].1, built[1].2.as_str()), (3, shown));
+
+    // What is missing is built; ports of a range are spread, and both clients tell which.
+    project.run("cais", "", &["up", "-d", "--scale", "web=3", "--quiet-build"]).await;
+    for index in ["1", "2", "3"] {
+        let words = ["port", "--index", index, "web", "80"];
+        let port = project.run("cais", "", &words).await;
+        assert_eq!(port, project.run(THEIRS, "", &words).await);
+        assert_eq!(port, format!("0.0.0.0:1818{}", index.parse::<u16>().unwrap() - 1));
+    }
+    for words in [&["images", "-q"][..], &["volumes"], &["top", "db"]] {
+        let mut both = Vec::new();
+        for client in ["cais", THEIRS] {
+            let text = project.run(client, "", words).await;
+            let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+            lines.sort();
+            both.push(lines);
+        }
+        assert_eq!(both[0], both[1], "{words:?}");
+    }
+
+    // A container of one command is known to both as what it is.
+    let id = project.run("cais", "", &["run", "-d", "-v", "data:/x", "web", "sleep", "1000"]).await;
+    let mounts = docker
+        .run(&["inspect", "-f", "{{range .Mounts}}{{.Name}}:{{.Destination}} {{end}}", &id])
+        .await;
+    assert!(mounts.contains("shop_data:/x"), "{mounts}");
+    for client in ["cais", THEIRS] {
+        assert_eq!(project.run(client, "", &["ps", "-q", "web"]).await.lines().count(), 3);
+        assert!(project.run(client, "", &["ps", "-aq", "web"]).await.contains(&id));
+    }
+    project.run("cais", "", &["scale", "web=1"]).await;
+    assert_eq!(project.run("cais", "", &["ps", "-q", "web"]).await.lines().count(), 1);
+
+    write(&site.join("copied"), "there and back");
+    project.run("cais", "", &["cp", "site/copied", "db:/tmp/"]).await;
+    assert_eq!(
+        project.run("cais", "", &["exec", "-T", "db", "cat", "/tmp/copied"]).await,
+        "there and back"
+    );
+    let waiting = project.spawn("cais", "", &["wait", "db"]);
+    project.run("cais", "", &["kill", "db"]).await;
+    let waited = output(waiting, "wait").await;
+    assert_eq!(waited.code, 137, "{waited:?}");
+    project.run("cais", "", &["down", "-v", "-t", "0"]).await;
+    project.is_gone().await;
 }

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(crate) use self::frames::{copy_frames, copy_to};
 pub(crate) use self::keys::Keys;
-pub(crate) use self::signals::{Blocked, Target};
+pub(crate) use self::signals::{Blocked, Interrupts, Target};
 use crate::error::Result;
 use crate::http::{Stream, Upgraded};
 use crate::terminal::RawMode;

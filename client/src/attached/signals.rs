@@ -94,6 +94,24 @@ impl Blocked {
     }
 }
 
+/// Ctrl-C and its like, for a program that ends in its own time. They wait from here on: before the first thread is made.
+#[derive(Debug)]
+pub(crate) struct Interrupts(SigSet);
+
+impl Interrupts {
+    pub(crate) fn block() -> Self {
+        let set = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]);
+        // The set is a valid one, so the call cannot fail.
+        let _ = set.thread_block();
+        Self(set)
+    }
+
+    /// Tells of each, from a thread of its own, for as long as somebody listens.
+    pub(crate) fn serve(self, mut tell: impl FnMut() -> bool + Send + 'static) {
+        std::thread::spawn(move || while self.0.wait().is_ok() && tell() {});
+    }
+}
+
 /// The process may not be ready to have a size yet.
 fn first_size(client: &Client, target: &Target) {
     const TRIES: u32 = 10;

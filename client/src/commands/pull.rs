@@ -62,6 +62,25 @@ impl Pulling<'_> {
     }
 }
 
+/// A push, for those verbs that do more than that.
+pub(crate) struct Pushing<'a> {
+    pub(crate) image: &'a str,
+    pub(crate) platform: &'a str,
+    pub(crate) all_tags: bool,
+}
+
+impl Pushing<'_> {
+    /// The stream of its progress.
+    pub(crate) fn begin(&self, cais: &Cais) -> Result<Response> {
+        let (name, tag) = reference::split(self.image);
+        let mut path = Path::new(&["images", name, "push"]).with_text("platform", self.platform);
+        if !self.all_tags {
+            path = path.with("tag", tag.unwrap_or("latest"));
+        }
+        cais.client.call("POST", path, Payload::None, cais.registry_auth(self.image)?)
+    }
+}
+
 impl Pull {
     pub(crate) fn run(&self, cais: &Cais) -> Result<()> {
         check(&self.image, self.all_tags, self.quiet)?;
@@ -100,13 +119,9 @@ pub(crate) struct Push {
 impl Push {
     pub(crate) fn run(&self, cais: &Cais) -> Result<()> {
         check(&self.image, self.all_tags, self.quiet)?;
-        let (name, tag) = reference::split(&self.image);
-        let mut path = Path::new(&["images", name, "push"]).with_text("platform", &self.platform);
-        if !self.all_tags {
-            path = path.with("tag", tag.unwrap_or("latest"));
-        }
-        let reply =
-            cais.client.call("POST", path, Payload::None, cais.registry_auth(&self.image)?)?;
+        let pushing =
+            Pushing { image: &self.image, platform: &self.platform, all_tags: self.all_tags };
+        let reply = pushing.begin(cais)?;
         if !self.quiet {
             return progress::show(reply.body, &mut io::stdout(), |_| {});
         }

@@ -18,15 +18,15 @@ use crate::output;
 pub(crate) struct Start {
     /// Attach STDOUT/STDERR and forward signals
     #[arg(short, long)]
-    attach: bool,
+    pub(crate) attach: bool,
     /// Override the key sequence for detaching a container
     #[arg(long, default_value = "")]
-    detach_keys: String,
+    pub(crate) detach_keys: String,
     /// Attach container's STDIN
     #[arg(short, long)]
-    interactive: bool,
+    pub(crate) interactive: bool,
     #[arg(required = true, value_name = "CONTAINER")]
-    containers: Vec<String>,
+    pub(crate) containers: Vec<String>,
 }
 
 impl Start {
@@ -78,14 +78,14 @@ impl Start {
 pub(crate) struct Attach {
     /// Override the key sequence for detaching a container
     #[arg(long, default_value = "")]
-    detach_keys: String,
+    pub(crate) detach_keys: String,
     /// Do not attach STDIN
     #[arg(long)]
-    no_stdin: bool,
+    pub(crate) no_stdin: bool,
     /// Proxy all received signals to the process
     #[arg(long, default_value = "true")]
-    sig_proxy: bool,
-    container: String,
+    pub(crate) sig_proxy: bool,
+    pub(crate) container: String,
 }
 
 impl Attach {

@@ -14,18 +14,18 @@ use crate::{output, units};
 pub(crate) struct Stats {
     /// Show all containers (default shows just running)
     #[arg(short, long)]
-    all: bool,
+    pub(crate) all: bool,
     /// Format output using 'table', 'json' or a Go template
     #[arg(long, default_value = "")]
-    format: String,
+    pub(crate) format: String,
     /// Disable streaming stats and only pull the first result
     #[arg(long)]
-    no_stream: bool,
+    pub(crate) no_stream: bool,
     /// Do not truncate output
     #[arg(long)]
-    no_trunc: bool,
+    pub(crate) no_trunc: bool,
     #[arg(value_name = "CONTAINER")]
-    containers: Vec<String>,
+    pub(crate) containers: Vec<String>,
 }
 
 const KIND: Kind = Kind {

@@ -376,7 +376,8 @@ fn health(check: &Node) -> Json {
     })
 }
 
-fn plain(node: &Node) -> Json {
+/// As JSON has it.
+pub(super) fn plain(node: &Node) -> Json {
     match &node.value {
         Value::Null => Json::Null,
         Value::Bool(value) => (*value).into(),

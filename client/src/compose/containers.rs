@@ -1,9 +1,11 @@
 //! The containers of a project, found by their labels.
 
+use std::thread;
+
 use super::labels;
 use crate::Cais;
 use crate::client::Path;
-use crate::error::Result;
+use crate::error::{Failure, Result};
 use crate::json::Value;
 
 #[derive(Debug, Clone)]
@@ -33,6 +35,16 @@ impl Container {
         self.listed["Labels"][name].text()
     }
 
+    /// Its name without the project's, unless the file gave it one of its own.
+    pub(super) fn short_name(&self) -> &str {
+        let (project, service, number) = (self.label(labels::PROJECT), &self.service, self.number);
+        if self.name == format!("{project}-{service}-{number}") {
+            &self.name[project.len() + 1..]
+        } else {
+            &self.name
+        }
+    }
+
     pub(super) fn state(&self) -> &str {
         self.listed["State"].text()
     }
@@ -42,9 +54,31 @@ impl Container {
     }
 }
 
+/// Does the same to several at once. The first failure is told when all are through.
+pub(super) fn at_once<T: Sync>(items: &[T], act: impl Fn(&T) -> Result<()> + Sync) -> Result<()> {
+    if let [only] = items {
+        return act(only);
+    }
+    let mut outcomes = Vec::new();
+    thread::scope(|scope| {
+        let acting: Vec<_> = items.iter().map(|it| scope.spawn(|| act(it))).collect();
+        outcomes.extend(acting.into_iter().map(|it| {
+            it.join().unwrap_or_else(|_| Err(Failure::new("one of several things broke off")))
+        }));
+    });
+    outcomes.into_iter().collect()
+}
+
 /// All of a project, stopped ones too, without those of single commands, by service and number.
 pub(super) fn of_project(cais: &Cais, project: &str) -> Result<Vec<Container>> {
-    let wanted = [format!("{}={project}", labels::PROJECT), format!("{}=False", labels::ONE_OFF)];
+    let mut all = all_of_project(cais, project)?;
+    all.retain(|it| it.label(labels::ONE_OFF) == "False");
+    Ok(all)
+}
+
+/// The same, with those of single commands.
+pub(super) fn all_of_project(cais: &Cais, project: &str) -> Result<Vec<Container>> {
+    let wanted = [format!("{}={project}", labels::PROJECT)];
     let filters = serde_json::json!({ "label": wanted });
     let path = Path::new(&["containers", "json"]).with("all", "1");
     let listed = cais.client.read(path.with("filters", &filters.to_string()))?;

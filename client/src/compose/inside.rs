@@ -1,4 +1,4 @@
-//! `compose exec` and `port`: verbs of one container, found by its service.
+//! `compose exec`, `attach`, `cp` and `port`: verbs of one container, found by its service.
 
 use std::io::{self, IsTerminal};
 
@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{Files, others};
 use crate::Cais;
-use crate::commands::{exec, ports};
+use crate::commands::{cp, exec, ports, start};
 use crate::error::{Failure, Result};
 
 /// Execute a command in a running container
@@ -86,6 +86,92 @@ impl Port {
         let container = container(cais, files, &self.service, self.index)?;
         let port = Some(format!("{}/{}", self.port, self.protocol));
         ports::PortOf { container, port }.run(cais)
+    }
+}
+
+/// Attach local standard input, output, and error streams to a service's running container
+#[derive(Debug, Args)]
+pub(super) struct Attach {
+    /// Override the key sequence for detaching from a container.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    detach_keys: String,
+    /// Index of the container if service has multiple replicas
+    #[arg(long, default_value = "0", hide_default_value = true)]
+    index: i64,
+    /// Do not attach STDIN
+    #[arg(long)]
+    no_stdin: bool,
+    /// Proxy all received signals to the process
+    #[arg(long, default_value = "true")]
+    sig_proxy: bool,
+    service: String,
+}
+
+impl Attach {
+    pub(super) fn run(self, cais: &Cais, files: &Files) -> Result<()> {
+        start::Attach {
+            container: container(cais, files, &self.service, self.index)?,
+            detach_keys: self.detach_keys,
+            no_stdin: self.no_stdin,
+            sig_proxy: self.sig_proxy,
+        }
+        .run(cais)
+    }
+}
+
+/// Copy files/folders between a service container and the local filesystem
+#[derive(Debug, Args)]
+pub(super) struct Cp {
+    /// Archive mode (copy all uid/gid information)
+    #[arg(short, long)]
+    archive: bool,
+    /// Always follow symbol link in SRC_PATH
+    #[arg(short = 'L', long)]
+    follow_link: bool,
+    /// Index of the container if service has multiple replicas
+    #[arg(long, default_value = "0", hide_default_value = true)]
+    index: i64,
+    /// SERVICE:PATH, a path, or '-' for an archive on standard input
+    #[arg(value_name = "SRC_PATH")]
+    source: String,
+    /// SERVICE:PATH, a path, or '-' for an archive on standard output
+    #[arg(value_name = "DEST_PATH")]
+    target: String,
+}
+
+impl Cp {
+    pub(super) fn run(self, cais: &Cais, files: &Files) -> Result<()> {
+        let (from, to) = (cp::inside(&self.source), cp::inside(&self.target));
+        let service = match (from, to) {
+            (Some(_), Some(_)) => {
+                return Err(Failure::new("copying between services is not supported"));
+            }
+            (None, None) => return Err(Failure::new("unknown copy direction")),
+            (Some((service, _)), None) | (None, Some((service, _))) => service.to_owned(),
+        };
+        let mut all = others::chosen(cais, files, std::slice::from_ref(&service))?;
+        all.retain(|it| self.index == 0 || it.number == self.index);
+        if all.is_empty() {
+            return Err(Failure::new(format!("no container found for service {service:?}")));
+        }
+        // What comes from one of several comes from the first; what goes to them goes to all.
+        if from.is_some() {
+            all.truncate(1);
+        }
+        let of = |text: &str, id: &str| match cp::inside(text) {
+            Some((_, path)) => format!("{id}:{path}"),
+            None => text.to_owned(),
+        };
+        all.iter().try_for_each(|it| {
+            cp::Cp {
+                archive: self.archive,
+                follow_link: self.follow_link,
+                quiet: true,
+                source: of(&self.source, &it.id),
+                target: of(&self.target, &it.id),
+            }
+            .run(cais)
+        })
     }
 }
 

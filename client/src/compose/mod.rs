@@ -1,15 +1,25 @@
 //! `compose`: several containers from one file, as docker compose has them.
 
+mod begin;
 mod body;
+mod build;
 mod config;
 mod containers;
+mod converge;
+mod foreground;
+mod images;
 mod inside;
 mod labels;
+mod lines;
 mod logs;
+mod making;
 mod mounts;
 mod order;
 mod others;
+mod registry;
 mod resources;
+mod run;
+mod seen;
 mod up;
 mod wait;
 
@@ -58,13 +68,27 @@ enum Verb {
     /// Parse, resolve and render compose file in canonical format
     #[command(alias = "convert")]
     Config(config::Config),
-    Up(up::Up),
+    Up(Box<up::Up>),
+    Create(Box<up::Create>),
+    Scale(up::Scale),
     Down(others::Down),
     Ps(others::Ps),
     Ls(others::Ls),
     Logs(logs::Logs),
+    Build(build::Build),
+    Pull(registry::Pull),
+    Push(registry::Push),
+    Run(Box<run::Run>),
     Exec(inside::Exec),
+    Attach(inside::Attach),
+    Cp(inside::Cp),
     Port(inside::Port),
+    Images(seen::Images),
+    Top(seen::Top),
+    Stats(seen::Stats),
+    Volumes(seen::Volumes),
+    Events(seen::Events),
+    Wait(seen::Wait),
     /// Start services
     Start(others::Each),
     /// Stop services
@@ -95,12 +119,26 @@ impl Compose {
         match self.verb {
             Verb::Config(it) => it.run(files),
             Verb::Up(it) => it.run(cais, files),
+            Verb::Create(it) => it.run(cais, files),
+            Verb::Scale(it) => it.run(cais, files),
             Verb::Down(it) => it.run(cais, files),
             Verb::Ps(it) => it.run(cais, files),
             Verb::Ls(it) => it.run(cais),
             Verb::Logs(it) => it.run(cais, files),
+            Verb::Build(it) => it.run(cais, files),
+            Verb::Pull(it) => it.run(cais, files),
+            Verb::Push(it) => it.run(cais, files),
+            Verb::Run(it) => it.run(cais, files),
             Verb::Exec(it) => it.run(cais, files),
+            Verb::Attach(it) => it.run(cais, files),
+            Verb::Cp(it) => it.run(cais, files),
             Verb::Port(it) => it.run(cais, files),
+            Verb::Images(it) => it.run(cais, files),
+            Verb::Top(it) => it.run(cais, files),
+            Verb::Stats(it) => it.run(cais, files),
+            Verb::Volumes(it) => it.run(cais, files),
+            Verb::Events(it) => it.run(cais, files),
+            Verb::Wait(it) => it.run(cais, files),
             Verb::Start(it) => it.run(cais, files, "start", "Started"),
             Verb::Stop(it) => it.run(cais, files, "stop", "Stopped"),
             Verb::Restart(it) => it.run(cais, files, "restart", "Restarted"),

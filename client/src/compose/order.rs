@@ -12,6 +12,21 @@ pub(super) fn order<'p>(project: &'p Project, only: &[String]) -> Vec<&'p str> {
     order
 }
 
+/// The same services in groups: those of one group wait for none of it, only for those before.
+pub(super) fn levels<'p>(project: &'p Project, order: &[&'p str]) -> Vec<Vec<&'p str>> {
+    let mut levels: Vec<Vec<&str>> = Vec::new();
+    for name in order {
+        let dependencies: Vec<&str> = project.dependencies(name).map(|(it, _)| it).collect();
+        let is_needed = |level: &Vec<&str>| level.iter().any(|it| dependencies.contains(it));
+        let at = levels.iter().rposition(is_needed).map_or(0, |last| last + 1);
+        match levels.get_mut(at) {
+            Some(level) => level.push(name),
+            None => levels.push(vec![name]),
+        }
+    }
+    levels
+}
+
 fn visit<'p>(project: &'p Project, name: &'p str, order: &mut Vec<&'p str>) {
     if project.service(name).is_none() || order.contains(&name) {
         return;
@@ -37,5 +52,15 @@ mod tests {
         assert_eq!(order(&project, &[]), ["zoo", "db", "app"]);
         assert_eq!(order(&project, &only(&["app"])), ["app"]);
         assert_eq!(order(&project, &only(&["app", "db"])), ["db", "app"]);
+    }
+
+    #[test]
+    fn services_wait_for_the_levels_before_their_own() {
+        let project = project(
+            "services: {app: {image: a, depends_on: [db, cache]}, db: {image: a, depends_on: [zoo]}, cache: {image: a}, zoo: {image: a}}",
+        );
+        let all = order(&project, &[]);
+        assert_eq!(levels(&project, &all), [vec!["cache", "zoo"], vec!["db"], vec!["app"]]);
+        assert_eq!(levels(&project, &["db", "cache"]), [["db", "cache"]]);
     }
 }

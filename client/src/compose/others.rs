@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use clap::Args;
 
-use super::containers::{self, Container};
+use super::containers::{self, Container, at_once};
 use super::{Files, labels, resources};
 use crate::Cais;
 use crate::client::Path;
@@ -31,7 +31,7 @@ pub(super) struct Down {
 impl Down {
     pub(super) fn run(&self, cais: &Cais, files: &Files) -> Result<()> {
         let (name, project) = files.named()?;
-        let mut all = containers::of_project(cais, &name)?;
+        let mut all = containers::all_of_project(cais, &name)?;
         if let Some(project) = project.as_ref().filter(|_| !self.remove_orphans) {
             all.retain(|it| {
                 project
@@ -40,19 +40,25 @@ impl Down {
                     .is_some()
             });
         }
-        for container in backwards(all) {
-            if container.is_running() || container.state() == "paused" {
-                cais.client.post(timed(&container, "stop", self.timeout))?;
-            }
-            let path = Path::new(&["containers", &container.id]).with_flag("v", self.volumes);
-            cais.client.delete(path.with("force", "1"))?;
-            output::notice(&format!(" Container {}  Removed", container.name));
+        for group in backwards(all) {
+            at_once(&group, |container| self.remove(cais, container))?;
         }
         resources::remove(cais, &name, project.as_ref(), self.volumes)
     }
+
+    fn remove(&self, cais: &Cais, container: &Container) -> Result<()> {
+        if container.is_running() || container.state() == "paused" {
+            cais.client.post(timed(container, "stop", self.timeout))?;
+        }
+        let path = Path::new(&["containers", &container.id]).with_flag("v", self.volumes);
+        cais.client.delete(path.with("force", "1"))?;
+        output::notice(&format!(" Container {}  Removed", container.name));
+        Ok(())
+    }
 }
 
-fn timed(container: &Container, verb: &str, timeout: Option<i64>) -> Path {
+/// A verb that may stop the container, with the time that it has for it.
+pub(super) fn timed(container: &Container, verb: &str, timeout: Option<i64>) -> Path {
     let path = Path::new(&["containers", &container.id, verb]);
     match timeout {
         Some(timeout) => path.with("t", &timeout.to_string()),
@@ -60,23 +66,23 @@ fn timed(container: &Container, verb: &str, timeout: Option<i64>) -> Path {
     }
 }
 
-/// Those that others depend on come last.
-fn backwards(mut containers: Vec<Container>) -> Vec<Container> {
+/// In groups, those that others depend on behind them.
+pub(super) fn backwards(mut containers: Vec<Container>) -> Vec<Vec<Container>> {
     let needs = |it: &Container| -> Vec<String> {
         let list = it.label(labels::DEPENDS_ON).split(',');
         list.map(|it| it.split(':').next().unwrap_or_default().to_owned()).collect()
     };
-    let mut ordered = Vec::new();
+    let mut groups = Vec::new();
     while !containers.is_empty() {
         let needed: Vec<String> = containers.iter().flat_map(needs).collect();
         let (later, now): (Vec<_>, Vec<_>) =
             containers.into_iter().partition(|it| needed.contains(&it.service));
         // A circle has no last one.
         let (later, now) = if now.is_empty() { (now, later) } else { (later, now) };
-        ordered.extend(now);
+        groups.push(now);
         containers = later;
     }
-    ordered
+    groups
 }
 
 /// List containers
@@ -97,7 +103,8 @@ pub(super) struct Ps {
 
 impl Ps {
     pub(super) fn run(&self, cais: &Cais, files: &Files) -> Result<()> {
-        let mut shown = chosen(cais, files, &self.service)?;
+        let mut shown = chosen_of_all(cais, files, &self.service)?;
+        shown.retain(|it| self.all || it.label(labels::ONE_OFF) == "False");
         shown.retain(|it| self.all || matches!(it.state(), "running" | "paused" | "restarting"));
         if self.quiet {
             return shown.iter().try_for_each(|it| output::line(&it.id));
@@ -127,8 +134,15 @@ impl Ps {
 
 /// The containers of these services, or of all.
 pub(super) fn chosen(cais: &Cais, files: &Files, services: &[String]) -> Result<Vec<Container>> {
+    let mut all = chosen_of_all(cais, files, services)?;
+    all.retain(|it| it.label(labels::ONE_OFF) == "False");
+    Ok(all)
+}
+
+/// The same, with those of single commands.
+fn chosen_of_all(cais: &Cais, files: &Files, services: &[String]) -> Result<Vec<Container>> {
     let (name, project) = files.named()?;
-    let mut all = containers::of_project(cais, &name)?;
+    let mut all = containers::all_of_project(cais, &name)?;
     for service in services {
         let is_known = project.as_ref().is_none_or(|it| {
             it.service(service).or_else(|| it.disabled_service(service)).is_some()
@@ -158,26 +172,25 @@ impl Each {
     /// Does what the verb says to those containers that it is about.
     pub(super) fn run(&self, cais: &Cais, files: &Files, verb: &str, done: &str) -> Result<()> {
         let mut all = chosen(cais, files, &self.service)?;
-        let is_backwards = matches!(verb, "stop" | "restart" | "kill");
-        all = backwards(all);
-        if !is_backwards {
-            all.reverse();
+        all.retain(|it| match verb {
+            "start" => !it.is_running(),
+            "restart" => true,
+            "unpause" => it.state() == "paused",
+            _ => it.is_running(),
+        });
+        let mut groups = backwards(all);
+        if !matches!(verb, "stop" | "restart" | "kill") {
+            groups.reverse();
         }
-        for container in all {
-            let is_about = match verb {
-                "start" => !container.is_running(),
-                "restart" => true,
-                "unpause" => container.state() == "paused",
-                _ => container.is_running(),
-            };
-            if is_about {
-                let path = timed(&container, verb, self.timeout);
+        groups.iter().try_for_each(|group| {
+            at_once(group, |container| {
+                let path = timed(container, verb, self.timeout);
                 let path = if verb == "kill" { path.with("signal", &self.signal) } else { path };
                 cais.client.post(path)?;
                 output::notice(&format!(" Container {}  {done}", container.name));
-            }
-        }
-        Ok(())
+                Ok(())
+            })
+        })
     }
 }
 
@@ -208,7 +221,7 @@ impl Rm {
                 names.join(", ")
             )));
         }
-        for container in backwards(all) {
+        for container in backwards(all).into_iter().flatten() {
             if container.is_running() {
                 cais.client.post(timed(&container, "stop", None))?;
             }

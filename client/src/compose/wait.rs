@@ -1,23 +1,22 @@
 //! Waiting for what a container becomes: its events say when to look again.
 
 use super::containers::Container;
-use crate::Cais;
-use crate::client::{Path, documents};
+use crate::client::{Client, Path, documents};
 use crate::error::{Failure, Result};
 use crate::json::Value;
 
 /// Looks at a container, and again after each of its events, until there is an answer.
 fn until(
-    cais: &Cais,
+    client: &Client,
     container: &Container,
     answer: impl Fn(&Value) -> Option<Result<()>>,
 ) -> Result<()> {
     // Before the first look: what happens between two looks is not missed.
     let filters = serde_json::json!({ "type": ["container"], "container": [container.id] });
-    let reply = cais.client.get(Path::new(&["events"]).with("filters", &filters.to_string()))?;
+    let reply = client.get(Path::new(&["events"]).with("filters", &filters.to_string()))?;
     let mut events = documents(reply.body);
     loop {
-        let shown = cais.client.read(Path::new(&["containers", &container.id, "json"]))?;
+        let shown = client.read(Path::new(&["containers", &container.id, "json"]))?;
         if let Some(answer) = answer(&shown["State"]) {
             return answer;
         }
@@ -32,9 +31,9 @@ fn is_over(state: &Value) -> bool {
     matches!(state["Status"].text(), "exited" | "dead" | "removing")
 }
 
-pub(super) fn healthy(cais: &Cais, container: &Container) -> Result<()> {
+pub(super) fn healthy(client: &Client, container: &Container) -> Result<()> {
     let name = &container.name;
-    until(cais, container, |state| match state["Health"]["Status"].text() {
+    until(client, container, |state| match state["Health"]["Status"].text() {
         "healthy" => Some(Ok(())),
         "unhealthy" => Some(Err(Failure::new(format!("container {name} is unhealthy")))),
         _ if is_over(state) => {
@@ -48,9 +47,9 @@ pub(super) fn healthy(cais: &Cais, container: &Container) -> Result<()> {
     })
 }
 
-pub(super) fn completed(cais: &Cais, container: &Container) -> Result<()> {
+pub(super) fn completed(client: &Client, container: &Container) -> Result<()> {
     let name = &container.name;
-    until(cais, container, |state| {
+    until(client, container, |state| {
         is_over(state).then(|| match state["ExitCode"].integer() {
             0 => Ok(()),
             code => Err(Failure::new(format!(
@@ -62,8 +61,8 @@ pub(super) fn completed(cais: &Cais, container: &Container) -> Result<()> {
 }
 
 /// Healthy where there is a check, running where there is none.
-pub(super) fn running(cais: &Cais, container: &Container) -> Result<()> {
-    let shown = cais.client.read(Path::new(&["containers", &container.id, "json"]))?;
+pub(super) fn running(client: &Client, container: &Container) -> Result<()> {
+    let shown = client.read(Path::new(&["containers", &container.id, "json"]))?;
     let state = &shown["State"];
     match state["Health"]["Status"].text() {
         "" | "none" if state["Status"].text() == "running" => Ok(()),
@@ -71,6 +70,6 @@ pub(super) fn running(cais: &Cais, container: &Container) -> Result<()> {
             let code = state["ExitCode"].integer();
             Err(Failure::new(format!("container {} exited ({code})", container.name)))
         }
-        _ => healthy(cais, container),
+        _ => healthy(client, container),
     }
 }

@@ -16,6 +16,8 @@ use serde_json::{Map, Value, json};
 use crate::client::Path;
 
 pub(crate) use self::flags::Flags;
+pub(crate) use self::mounts::binds;
+pub(crate) use self::ports::published;
 
 /// Why a container cannot be described, in docker's words where it has some.
 pub(crate) type Refused = String;
@@ -125,9 +127,9 @@ impl Flags {
             // An empty one removes the image's.
             body.0.insert("Entrypoint".to_owned(), json!([entrypoint]));
         }
-        let ports = ports::published(&self.publish, &self.expose)?;
+        let ports = published(&self.publish, &self.expose)?;
         body.set("ExposedPorts", ports.exposed);
-        let volumes = mounts::binds(&self.volume)?;
+        let volumes = binds(&self.volume)?;
         body.set("Volumes", volumes.anonymous);
         let network = network::networks(self)?;
         body.set("NetworkingConfig", json!({ "EndpointsConfig": network.endpoints }));

@@ -9,14 +9,14 @@ use super::{Members, Refused};
 use crate::units;
 
 #[derive(Debug)]
-pub(super) struct Volumes {
+pub(crate) struct Volumes {
     /// `SOURCE:TARGET[:OPTIONS]`, sources of the host absolute.
-    pub(super) binds: Vec<String>,
+    pub(crate) binds: Vec<String>,
     /// Targets to `{}`.
-    pub(super) anonymous: Value,
+    pub(crate) anonymous: Value,
 }
 
-pub(super) fn binds(texts: &[String]) -> Result<Volumes, Refused> {
+pub(crate) fn binds(texts: &[String]) -> Result<Volumes, Refused> {
     let (mut binds, mut anonymous) = (Vec::new(), Map::new());
     for text in texts {
         if text.is_empty() {

@@ -6,14 +6,14 @@ use super::Refused;
 use super::values::fields;
 
 #[derive(Debug)]
-pub(super) struct Ports {
+pub(crate) struct Ports {
     /// `80/tcp` to `{}`.
-    pub(super) exposed: Value,
+    pub(crate) exposed: Value,
     /// `80/tcp` to a list of addresses and ports of the host.
-    pub(super) bindings: Value,
+    pub(crate) bindings: Value,
 }
 
-pub(super) fn published(publish: &[String], expose: &[String]) -> Result<Ports, Refused> {
+pub(crate) fn published(publish: &[String], expose: &[String]) -> Result<Ports, Refused> {
     let (mut exposed, mut bindings) = (Map::new(), Map::new());
     for text in publish {
         let short = if text.contains('=') { short_form(text)? } else { text.clone() };

@@ -20,19 +20,19 @@ use crate::{Cais, output, units};
 pub(crate) struct Cp {
     /// Archive mode (copy all uid/gid information)
     #[arg(short, long)]
-    archive: bool,
+    pub(crate) archive: bool,
     /// Always follow symbol link in SRC_PATH
     #[arg(short = 'L', long)]
-    follow_link: bool,
+    pub(crate) follow_link: bool,
     /// Suppress progress output during copy
     #[arg(short, long)]
-    quiet: bool,
+    pub(crate) quiet: bool,
     /// CONTAINER:PATH, a path, or '-' for an archive on standard input
     #[arg(value_name = "SRC_PATH")]
-    source: String,
+    pub(crate) source: String,
     /// CONTAINER:PATH, a path, or '-' for an archive on standard output
     #[arg(value_name = "DEST_PATH")]
-    target: String,
+    pub(crate) target: String,
 }
 
 impl Cp {
@@ -57,7 +57,7 @@ impl Cp {
 }
 
 /// Container and path of `CONTAINER:PATH`. A path here begins with `/` or `.`, or has no colon.
-fn inside(text: &str) -> Option<(&str, &str)> {
+pub(crate) fn inside(text: &str) -> Option<(&str, &str)> {
     if text.starts_with(['/', '.']) {
         return None;
     }

@@ -1,0 +1,90 @@
+//! Starting: in the order in which services depend on each other, each when those it waits for are ready.
+
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+use cais_compose::Node;
+
+use super::containers::{self, Container, at_once};
+use super::converge::Act;
+use super::resources::text;
+use super::{order, wait};
+use crate::client::Path;
+use crate::error::{Failure, Result};
+use crate::output;
+
+impl Act<'_> {
+    /// Starts what does not run, as long as `goes_on` says so.
+    pub(super) fn start_all(&self, goes_on: &(impl Fn() -> bool + Sync)) -> Result<()> {
+        for level in order::levels(self.project, &self.order) {
+            at_once(&level, |name| self.start(name, goes_on))?;
+        }
+        Ok(())
+    }
+
+    /// Starts a service's containers, once what it waits for is ready.
+    fn start(&self, name: &str, goes_on: &impl Fn() -> bool) -> Result<()> {
+        let all = containers::of_project(self.cais, &self.project.name)?;
+        let mut to_start =
+            all.iter().filter(|it| it.service == name && !it.is_running()).peekable();
+        if to_start.peek().is_none() {
+            return Ok(());
+        }
+        self.wait_for_dependencies(name, &all)?;
+        for container in to_start.filter(|_| goes_on()) {
+            self.cais.client.post(Path::new(&["containers", &container.id, "start"]))?;
+            output::notice(&format!(" Container {}  Started", container.name));
+        }
+        Ok(())
+    }
+
+    /// Until what a service waits for is as it wants it.
+    pub(super) fn wait_for_dependencies(&self, name: &str, all: &[Container]) -> Result<()> {
+        let depends_on = self.project.service(name).and_then(|it| it.get("depends_on")?.as_map());
+        let about = |it: &String| self.order.contains(&it.as_str());
+        for (dependency, how) in depends_on.into_iter().flatten().filter(|(it, _)| about(it)) {
+            let is_required = how.get("required").and_then(Node::as_bool) != Some(false);
+            for container in all.iter().filter(|it| it.service == *dependency) {
+                let ready = match text(how, "condition") {
+                    "service_healthy" => wait::healthy(&self.cais.client, container),
+                    "service_completed_successfully" => {
+                        wait::completed(&self.cais.client, container)
+                    }
+                    _ => Ok(()),
+                };
+                match ready {
+                    Err(failure) if !is_required => {
+                        output::notice(&format!(
+                            "warning: optional dependency {dependency}: {failure}"
+                        ));
+                    }
+                    ready => ready?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Until all run, and those with a check are healthy.
+    pub(super) fn wait_for_all(&self, limit: Option<u64>) -> Result<()> {
+        let mut all = containers::of_project(self.cais, &self.project.name)?;
+        all.retain(|it| self.order.contains(&it.service.as_str()));
+        let client = self.cais.client.clone();
+        let (sender, receiver) = mpsc::channel();
+        // Nobody joins it: it may wait for what never comes.
+        thread::spawn(move || {
+            let _ = sender.send(at_once(&all, |it: &Container| wait::running(&client, it)));
+        });
+        let Some(limit) = limit.filter(|it| *it > 0) else {
+            return receiver.recv().unwrap_or_else(|_| Err(Failure::new("the wait broke off")));
+        };
+        match receiver.recv_timeout(Duration::from_secs(limit)) {
+            Ok(outcome) => outcome,
+            Err(RecvTimeoutError::Timeout) => {
+                Err(Failure::new(format!("application not healthy after {limit}s")))
+            }
+            Err(RecvTimeoutError::Disconnected) => Err(Failure::new("the wait broke off")),
+        }
+    }
+}

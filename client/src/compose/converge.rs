@@ -1,0 +1,245 @@
+//! What is there becomes what the files say, and what is so already is left alone.
+//!
+//! A container is made anew when the hash of its service, its image or what it is connected to is another one.
+
+use std::collections::BTreeMap;
+
+use cais_compose::{Node, Project};
+
+use super::body::{self, Which};
+use super::containers::{self, Container, at_once};
+use super::images::Images;
+use super::making::{Making, check_sharing};
+use super::resources::{self, text};
+use super::{labels, order};
+use crate::Cais;
+use crate::client::Path;
+use crate::error::Result;
+use crate::output;
+
+/// Services of a project, on the way to what the files say.
+pub(super) struct Act<'a> {
+    pub(super) cais: &'a Cais,
+    pub(super) project: &'a Project,
+    pub(super) making: &'a Making,
+    /// The services that were named, or none.
+    pub(super) named: &'a [String],
+    /// The services that this is about: those that others depend on come first.
+    pub(super) order: Vec<&'a str>,
+    pub(super) tells_of_orphans: bool,
+    scales: BTreeMap<&'a str, i64>,
+}
+
+impl<'a> Act<'a> {
+    /// # Errors
+    /// What of the files or the flags cannot be.
+    pub(super) fn new(
+        cais: &'a Cais,
+        project: &'a Project,
+        making: &'a Making,
+        named: &'a [String],
+    ) -> Result<Self> {
+        making.check()?;
+        let scales = making.scales(project)?;
+        let order = order::order(project, if making.no_deps { named } else { &[] });
+        for (name, service) in order.iter().filter_map(|it| Some((*it, project.service(it)?))) {
+            check_sharing(name, service, scales[name])?;
+            body::check(project, name, service)?;
+        }
+        Ok(Self { cais, project, making, named, order, tells_of_orphans: true, scales })
+    }
+
+    /// Makes all containers, and starts none.
+    pub(super) fn make(&self) -> Result<()> {
+        let images = Images { cais: self.cais, project: self.project, making: self.making };
+        let images = images.ensure(&self.order)?;
+        resources::ensure(self.cais, self.project, &self.order)?;
+        let existing = containers::of_project(self.cais, &self.project.name)?;
+        self.orphans(&existing)?;
+        for level in order::levels(self.project, &self.order) {
+            at_once(&level, |name| {
+                self.converge(name, self.scales[*name], &images[*name], &existing)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Containers of services that the files do not have.
+    fn orphans(&self, existing: &[Container]) -> Result<()> {
+        let is_known = |name: &str| {
+            self.project.service(name).is_some() || self.project.disabled_service(name).is_some()
+        };
+        let orphans: Vec<&Container> =
+            existing.iter().filter(|it| !is_known(&it.service)).collect();
+        if self.making.remove_orphans {
+            return orphans.iter().try_for_each(|it| self.remove(it));
+        }
+        if self.tells_of_orphans && !orphans.is_empty() {
+            let names: Vec<&str> = orphans.iter().map(|it| it.name.as_str()).collect();
+            output::notice(&format!(
+                "warning: Found orphan containers ([{}]) for this project. If you removed or renamed this service in your compose file, you can run this command with the --remove-orphans flag to clean it up.",
+                names.join(" ")
+            ));
+        }
+        Ok(())
+    }
+
+    fn converge(&self, name: &str, scale: i64, image: &str, existing: &[Container]) -> Result<()> {
+        let Some(service) = self.project.service(name) else { return Ok(()) };
+        let hash = cais_compose::service_hash(service);
+        let own = || existing.iter().filter(|it| it.service == name);
+        let mut kept: Vec<(bool, &Container)> = Vec::new();
+        for container in own() {
+            kept.push((self.is_outdated(service, container, (&hash, image))?, container));
+        }
+        // What is outdated goes first, then what came last.
+        kept.sort_by_key(|(is_outdated, it)| (*is_outdated, it.number));
+        let most = usize::try_from(scale).unwrap_or(0);
+        for (_, container) in kept.split_off(most.min(kept.len())) {
+            self.remove(container)?;
+        }
+        for (is_outdated, container) in &kept {
+            if *is_outdated {
+                self.recreate(service, container, (&hash, image))?;
+            }
+        }
+        let mut last = own().map(|it| it.number).max().unwrap_or(0);
+        for _ in kept.len()..most {
+            last += 1;
+            let fixed = text(service, "container_name");
+            let own_name = match fixed {
+                "" => format!("{}-{name}-{last}", self.project.name),
+                fixed => fixed.to_owned(),
+            };
+            let which = Which {
+                service: name,
+                number: last,
+                image: &self.project.image(name, "-"),
+                image_id: image,
+                hash: &hash,
+                inherited: &[],
+                replaces: None,
+            };
+            self.create(&own_name, service, &which)?;
+            output::notice(&format!(" Container {own_name}  Created"));
+        }
+        Ok(())
+    }
+
+    /// Whether containers of a service are made anew in any case. A dependency's are when it was asked for.
+    fn is_forced(&self, service: &str) -> bool {
+        let is_named = self.named.is_empty() || self.named.iter().any(|it| it == service);
+        if is_named { self.making.force_recreate } else { self.making.always_recreate_deps }
+    }
+
+    fn create(&self, name: &str, service: &Node, which: &Which<'_>) -> Result<()> {
+        let path = Path::new(&["containers", "create"])
+            .with("name", name)
+            .with_text("platform", text(service, "platform"));
+        self.cais.client.post_json(path, &body::body(self.project, service, which)?).map(drop)
+    }
+
+    fn is_outdated(
+        &self,
+        service: &Node,
+        container: &Container,
+        (hash, image): (&str, &str),
+    ) -> Result<bool> {
+        if self.making.no_recreate {
+            return Ok(false);
+        }
+        if self.is_forced(&container.service)
+            || container.label(labels::HASH) != hash
+            || container.label(labels::IMAGE) != image
+        {
+            return Ok(true);
+        }
+        let named = |kind: &str, key: &str| {
+            self.project.resource(kind, key).map_or("", |it| text(it, "name")).to_owned()
+        };
+        let connected = container.listed["NetworkSettings"]["Networks"].members();
+        let networks = service.get("networks").and_then(Node::as_map);
+        for key in
+            networks.into_iter().flatten().map(|(key, _)| key).filter(|_| container.is_running())
+        {
+            let network =
+                self.cais.client.read(Path::new(&["networks", &named("networks", key)]))?;
+            let is_there = |it: &(String, crate::json::Value)| it.1["NetworkID"] == network["Id"];
+            if !connected.iter().any(is_there) {
+                return Ok(true);
+            }
+        }
+        let mounts = container.listed["Mounts"].items();
+        for volume in service.get("volumes").and_then(Node::as_list).unwrap_or_default() {
+            let name = named("volumes", text(volume, "source"));
+            if !name.is_empty() && !mounts.iter().any(|it| it["Name"].text() == name) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Puts a new container in the place of one, with its name, number and volumes.
+    fn recreate(&self, service: &Node, old: &Container, (hash, image): (&str, &str)) -> Result<()> {
+        let volumes =
+            old.listed["Mounts"].items().iter().filter(|it| it["Type"].text() == "volume");
+        let is_unnamed =
+            |name: &str| name.len() == 64 && name.bytes().all(|it| it.is_ascii_hexdigit());
+        let inherited: Vec<(String, String)> = volumes
+            .map(|it| (it["Destination"].text().to_owned(), it["Name"].text().to_owned()))
+            .filter(|(_, name)| !self.making.renew_anon_volumes && is_unnamed(name))
+            .collect();
+        let short = old.id.get(..12).unwrap_or(&old.id);
+        let name = format!("{short}_{}", old.name);
+        let which = Which {
+            service: &old.service,
+            number: old.number,
+            image: &self.project.image(&old.service, "-"),
+            image_id: image,
+            hash,
+            inherited: &inherited,
+            replaces: Some(&old.id),
+        };
+        self.create(&name, service, &which)?;
+        self.stop_dependents(&old.service)?;
+        self.stop(&old.id)?;
+        self.cais.client.delete(Path::new(&["containers", &old.id]))?;
+        self.cais
+            .client
+            .post(Path::new(&["containers", &name, "rename"]).with("name", &old.name))?;
+        output::notice(&format!(" Container {}  Recreated", old.name));
+        Ok(())
+    }
+
+    /// Services that ask for it (`depends_on.restart`) do not run while what they depend on is made anew. They are started
+    /// with all others.
+    fn stop_dependents(&self, service: &str) -> Result<()> {
+        let restarts = |name: &&str| {
+            let depends_on = self.project.service(name).and_then(|it| it.get("depends_on"));
+            let how = depends_on.and_then(|it| it.get(service)?.get("restart"));
+            how.and_then(Node::as_bool) == Some(true)
+        };
+        let dependents: Vec<&str> = self.order.iter().copied().filter(restarts).collect();
+        if dependents.is_empty() {
+            return Ok(());
+        }
+        let mut all = containers::of_project(self.cais, &self.project.name)?;
+        all.retain(|it| it.is_running() && dependents.contains(&it.service.as_str()));
+        at_once(&all, |it| self.stop(&it.id))
+    }
+
+    fn stop(&self, id: &str) -> Result<()> {
+        let mut path = Path::new(&["containers", id, "stop"]);
+        if let Some(timeout) = self.making.timeout {
+            path = path.with("t", &timeout.to_string());
+        }
+        self.cais.client.post(path)
+    }
+
+    fn remove(&self, container: &Container) -> Result<()> {
+        self.stop(&container.id)?;
+        self.cais.client.delete(Path::new(&["containers", &container.id]))?;
+        output::notice(&format!(" Container {}  Removed", container.name));
+        Ok(())
+    }
+}

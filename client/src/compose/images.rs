@@ -1,0 +1,114 @@
+//! The images of services: there before their containers are made.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use cais_compose::{Node, Project};
+
+use super::build::Builder;
+use super::containers::at_once;
+use super::making::Making;
+use super::registry;
+use super::resources::text;
+use crate::Cais;
+use crate::client::Path;
+use crate::error::{Failure, Result};
+use crate::output;
+
+pub(super) struct Images<'a> {
+    pub(super) cais: &'a Cais,
+    pub(super) project: &'a Project,
+    pub(super) making: &'a Making,
+}
+
+/// Where an image comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Here,
+    Registry,
+    /// From a registry if one has it, else it is built.
+    RegistryOrBuild,
+    Build,
+}
+
+impl Images<'_> {
+    /// The id of every service's image. What is not there is pulled, all at once, or built, one after the other.
+    pub(super) fn ensure<'s>(&self, services: &[&'s str]) -> Result<BTreeMap<&'s str, String>> {
+        let (mut to_pull, mut to_build) = (Vec::new(), Vec::new());
+        for name in services {
+            let Some(service) = self.project.service(name) else { continue };
+            let image = self.project.image(name, "-");
+            match self.source(name, service, &image)? {
+                Source::Here => {}
+                Source::Build => to_build.push(*name),
+                Source::RegistryOrBuild => {
+                    if let Err(failure) = registry::pull(self.cais, name, &image, "") {
+                        output::notice(&format!("warning: {name}: {failure}: it is built"));
+                        to_build.push(*name);
+                    }
+                }
+                Source::Registry => {
+                    if !to_pull.iter().any(|(_, it, _)| *it == image) {
+                        to_pull.push((*name, image, text(service, "platform")));
+                    }
+                }
+            }
+        }
+        at_once(&to_pull, |(name, image, platform)| {
+            registry::pull(self.cais, name, image, platform)
+        })?;
+        let builder = Builder {
+            cais: self.cais,
+            project: self.project,
+            arguments: BTreeMap::new(),
+            is_without_cache: false,
+            pulls: false,
+            is_quiet: self.making.quiet_build,
+        };
+        to_build.iter().try_for_each(|name| builder.build(name, &mut io::stderr()))?;
+        let id = |name: &&'s str| {
+            let image = self.project.image(name, "-");
+            let known = self.cais.client.read(Path::new(&["images", &image, "json"]))?;
+            Ok((*name, known["Id"].text().to_owned()))
+        };
+        services.iter().map(id).collect()
+    }
+
+    fn source(&self, name: &str, service: &Node, image: &str) -> Result<Source> {
+        let policy = match self.making.pull.as_str() {
+            "" | "policy" => text(service, "pull_policy"),
+            flag => flag,
+        };
+        if policy == "daily" || policy == "weekly" || policy.starts_with("every_") {
+            return Err(Failure::new(format!(
+                "services.{name}.pull_policy: cais compose does not look at the age of images yet: {policy} is not done"
+            )));
+        }
+        let is_there = || registry::is_there(self.cais, image);
+        if service.get("build").is_none() {
+            return match policy {
+                "always" => Ok(Source::Registry),
+                _ if is_there()? => Ok(Source::Here),
+                "never" => Err(Failure::new(format!(
+                    "services.{name}: no image {image}, and pull_policy is never"
+                ))),
+                _ => Ok(Source::Registry),
+            };
+        }
+        let is_named = service.get("image").is_some();
+        if !self.making.no_build && (self.making.build || policy == "build") {
+            return Ok(Source::Build);
+        }
+        match (policy, self.making.no_build) {
+            ("always", false) if is_named => Ok(Source::RegistryOrBuild),
+            ("always", true) if is_named => Ok(Source::Registry),
+            _ if is_there()? => Ok(Source::Here),
+            (_, true) => Err(Failure::new(format!(
+                "services.{name}: no image {image}, and it is not to be built"
+            ))),
+            ("never", false) => Ok(Source::Build),
+            _ if is_named => Ok(Source::RegistryOrBuild),
+            _ => Ok(Source::Build),
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! The context of a build as an archive: a directory without what its `.dockerignore` leaves out.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+
+use cais_dockerfile::dockerignore::{self, Matcher, Parent};
+use tar::{Builder, EntryType, Header};
+
+use crate::error::{Context as _, Failure, Result};
+
+const IGNORE: &str = ".dockerignore";
+
+/// What a daemon is sent to build from.
+#[derive(Debug)]
+pub(crate) struct Context {
+    directory: PathBuf,
+    ignored: Matcher,
+    /// In the archive, with slashes.
+    pub(crate) dockerfile: String,
+    /// Of a Dockerfile that is not in the directory.
+    text: Option<Vec<u8>>,
+}
+
+/// Where the instructions are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Dockerfile<'a> {
+    /// A path, relative to the directory or absolute.
+    File(&'a str),
+    Inline(&'a str),
+}
+
+impl Context {
+    /// # Errors
+    /// There is no such directory or Dockerfile, or `.dockerignore` has a pattern that is none.
+    pub(crate) fn open(directory: &Path, dockerfile: Dockerfile<'_>) -> Result<Self> {
+        let metadata = fs::metadata(directory).map_err(|error| {
+            Failure::new(format!("unable to prepare context: {}: {error}", directory.display()))
+        })?;
+        if !metadata.is_dir() {
+            return Err(Failure::new(format!(
+                "unable to prepare context: {} is no directory",
+                directory.display()
+            )));
+        }
+        let ignored = match fs::read(directory.join(IGNORE)) {
+            Ok(file) => Matcher::new(&dockerignore::parse(&file)).context(IGNORE)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Matcher::default(),
+            Err(error) => return Err(Failure::new(format!("{IGNORE}: {error}"))),
+        };
+        // No file of the directory has this name.
+        let beside = || format!(".dockerfile.{}", std::process::id());
+        let (dockerfile, text) = match dockerfile {
+            Dockerfile::Inline(text) => (beside(), Some(text.as_bytes().to_vec())),
+            Dockerfile::File(path) => {
+                let full = directory.join(path);
+                let what = || {
+                    format!(
+                        "unable to prepare context: unable to evaluate symlinks in Dockerfile path: {}",
+                        full.display()
+                    )
+                };
+                let inside = full.strip_prefix(directory).ok().map(Path::to_owned);
+                match inside.and_then(|it| plain(&it)) {
+                    Some(inside) => {
+                        fs::symlink_metadata(&full).context(what())?;
+                        (inside, None)
+                    }
+                    None => (beside(), Some(fs::read(&full).context(what())?)),
+                }
+            }
+        };
+        Ok(Self { directory: directory.to_owned(), ignored, dockerfile, text })
+    }
+
+    /// The archive, into a writer. Everything in it belongs to root, as in an image.
+    pub(crate) fn pack(&self, writer: impl Write) -> io::Result<()> {
+        let mut builder = Builder::new(io::BufWriter::with_capacity(64 << 10, writer));
+        if let Some(text) = &self.text {
+            let mut header = Header::new_gnu();
+            header.set_size(text.len() as u64);
+            header.set_mode(0o600);
+            header.set_uid(0);
+            header.set_gid(0);
+            header.set_mtime(0);
+            builder.append_data(&mut header, &self.dockerfile, text.as_slice())?;
+        }
+        self.directory(&mut builder, "", &Parent::default())?;
+        builder.into_inner()?.flush()
+    }
+
+    fn directory(
+        &self,
+        builder: &mut Builder<impl Write>,
+        path: &str,
+        above: &Parent,
+    ) -> io::Result<()> {
+        let mut entries: Vec<_> =
+            fs::read_dir(self.directory.join(path))?.collect::<io::Result<_>>()?;
+        entries.sort_by_key(fs::DirEntry::file_name);
+        for entry in entries {
+            let name = entry.file_name();
+            let Some(name) = name.to_str() else {
+                let what = format!("{} is not UTF-8", entry.path().display());
+                return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+            };
+            let path = if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") };
+            let (is_ignored, own) = self.ignored.is_ignored_below(&path, above);
+            let is_kept = !is_ignored || path == self.dockerfile || path == IGNORE;
+            let metadata = entry.metadata()?;
+            if is_kept && !metadata.file_type().is_socket() {
+                append(builder, &entry.path(), &path, &metadata)?;
+            }
+            // What is left out may have something in it that is taken back.
+            let is_seen = is_kept
+                || self.ignored.has_exclusions()
+                || self.dockerfile.starts_with(&format!("{path}/"));
+            if metadata.is_dir() && is_seen {
+                self.directory(builder, &path, &own)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A path that stays where it is, without `.` and `..`.
+fn plain(path: &Path) -> Option<String> {
+    use std::path::Component;
+    let mut names: Vec<&str> = Vec::new();
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => names.push(name.to_str()?),
+            Component::CurDir => {}
+            Component::ParentDir => drop(names.pop()?),
+            Component::RootDir | Component::Prefix(_) => return None,
+        }
+    }
+    Some(names.join("/"))
+}
+
+fn append(
+    builder: &mut Builder<impl Write>,
+    file: &Path,
+    path: &str,
+    metadata: &fs::Metadata,
+) -> io::Result<()> {
+    let mut header = Header::new_gnu();
+    header.set_metadata(metadata);
+    header.set_uid(0);
+    header.set_gid(0);
+    let kind = metadata.file_type();
+    if kind.is_symlink() {
+        header.set_size(0);
+        return builder.append_link(&mut header, path, fs::read_link(file)?);
+    }
+    if !kind.is_file() {
+        header.set_size(0);
+        if kind.is_dir() {
+            header.set_entry_type(EntryType::Directory);
+        }
+        return builder.append_data(&mut header, path, io::empty());
+    }
+    // One that grows meanwhile is taken as it was; one that shrinks has no end any more.
+    let length = metadata.len();
+    let mut content = fs::File::open(file)?.take(length);
+    header.set_size(length);
+    builder.append_data(&mut header, path, &mut content)?;
+    if content.limit() > 0 {
+        return Err(io::Error::other(format!(
+            "{} became shorter while it was read",
+            file.display()
+        )));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packed(files: &[(&str, &str)], dockerfile: Dockerfile<'_>) -> Vec<String> {
+        let directory = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = directory.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            #[expect(clippy::disallowed_methods, reason = "nobody reads it meanwhile")]
+            fs::write(path, text).unwrap();
+        }
+        let context = Context::open(directory.path(), dockerfile).unwrap();
+        let mut bytes = Vec::new();
+        context.pack(&mut bytes).unwrap();
+        let mut archive = tar::Archive::new(bytes.as_slice());
+        let entries = archive.entries().unwrap().map(|it| {
+            let mut entry = it.unwrap();
+            assert_eq!(entry.header().uid().unwrap(), 0);
+            let path = entry.path().unwrap().to_str().unwrap().to_owned();
+            let mut text = String::new();
+            entry.read_to_string(&mut text).unwrap();
+            format!("{path}={text}")
+        });
+        let own = context.dockerfile.clone();
+        entries.map(|it| it.replace(&own, "THE-DOCKERFILE")).collect()
+    }
+
+    #[test]
+    fn what_is_ignored_stays_here_and_what_is_taken_back_goes() {
+        let files = [
+            ("Dockerfile", "FROM a"),
+            (".dockerignore", "*\n!src\nsrc/secret\n!old/keep\n"),
+            ("src/a", "1"),
+            ("src/secret", "2"),
+            ("old/keep", "3"),
+            ("old/other", "4"),
+            ("rest", "5"),
+        ];
+        let expected = [
+            ".dockerignore=*\n!src\nsrc/secret\n!old/keep\n",
+            "THE-DOCKERFILE=FROM a",
+            "old/keep=3",
+            "src=",
+            "src/a=1",
+        ];
+        assert_eq!(packed(&files, Dockerfile::File("./Dockerfile")), expected);
+    }
+
+    #[test]
+    fn a_dockerfile_need_not_be_in_the_directory() {
+        let expected = ["THE-DOCKERFILE=FROM b", "a=1"];
+        assert_eq!(packed(&[("a", "1")], Dockerfile::Inline("FROM b")), expected);
+        let outside = tempfile::tempdir().unwrap();
+        let file = outside.path().join("Dockerfile");
+        #[expect(clippy::disallowed_methods, reason = "nobody reads it meanwhile")]
+        fs::write(&file, "FROM b").unwrap();
+        let file = Dockerfile::File(file.to_str().unwrap());
+        assert_eq!(packed(&[("a", "1")], file), expected);
+        let missing = Context::open(outside.path(), Dockerfile::File("missing/Dockerfile"));
+        assert!(missing.unwrap_err().message.contains("missing/Dockerfile"));
+    }
+}

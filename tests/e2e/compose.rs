@@ -1,6 +1,6 @@
 //! Compose files brought up, changed, scaled and taken down: by docker's own `docker compose`, by ours, and by both in turn.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -32,22 +32,26 @@ networks: {back: {internal: true}}
 volumes: {data: }
 "#;
 
-const THEIRS: &str = "docker-compose";
+pub(crate) const THEIRS: &str = "docker-compose";
 
 /// A directory with the file, in which clients are called.
-struct Project<'a> {
+pub(crate) struct Project<'a> {
     docker: &'a Docker,
     directory: TempDir,
 }
 
 impl<'a> Project<'a> {
-    fn new(docker: &'a Docker, text: &str) -> Self {
+    pub(crate) fn new(docker: &'a Docker, text: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         write(&directory.path().join("compose.yaml"), text);
         Self { docker, directory }
     }
 
-    fn spawn(&self, client: &str, setting: &str, words: &[&str]) -> Child {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub(crate) fn spawn(&self, client: &str, setting: &str, words: &[&str]) -> Child {
         let ours = cais();
         let (program, before) = match client {
             THEIRS => (THEIRS, &["-p", "shop"][..]),
@@ -61,12 +65,12 @@ impl<'a> Project<'a> {
         command.spawn().expect("start a client")
     }
 
-    async fn done(&self, client: &str, setting: &str, words: &[&str]) -> Output {
+    pub(crate) async fn done(&self, client: &str, setting: &str, words: &[&str]) -> Output {
         output(self.spawn(client, setting, words), client).await
     }
 
     /// Calls a client; what it wrote to standard output. `setting` is what the file's variable stands for.
-    async fn run(&self, client: &str, setting: &str, words: &[&str]) -> String {
+    pub(crate) async fn run(&self, client: &str, setting: &str, words: &[&str]) -> String {
         let done = self.done(client, setting, words).await;
         assert_eq!(done.code, 0, "{client} {words:?}: {done:?}");
         done.stdout.trim_end().to_owned()
@@ -80,14 +84,14 @@ impl<'a> Project<'a> {
         [self.id("shop-db-1").await, self.id("shop-app-1").await]
     }
 
-    async fn is_gone(&self) {
+    pub(crate) async fn is_gone(&self) {
         assert_eq!(self.docker.run(&["ps", "-aq"]).await, "");
         assert_eq!(self.docker.run(&["volume", "ls", "-q"]).await, "");
         assert_eq!(self.docker.run(&["network", "ls", "-q", "--filter", "type=custom"]).await, "");
     }
 }
 
-fn write(path: &Path, text: &str) {
+pub(crate) fn write(path: &Path, text: &str) {
     #[expect(clippy::disallowed_methods, reason = "nobody reads it meanwhile")]
     std::fs::write(path, text).unwrap();
 }
@@ -155,7 +159,7 @@ async fn cais_compose_and_docker_compose_share_a_project() {
 #[tokio::test]
 async fn cais_compose_says_early_what_cannot_be() {
     let (_node, docker) = node().await;
-    let text = "services: {web: {image: busybox, ports: [\"18080:80\"]}, odd: {image: busybox, links: [web]}}\n";
+    let text = "services: {web: {image: busybox, ports: [\"18080:80\"]}, odd: {image: busybox, cpu_count: 1}}\n";
     let project = Project::new(&docker, text);
     let file = project.directory.path().join("compose.yaml");
     let file = file.to_str().unwrap();
@@ -163,7 +167,10 @@ async fn cais_compose_says_early_what_cannot_be() {
     let refused = docker.cais_refused(&words).await;
     assert!(refused.contains("write \"18080-18082:80\""), "{refused}");
     let refused = docker.cais_refused(&["compose", "-f", file, "up", "-d", "odd"]).await;
-    assert!(refused.contains("services.odd.links: cais compose cannot do this yet"), "{refused}");
+    assert!(
+        refused.contains("services.odd.cpu_count: cais compose cannot do this yet"),
+        "{refused}"
+    );
 }
 
 /// What they write, the names before it, and how they ended, is told alike; in which order, is chance.
@@ -387,6 +394,8 @@ volumes: {data: }
     project.run("cais", "", &["kill", "db"]).await;
     let waited = output(waiting, "wait").await;
     assert_eq!(waited.code, 137, "{waited:?}");
-    project.run("cais", "", &["down", "-v", "-t", "0"]).await;
+    project.run("cais", "", &["down", "-v", "-t", "0", "--rmi", "local"]).await;
     project.is_gone().await;
+    let left = docker.run(&["images", "--format", "{{.Repository}}"]).await;
+    assert_eq!(left, "busybox");
 }

@@ -29,6 +29,7 @@ mod checkpoint;
 mod cni;
 mod cni_checks;
 mod compose;
+mod compose_watch;
 mod cri_containers;
 mod cri_exec;
 mod cri_pods;

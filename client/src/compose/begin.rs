@@ -9,7 +9,7 @@ use cais_compose::Node;
 use super::containers::{self, Container, at_once};
 use super::converge::Act;
 use super::resources::text;
-use super::{order, wait};
+use super::{hooks, order, wait};
 use crate::client::Path;
 use crate::error::{Failure, Result};
 use crate::output;
@@ -34,6 +34,7 @@ impl Act<'_> {
         self.wait_for_dependencies(name, &all)?;
         for container in to_start.filter(|_| goes_on()) {
             self.cais.client.post(Path::new(&["containers", &container.id, "start"]))?;
+            hooks::run(self.cais, Some(self.project), container, "post_start")?;
             output::notice(&format!(" Container {}  Started", container.name));
         }
         Ok(())

@@ -14,18 +14,13 @@ const NOT_YET: &[&str] = &[
     "cpu_percent",
     "credential_spec",
     "device_cgroup_rules",
-    "external_links",
     "gpus",
     "isolation",
     "label_file",
-    "links",
     "models",
-    "post_start",
-    "pre_stop",
     "provider",
     "storage_opt",
     "use_api_socket",
-    "volumes_from",
 ];
 
 /// Which container it is, and of what.
@@ -67,13 +62,13 @@ pub(super) fn check(project: &Project, name: &str, node: &Node) -> Result<()> {
 
 pub(super) struct Service<'a> {
     pub(super) project: &'a Project,
-    node: &'a Node,
-    name: &'a str,
+    pub(super) node: &'a Node,
+    pub(super) name: &'a str,
 }
 
 impl Service<'_> {
     fn check(&self) -> Result<()> {
-        let shared = ["network_mode", "ipc", "pid", "uts", "cgroup"];
+        let shared = ["uts", "cgroup"];
         let mut missing = NOT_YET.iter().filter(|key| self.node.get(key).is_some());
         let shares = shared.iter().find(|key| text(self.node, key).starts_with("service:"));
         if let Some(key) = missing.next().or(shares) {
@@ -214,6 +209,7 @@ impl Service<'_> {
             ("sysctls", "Sysctls"),
             ("userns_mode", "UsernsMode"),
             ("uts", "UTSMode"),
+            ("volumes_from", "VolumesFrom"),
         ] {
             if let Some(value) = self.json(key) {
                 host.insert(member.to_owned(), value);

@@ -11,7 +11,7 @@ use super::containers::{self, Container, at_once};
 use super::images::Images;
 use super::making::{Making, check_sharing};
 use super::resources::{self, text};
-use super::{labels, order};
+use super::{copied, hooks, labels, order, references};
 use crate::Cais;
 use crate::client::Path;
 use crate::error::Result;
@@ -86,6 +86,7 @@ impl<'a> Act<'a> {
 
     fn converge(&self, name: &str, scale: i64, image: &str, existing: &[Container]) -> Result<()> {
         let Some(service) = self.project.service(name) else { return Ok(()) };
+        let service = &references::resolved(self.cais, self.project, service)?;
         let hash = cais_compose::service_hash(service);
         let own = || existing.iter().filter(|it| it.service == name);
         let mut kept: Vec<(bool, &Container)> = Vec::new();
@@ -136,7 +137,10 @@ impl<'a> Act<'a> {
         let path = Path::new(&["containers", "create"])
             .with("name", name)
             .with_text("platform", text(service, "platform"));
-        self.cais.client.post_json(path, &body::body(self.project, service, which)?).map(drop)
+        let mut body = body::body(self.project, service, which)?;
+        references::link(self.cais, self.project, service, &mut body)?;
+        let made = self.cais.client.post_json(path, &body)?;
+        copied::put(self.cais, self.project, which.service, made["Id"].text())
     }
 
     fn is_outdated(
@@ -202,7 +206,7 @@ impl<'a> Act<'a> {
         };
         self.create(&name, service, &which)?;
         self.stop_dependents(&old.service)?;
-        self.stop(&old.id)?;
+        self.stop(old)?;
         self.cais.client.delete(Path::new(&["containers", &old.id]))?;
         self.cais
             .client
@@ -225,11 +229,14 @@ impl<'a> Act<'a> {
         }
         let mut all = containers::of_project(self.cais, &self.project.name)?;
         all.retain(|it| it.is_running() && dependents.contains(&it.service.as_str()));
-        at_once(&all, |it| self.stop(&it.id))
+        at_once(&all, |it| self.stop(it))
     }
 
-    fn stop(&self, id: &str) -> Result<()> {
-        let mut path = Path::new(&["containers", id, "stop"]);
+    fn stop(&self, container: &Container) -> Result<()> {
+        if container.is_running() {
+            hooks::run(self.cais, Some(self.project), container, "pre_stop")?;
+        }
+        let mut path = Path::new(&["containers", &container.id, "stop"]);
         if let Some(timeout) = self.making.timeout {
             path = path.with("t", &timeout.to_string());
         }
@@ -237,7 +244,7 @@ impl<'a> Act<'a> {
     }
 
     fn remove(&self, container: &Container) -> Result<()> {
-        self.stop(&container.id)?;
+        self.stop(container)?;
         self.cais.client.delete(Path::new(&["containers", &container.id]))?;
         output::notice(&format!(" Container {}  Removed", container.name));
         Ok(())

@@ -20,7 +20,7 @@ use clap::Args;
 use super::containers::{self, Container, at_once};
 use super::converge::Act;
 use super::lines::{Look, Voice, Voices};
-use super::{labels, logs, others};
+use super::{hooks, labels, logs, others};
 use crate::attached::Interrupts;
 use crate::client::{Path, documents};
 use crate::commands::logs::point;
@@ -218,7 +218,10 @@ impl<'a> Foreground<'a> {
         let end = |it: &Container| {
             let timeout = making.timeout.filter(|_| verb == "stop");
             let (word, path) = match verb {
-                "stop" => ("Stopped", others::timed(it, verb, timeout)),
+                "stop" => {
+                    hooks::run(cais, Some(project), it, "pre_stop")?;
+                    ("Stopped", others::timed(it, verb, timeout))
+                }
                 _ => ("Killed", others::timed(it, verb, None)),
             };
             match cais.client.post(path) {

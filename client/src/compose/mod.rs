@@ -6,7 +6,9 @@ mod build;
 mod config;
 mod containers;
 mod converge;
+mod copied;
 mod foreground;
+mod hooks;
 mod images;
 mod inside;
 mod labels;
@@ -16,12 +18,14 @@ mod making;
 mod mounts;
 mod order;
 mod others;
+mod references;
 mod registry;
 mod resources;
 mod run;
 mod seen;
 mod up;
 mod wait;
+mod watch;
 
 use clap::{Args, Subcommand};
 
@@ -89,6 +93,7 @@ enum Verb {
     Volumes(seen::Volumes),
     Events(seen::Events),
     Wait(seen::Wait),
+    Watch(watch::Watch),
     /// Start services
     Start(others::Each),
     /// Stop services
@@ -139,6 +144,7 @@ impl Compose {
             Verb::Volumes(it) => it.run(cais, files),
             Verb::Events(it) => it.run(cais, files),
             Verb::Wait(it) => it.run(cais, files),
+            Verb::Watch(it) => it.run(cais, files),
             Verb::Start(it) => it.run(cais, files, "start", "Started"),
             Verb::Stop(it) => it.run(cais, files, "stop", "Stopped"),
             Verb::Restart(it) => it.run(cais, files, "restart", "Restarted"),

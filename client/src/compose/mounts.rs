@@ -4,6 +4,7 @@ use cais_compose::Node;
 use serde_json::{Value as Json, json};
 
 use super::body::{Service, Which};
+use super::copied;
 use super::resources::{strings, text};
 use crate::error::Result;
 
@@ -62,26 +63,21 @@ impl Service<'_> {
         {
             mounts.push(json!({ "Type": "volume", "Target": target, "Source": name }));
         }
-        for (kind, directory) in [("secrets", "/run/secrets/"), ("configs", "/")] {
+        for kind in ["secrets", "configs"] {
             for file in self.list(kind) {
-                mounts.push(self.file(kind, directory, file)?);
+                // What is copied into the container is no mount.
+                if copied::copy(self.project, (self.name, self.node), kind, file)?.is_none() {
+                    mounts.push(self.file(kind, file));
+                }
             }
         }
         Ok(mounts)
     }
 
     /// A secret or configuration that is a file.
-    fn file(&self, kind: &str, directory: &str, file: &Node) -> Result<Json> {
-        let source = text(file, "source");
-        let path = self.project.resource(kind, source).map_or("", |it| text(it, "file"));
-        if path.is_empty() {
-            return Err(self.cannot(kind, "what is no file"));
-        }
-        let target = match text(file, "target") {
-            "" => format!("{directory}{source}"),
-            target if target.starts_with('/') => target.to_owned(),
-            target => format!("{directory}{target}"),
-        };
-        Ok(json!({ "Type": "bind", "Source": path, "Target": target, "ReadOnly": true }))
+    fn file(&self, kind: &str, file: &Node) -> Json {
+        let path =
+            self.project.resource(kind, text(file, "source")).map_or("", |it| text(it, "file"));
+        json!({ "Type": "bind", "Source": path, "Target": copied::target(kind, file), "ReadOnly": true })
     }
 }

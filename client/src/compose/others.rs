@@ -1,11 +1,13 @@
 //! Verbs about containers that are there: down, ps, ls, start, stop and their like. They need labels, not files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use cais_compose::Project;
 
 use clap::Args;
 
 use super::containers::{self, Container, at_once};
-use super::{Files, labels, resources};
+use super::{Files, hooks, labels, resources};
 use crate::Cais;
 use crate::client::Path;
 use crate::commands::ports;
@@ -20,6 +22,9 @@ pub(super) struct Down {
     /// Remove containers for services not defined in the Compose file
     #[arg(long)]
     remove_orphans: bool,
+    /// Remove images used by services. "local" remove only images that don't have a custom tag ("local"|"all")
+    #[arg(long)]
+    rmi: Option<String>,
     /// Specify a shutdown timeout in seconds
     #[arg(short, long)]
     timeout: Option<i64>,
@@ -30,6 +35,9 @@ pub(super) struct Down {
 
 impl Down {
     pub(super) fn run(&self, cais: &Cais, files: &Files) -> Result<()> {
+        if let Some(rmi) = self.rmi.as_deref().filter(|it| !matches!(*it, "local" | "all")) {
+            return Err(Failure::new(format!("invalid value for --rmi: {rmi:?}")));
+        }
         let (name, project) = files.named()?;
         let mut all = containers::all_of_project(cais, &name)?;
         if let Some(project) = project.as_ref().filter(|_| !self.remove_orphans) {
@@ -40,13 +48,49 @@ impl Down {
                     .is_some()
             });
         }
+        let images = self.images(&name, project.as_ref(), &all);
         for group in backwards(all) {
-            at_once(&group, |container| self.remove(cais, container))?;
+            at_once(&group, |container| self.remove(cais, project.as_ref(), container))?;
         }
-        resources::remove(cais, &name, project.as_ref(), self.volumes)
+        resources::remove(cais, &name, project.as_ref(), self.volumes)?;
+        for image in images {
+            let word = match cais.client.delete(Path::new(&["images", &image])) {
+                Ok(_) => "Removed",
+                Err(failure) if failure.is_not_found() => continue,
+                Err(failure) if failure.status == Some(409) => "Resource is still in use",
+                Err(failure) => return Err(failure),
+            };
+            output::notice(&format!(" Image {image}  {word}"));
+        }
+        Ok(())
     }
 
-    fn remove(&self, cais: &Cais, container: &Container) -> Result<()> {
+    /// The images that go too: of services, or of containers where there are no files. One that was built and has no name in
+    /// the files has the project's.
+    fn images(&self, name: &str, project: Option<&Project>, all: &[Container]) -> BTreeSet<String> {
+        let own = |service: &str| format!("{name}-{service}");
+        let (services, containers) = match project {
+            Some(project) => (project.services().map(|(it, _)| it).collect(), &[][..]),
+            None => (Vec::new(), all),
+        };
+        let of_services = services
+            .into_iter()
+            .filter_map(|service| Some((own(service), project.map(|it| it.image(service, "-"))?)));
+        let of_containers =
+            containers.iter().map(|it| (own(&it.service), it.listed["Image"].text().to_owned()));
+        let is_wanted = |(own, image): &(String, String)| match self.rmi.as_deref() {
+            Some("all") => true,
+            Some(_) => own == image,
+            None => false,
+        };
+        let images = of_services.chain(of_containers).filter(is_wanted);
+        images.map(|(_, image)| image).collect()
+    }
+
+    fn remove(&self, cais: &Cais, project: Option<&Project>, container: &Container) -> Result<()> {
+        if container.is_running() {
+            hooks::run(cais, project, container, "pre_stop")?;
+        }
         if container.is_running() || container.state() == "paused" {
             cais.client.post(timed(container, "stop", self.timeout))?;
         }
@@ -171,6 +215,7 @@ pub(super) struct Each {
 impl Each {
     /// Does what the verb says to those containers that it is about.
     pub(super) fn run(&self, cais: &Cais, files: &Files, verb: &str, done: &str) -> Result<()> {
+        let (_, project) = files.named()?;
         let mut all = chosen(cais, files, &self.service)?;
         all.retain(|it| match verb {
             "start" => !it.is_running(),
@@ -186,7 +231,13 @@ impl Each {
             at_once(group, |container| {
                 let path = timed(container, verb, self.timeout);
                 let path = if verb == "kill" { path.with("signal", &self.signal) } else { path };
+                if matches!(verb, "stop" | "restart") && container.is_running() {
+                    hooks::run(cais, project.as_ref(), container, "pre_stop")?;
+                }
                 cais.client.post(path)?;
+                if matches!(verb, "start" | "restart") {
+                    hooks::run(cais, project.as_ref(), container, "post_start")?;
+                }
                 output::notice(&format!(" Container {}  {done}", container.name));
                 Ok(())
             })

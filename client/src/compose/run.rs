@@ -12,7 +12,7 @@ use super::converge::Act;
 use super::images::Images;
 use super::making::Making;
 use super::resources::{self, text};
-use super::{Files, failure, labels};
+use super::{Files, copied, failure, labels, references};
 use crate::Cais;
 use crate::client::Path;
 use crate::commands::start::Start;
@@ -162,6 +162,7 @@ impl Run {
         let Some(service) = project.service(name) else {
             return Err(Failure::new(format!("no such service: {name}")));
         };
+        let service = &references::resolved(cais, project, service)?;
         let slug = slug()?;
         let which = Which {
             service: name,
@@ -175,6 +176,7 @@ impl Run {
         let mut body = body::body(project, service, &which)?;
         self.process(project, &mut body, command, tty)?;
         self.host(project, &mut body)?;
+        references::link(cais, project, service, &mut body)?;
         let own = &mut body["Labels"];
         for label in &self.label {
             let Some((key, value)) = label.split_once('=') else {
@@ -196,7 +198,9 @@ impl Run {
             .with("name", &container)
             .with_text("platform", text(service, "platform"));
         let made = cais.client.post_json(path, &body)?;
-        Ok(made["Id"].text().to_owned())
+        let id = made["Id"].text();
+        copied::put(cais, project, name, id)?;
+        Ok(id.to_owned())
     }
 
     fn process(

@@ -1,0 +1,226 @@
+//! `compose watch`: what changes here is brought into containers, or they are built, made or started anew.
+//!
+//! `tree` sees what changed, `rule` says whom it concerns, and here it is done.
+
+mod rule;
+mod tree;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path as LocalPath, PathBuf};
+
+use cais_compose::Project;
+use clap::Args;
+use serde_json::json;
+
+use self::rule::{Action, Rule, Scope};
+use self::tree::Tree;
+use super::containers::{self, Container};
+use super::converge::Act;
+use super::making::Making;
+use super::{Files, hooks, others};
+use crate::Cais;
+use crate::client::Path;
+use crate::error::{Context, Failure, Result};
+use crate::http::Payload;
+use crate::output;
+
+/// Watch build context for service and rebuild/refresh containers when files are updated
+#[derive(Debug, Args)]
+pub(super) struct Watch {
+    /// Do not build & start services before watching
+    #[arg(long)]
+    no_up: bool,
+    /// Hide build output
+    #[arg(long)]
+    quiet: bool,
+    #[arg(value_name = "SERVICE")]
+    service: Vec<String>,
+}
+
+impl Watch {
+    pub(super) fn run(&self, cais: &Cais, files: &Files) -> Result<()> {
+        let project = files.project(&files.options()?, &self.service)?;
+        let mut watched = Vec::new();
+        for (name, service) in project.services() {
+            let Some(triggers) = service.get("develop").and_then(|it| it.get("watch")?.as_list())
+            else {
+                continue;
+            };
+            if !self.service.is_empty() && !self.service.contains(name) {
+                continue;
+            }
+            let build = service.get("build");
+            let rules: Result<Vec<Rule>> =
+                triggers.iter().map(|it| Rule::new(name, it, build)).collect();
+            watched.push(Watched { name, rules: rules? });
+        }
+        if watched.is_empty() {
+            return Err(Failure::new(
+                "none of the selected services is configured for watch, consider setting a 'develop' section",
+            ));
+        }
+        if !self.no_up {
+            let making = Making { build: true, quiet_build: self.quiet, ..Making::default() };
+            let act = Act::new(cais, &project, &making, &self.service)?;
+            act.make()?;
+            act.start_all(&|| true)?;
+        }
+        let doing = Doing { cais, project: &project, is_quiet: self.quiet };
+        let mut tree = tree(&watched)?;
+        let all = tree.all();
+        for it in &watched {
+            for rule in it.rules.iter().filter(|rule| rule.syncs_first && rule.action.syncs()) {
+                doing.sync(it.name, rule, &rule.concerned(&all))?;
+            }
+        }
+        output::line("Watch enabled")?;
+        loop {
+            let changed = tree.changed()?;
+            for it in &watched {
+                // One that cannot be built today may be tomorrow: watching goes on.
+                if let Err(failure) = doing.react(it, &changed) {
+                    output::notice(&format!("{}: {failure}", it.name));
+                }
+            }
+        }
+    }
+}
+
+struct Watched<'a> {
+    name: &'a str,
+    rules: Vec<Rule>,
+}
+
+/// Everything that a rule names, without what concerns none.
+fn tree(watched: &[Watched<'_>]) -> Result<Tree> {
+    let rules = || watched.iter().flat_map(|it| &it.rules);
+    let scopes: Vec<Scope> = rules().map(|it| it.scope.clone()).collect();
+    let roots: BTreeSet<PathBuf> = scopes.iter().map(|it| it.path.clone()).collect();
+    let is_ignored = move |path: &LocalPath| scopes.iter().all(|it| it.is_ignored(path));
+    Tree::new(roots.into_iter().collect(), is_ignored).context("watch")
+}
+
+struct Doing<'a> {
+    cais: &'a Cais,
+    project: &'a Project,
+    is_quiet: bool,
+}
+
+impl Doing<'_> {
+    fn react(&self, watched: &Watched<'_>, changed: &BTreeSet<PathBuf>) -> Result<()> {
+        let name = watched.name;
+        let concerned: Vec<(&Rule, Vec<&PathBuf>)> = watched
+            .rules
+            .iter()
+            .map(|rule| (rule, rule.concerned(changed)))
+            .filter(|(_, paths)| !paths.is_empty())
+            .collect();
+        // A container that is made anew has everything.
+        if concerned.iter().any(|(rule, _)| rule.action == Action::Rebuild) {
+            output::line(&format!("Rebuilding service {name:?} after changes were detected..."))?;
+            self.rebuild(name)?;
+            return output::line(&format!("service {name:?} successfully built"));
+        }
+        let mut restarts = false;
+        for (rule, paths) in &concerned {
+            if rule.action.syncs() {
+                let count = paths.len();
+                output::line(&format!(
+                    "Syncing service {name:?} after {count} changes were detected"
+                ))?;
+                self.sync(name, rule, paths)?;
+            }
+            restarts |= matches!(rule.action, Action::Restart | Action::SyncRestart);
+        }
+        if restarts {
+            for container in self.running(name)? {
+                self.cais.client.post(others::timed(&container, "restart", None))?;
+            }
+            output::line(&format!("service(s) [{name:?}] restarted"))?;
+        }
+        for rule in concerned.iter().map(|(rule, _)| rule) {
+            if let (Action::SyncExec, Some(hook)) = (rule.action, &rule.exec) {
+                for container in self.running(name)? {
+                    hooks::command(self.cais, &container, &hooks::body(hook))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn running(&self, service: &str) -> Result<Vec<Container>> {
+        let mut all = containers::of_project(self.cais, &self.project.name)?;
+        all.retain(|it| it.service == service && it.is_running());
+        Ok(all)
+    }
+
+    fn rebuild(&self, name: &str) -> Result<()> {
+        let making =
+            Making { build: true, no_deps: true, quiet_build: self.is_quiet, ..Making::default() };
+        let named = [name.to_owned()];
+        let mut act = Act::new(self.cais, self.project, &making, &named)?;
+        act.tells_of_orphans = false;
+        act.make()?;
+        act.start_all(&|| true)
+    }
+
+    /// Brings paths as they are now into the service's containers; what is gone here goes there.
+    fn sync(&self, name: &str, rule: &Rule, paths: &[&PathBuf]) -> Result<()> {
+        let mut builder = tar::Builder::new(Vec::new());
+        let mut gone = Vec::new();
+        let mut is_empty = true;
+        for path in paths {
+            let inside = rule.inside(path);
+            match fs::symlink_metadata(path) {
+                Ok(metadata) => {
+                    is_empty = false;
+                    append(&mut builder, path, inside.trim_start_matches('/'), &metadata)
+                        .context(path.display())?;
+                }
+                Err(_) => gone.push(inside),
+            }
+        }
+        let archive = builder.into_inner()?;
+        for container in self.running(name)? {
+            if !is_empty {
+                let path = Path::new(&["containers", &container.id, "archive"]).with("path", "/");
+                let mut archive = archive.as_slice();
+                self.cais.client.call("PUT", path, Payload::Archive(&mut archive), Vec::new())?;
+            }
+            if !gone.is_empty() {
+                let mut words = vec!["rm", "-rf", "--"];
+                words.extend(gone.iter().map(String::as_str));
+                hooks::command(self.cais, &container, &json!({ "Cmd": words }))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A file, a link, or a directory by itself. In the container all belongs to root.
+fn append(
+    builder: &mut tar::Builder<Vec<u8>>,
+    path: &LocalPath,
+    inside: &str,
+    metadata: &fs::Metadata,
+) -> std::io::Result<()> {
+    let mut header = tar::Header::new_gnu();
+    header.set_metadata(metadata);
+    header.set_uid(0);
+    header.set_gid(0);
+    if metadata.is_symlink() {
+        header.set_size(0);
+        return builder.append_link(&mut header, inside, fs::read_link(path)?);
+    }
+    if metadata.is_file() {
+        let bytes = fs::read(path)?;
+        header.set_size(bytes.len() as u64);
+        return builder.append_data(&mut header, inside, bytes.as_slice());
+    }
+    if metadata.is_dir() && !inside.is_empty() {
+        header.set_size(0);
+        return builder.append_data(&mut header, inside, std::io::empty());
+    }
+    Ok(())
+}

@@ -130,7 +130,7 @@ mod tests {
 services:
   app:
     image: a
-    secrets: [file, {source: text, target: word}, {source: file, uid: '7', gid: '8', mode: 0400}]
+    secrets: [file, {source: text, target: word}, {source: file, target: own, uid: '7', gid: '8', mode: 0400}]
     configs: [{source: text, target: /etc/a}]
   fixed: {image: a, read_only: true, secrets: [file], configs: [text]}
   odd: {image: a, secrets: [{source: file, uid: me}]}
@@ -141,22 +141,27 @@ configs: {text: {content: hello}}
     #[test]
     fn what_is_no_file_or_has_an_owner_is_copied() {
         let project = project(&FILE.replace("{environment: HOME}", "{file: ./other}"));
-        let of = |name: &str, kind: &str, at: usize| {
+        let of = |name: &str, kind: &str, at: &str| {
             let service = project.service(name).unwrap();
-            let mount = &service.get(kind).unwrap().as_list().unwrap()[at];
+            let mounts = service.get(kind).unwrap().as_list().unwrap();
+            let mount = mounts.iter().find(|it| target(kind, it) == at).unwrap();
             copy(&project, (name, service), kind, mount)
         };
-        assert_eq!(of("app", "secrets", 0), Ok(None));
-        let owned = of("app", "secrets", 2).unwrap().unwrap();
+        assert_eq!(of("app", "secrets", "/run/secrets/file"), Ok(None));
+        let owned = of("app", "secrets", "/run/secrets/own").unwrap().unwrap();
         assert_eq!((owned.uid, owned.gid, owned.mode), (7, 8, 0o400));
-        assert_eq!(owned.target, "/run/secrets/file");
-        let text = of("app", "configs", 0).unwrap().unwrap();
-        assert_eq!((text.target.as_str(), text.mode), ("/etc/a", 0o444));
+        let text = of("app", "configs", "/etc/a").unwrap().unwrap();
+        assert_eq!(text.mode, 0o444);
         assert_eq!(text.origin, Origin::Text("hello".to_owned()));
-        assert_eq!(of("fixed", "secrets", 0), Ok(None));
-        assert!(of("fixed", "configs", 0).unwrap_err().message.contains("which is read_only"));
+        assert_eq!(of("fixed", "secrets", "/run/secrets/file"), Ok(None));
         assert!(
-            of("odd", "secrets", 0).unwrap_err().message.contains("\"me\", which is no number")
+            of("fixed", "configs", "/text").unwrap_err().message.contains("which is read_only")
+        );
+        assert!(
+            of("odd", "secrets", "/run/secrets/file")
+                .unwrap_err()
+                .message
+                .contains("\"me\", which is no number")
         );
     }
 

@@ -60,9 +60,6 @@ impl Rule {
             other => return Err(refused(format!("there is no action {other:?}"))),
         };
         let exec = node.get("exec").cloned();
-        if action.syncs() && text(node, "target").is_empty() {
-            return Err(refused(format!("target is required for {} action", text(node, "action"))));
-        }
         if action == Action::SyncExec && exec.is_none() {
             return Err(refused("exec is required for sync+exec action".to_owned()));
         }
@@ -179,7 +176,6 @@ mod tests {
     #[test]
     fn rules_without_what_they_need_are_refused() {
         for (entry, why) in [
-            ("{path: /src, action: sync}", "target is required"),
             ("{path: /src, action: sync+exec, target: /a}", "exec is required"),
             ("{path: /src, action: rebuild}", "without a build"),
         ] {

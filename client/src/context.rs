@@ -8,14 +8,17 @@ use std::path::{Path, PathBuf};
 use cais_dockerfile::dockerignore::{self, Matcher, Parent};
 use tar::{Builder, EntryType, Header};
 
+use crate::Cais;
 use crate::error::{Context as _, Failure, Result};
+use crate::http::{Payload, Response};
 
 const IGNORE: &str = ".dockerignore";
 
 /// What a daemon is sent to build from.
 #[derive(Debug)]
 pub(crate) struct Context {
-    directory: PathBuf,
+    /// `None`: there is but a Dockerfile.
+    directory: Option<PathBuf>,
     ignored: Matcher,
     /// In the archive, with slashes.
     pub(crate) dockerfile: String,
@@ -71,7 +74,57 @@ impl Context {
                 }
             }
         };
-        Ok(Self { directory: directory.to_owned(), ignored, dockerfile, text })
+        Ok(Self { directory: Some(directory.to_owned()), ignored, dockerfile, text })
+    }
+
+    /// A Dockerfile and nothing else.
+    pub(crate) fn without_files(dockerfile: &str) -> Self {
+        Self {
+            directory: None,
+            ignored: Matcher::default(),
+            dockerfile: "Dockerfile".to_owned(),
+            text: Some(dockerfile.as_bytes().to_vec()),
+        }
+    }
+
+    /// What `.dockerignore` leaves out.
+    pub(crate) fn ignored(&self) -> &Matcher {
+        &self.ignored
+    }
+
+    /// The Dockerfile, and what it is called.
+    pub(crate) fn dockerfile_text(&self) -> Result<(String, String)> {
+        let read = |directory: &PathBuf| fs::read(directory.join(&self.dockerfile));
+        let (name, bytes) = match (&self.text, &self.directory) {
+            (Some(text), _) => ("Dockerfile".to_owned(), text.clone()),
+            (None, Some(directory)) => {
+                (self.dockerfile.clone(), read(directory).context(&self.dockerfile)?)
+            }
+            (None, None) => (self.dockerfile.clone(), Vec::new()),
+        };
+        let text = String::from_utf8(bytes).context(&name)?;
+        Ok((name, text))
+    }
+
+    /// Has the daemon build from it; the reply is the stream of its progress.
+    pub(crate) fn send(&self, cais: &Cais, path: crate::client::Path) -> Result<Response> {
+        let (mut reader, writer) = io::pipe()?;
+        std::thread::scope(|scope| {
+            let packing = scope.spawn(|| self.pack(writer));
+            let headers = cais.registry_config()?;
+            let payload = Payload::Archive(&mut reader);
+            let reply = cais.client.call("POST", path, payload, headers);
+            // Who still writes learns that nobody reads.
+            drop(reader);
+            let packed = packing
+                .join()
+                .unwrap_or_else(|_| Err(io::Error::other("the context was not read")));
+            match (reply, packed) {
+                (Ok(reply), Ok(())) => Ok(reply),
+                (Err(failure), _) => Err(failure),
+                (Ok(_), Err(error)) => Err(Failure::new(error.to_string())),
+            }
+        })
     }
 
     /// The archive, into a writer. Everything in it belongs to root, as in an image.
@@ -86,18 +139,20 @@ impl Context {
             header.set_mtime(0);
             builder.append_data(&mut header, &self.dockerfile, text.as_slice())?;
         }
-        self.directory(&mut builder, "", &Parent::default())?;
+        if let Some(directory) = &self.directory {
+            self.directory((directory, ""), &mut builder, &Parent::default())?;
+        }
         builder.into_inner()?.flush()
     }
 
+    /// `path` is that below the context's directory, which is `root`.
     fn directory(
         &self,
+        (root, path): (&Path, &str),
         builder: &mut Builder<impl Write>,
-        path: &str,
         above: &Parent,
     ) -> io::Result<()> {
-        let mut entries: Vec<_> =
-            fs::read_dir(self.directory.join(path))?.collect::<io::Result<_>>()?;
+        let mut entries: Vec<_> = fs::read_dir(root.join(path))?.collect::<io::Result<_>>()?;
         entries.sort_by_key(fs::DirEntry::file_name);
         for entry in entries {
             let name = entry.file_name();
@@ -117,7 +172,7 @@ impl Context {
                 || self.ignored.has_exclusions()
                 || self.dockerfile.starts_with(&format!("{path}/"));
             if metadata.is_dir() && is_seen {
-                self.directory(builder, &path, &own)?;
+                self.directory((root, &path), builder, &own)?;
             }
         }
         Ok(())

@@ -23,8 +23,8 @@ pub(crate) fn show(
             on_aux(aux);
             continue;
         }
-        if let Some(error) = error_of(&document) {
-            return Err(Failure::new(error));
+        if let Some(failure) = failure_of(&document) {
+            return Err(failure);
         }
         display.show(&document, out)?;
         out.flush()?;
@@ -35,11 +35,34 @@ pub(crate) fn show(
 /// Reads the stream to its end without showing it.
 pub(crate) fn quietly(reader: impl Read) -> Result<()> {
     for document in documents(reader) {
-        if let Some(error) = error_of(&document?) {
-            return Err(Failure::new(error));
+        if let Some(failure) = failure_of(&document?) {
+            return Err(failure);
         }
     }
     Ok(())
+}
+
+/// Reads the stream to its end: what it says without being progress of anything.
+pub(crate) fn stream_of(reader: impl Read) -> Result<String> {
+    let mut text = String::new();
+    for document in documents(reader) {
+        let document = document?;
+        if let Some(failure) = failure_of(&document) {
+            return Err(failure);
+        }
+        text.push_str(document["stream"].text());
+    }
+    Ok(text)
+}
+
+/// With the code of the command that failed, if it was one.
+fn failure_of(document: &Value) -> Option<Failure> {
+    let failure = Failure::new(error_of(document)?);
+    let code = document["errorDetail"]["code"].integer();
+    Some(match u8::try_from(code) {
+        Ok(code) if code > 0 => failure.with_code(code),
+        _ => failure,
+    })
 }
 
 fn error_of(document: &Value) -> Option<String> {

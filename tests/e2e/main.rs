@@ -18,6 +18,7 @@ mod bad_input;
 mod bad_requests;
 mod cais;
 mod cais_bodies;
+mod cais_build;
 mod cais_containers;
 mod cais_files;
 mod cais_images;

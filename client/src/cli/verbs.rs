@@ -7,11 +7,12 @@ use crate::Cais;
 use crate::commands::inspect::Kind;
 use crate::commands::prune::Subject;
 use crate::commands::{
-    archive, commit, cp, df, events, exec, history, images, info, inside, inspect, lifecycle,
-    login, logs, network, ports, prune, ps, pull, run, start, stats, tags, update, version, volume,
+    archive, build, commit, cp, df, events, exec, history, images, info, inside, inspect,
+    lifecycle, login, logs, network, ports, prune, ps, pull, run, start, stats, tags, update,
+    version, volume,
 };
 use crate::compose::Compose;
-use crate::error::{Failure, Result};
+use crate::error::Result;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
@@ -72,17 +73,11 @@ pub(crate) enum Verb {
     Wait(lifecycle::Wait),
     Completion(Completion),
     Man(Man),
-    /// Build an image from a Dockerfile (not yet)
-    #[command(alias = "buildx", alias = "builder")]
-    Build(NotYet),
+    Build(Box<build::Build>),
+    /// Manage builds
+    #[command(subcommand, alias = "buildx")]
+    Builder(BuilderVerb),
     Compose(Box<Compose>),
-}
-
-/// What is not there yet
-#[derive(Debug, clap::Args)]
-pub(crate) struct NotYet {
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
-    words: Vec<String>,
 }
 
 impl Verb {
@@ -133,14 +128,11 @@ impl Verb {
             Self::Wait(it) => it.run(cais),
             Self::Completion(it) => it.run(cais),
             Self::Man(it) => it.run(cais),
-            Self::Build(_) => Err(not_yet(cais, "build")),
+            Self::Build(it) => it.run(cais),
+            Self::Builder(it) => it.run(cais),
             Self::Compose(it) => it.run(cais),
         }
     }
-}
-
-fn not_yet(cais: &Cais, verb: &str) -> Failure {
-    Failure::new(format!("{}: {verb} is not there yet", cais.program.name()))
 }
 
 #[derive(Debug, Subcommand)]
@@ -210,9 +202,24 @@ impl ContainerVerb {
 }
 
 #[derive(Debug, Subcommand)]
+pub(crate) enum BuilderVerb {
+    Build(Box<build::Build>),
+    /// Remove build cache
+    Prune(prune::PruneAll),
+}
+
+impl BuilderVerb {
+    fn run(self, cais: &Cais) -> Result<()> {
+        match self {
+            Self::Build(it) => it.run(cais),
+            Self::Prune(it) => it.run(cais, Subject::BuildCache),
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
 pub(crate) enum ImageVerb {
-    /// Build an image from a Dockerfile (not yet)
-    Build(NotYet),
+    Build(Box<build::Build>),
     History(history::History),
     Import(archive::Import),
     /// Display detailed information on one or more images
@@ -233,7 +240,7 @@ pub(crate) enum ImageVerb {
 impl ImageVerb {
     fn run(self, cais: &Cais) -> Result<()> {
         match self {
-            Self::Build(_) => Err(not_yet(cais, "build")),
+            Self::Build(it) => it.run(cais),
             Self::History(it) => it.run(cais),
             Self::Import(it) => it.run(cais),
             Self::Inspect(it) => it.run(cais, Kind::Image),

@@ -1,6 +1,7 @@
 //! The verbs. Each is its flags and what it does with them.
 
 pub(crate) mod archive;
+pub(crate) mod build;
 pub(crate) mod commit;
 pub(crate) mod cp;
 pub(crate) mod df;
@@ -12,6 +13,7 @@ pub(crate) mod info;
 pub(crate) mod inside;
 pub(crate) mod inspect;
 pub(crate) mod lifecycle;
+mod lint;
 pub(crate) mod login;
 pub(crate) mod logs;
 pub(crate) mod network;

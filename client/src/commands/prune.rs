@@ -48,6 +48,7 @@ pub(crate) enum Subject {
     Networks,
     Volumes,
     Images,
+    BuildCache,
 }
 
 /// What was removed, and how many bytes that gave back.
@@ -81,7 +82,7 @@ impl Prune {
 }
 
 impl PruneAll {
-    /// Images or volumes.
+    /// Images, volumes or what builds left.
     pub(crate) fn run(&self, cais: &Cais, subject: Subject) -> Result<()> {
         let warning = match (subject, self.all) {
             (Subject::Volumes, true) => {
@@ -90,6 +91,8 @@ impl PruneAll {
             (Subject::Volumes, false) => {
                 "This will remove anonymous local volumes not used by at least one container."
             }
+            (Subject::BuildCache, true) => "This will remove all build cache.",
+            (Subject::BuildCache, false) => "This will remove all dangling build cache.",
             (_, true) => {
                 "This will remove all images without at least one container associated to them."
             }
@@ -164,13 +167,16 @@ impl Subject {
             Self::Networks => ("networks", "Deleted Networks:\n", "NetworksDeleted"),
             Self::Volumes => ("volumes", "Deleted Volumes:\n", "VolumesDeleted"),
             Self::Images => ("images", "Deleted Images:\n", "ImagesDeleted"),
+            Self::BuildCache => ("build", "Deleted build cache objects:\n", "CachesDeleted"),
         };
         match self {
             Self::Images => filter.push(format!("dangling={}", !all)),
             Self::Volumes if all => filter.push("all=1".to_owned()),
             _ => {}
         }
-        let path = Path::new(&[kind, "prune"]).with_text("filters", &filters(&filter)?);
+        let path = Path::new(&[kind, "prune"])
+            .with_flag("all", self == Self::BuildCache && all)
+            .with_text("filters", &filters(&filter)?);
         let reply = cais.client.post_json(path, &serde_json::json!({}))?;
         let mut text = String::new();
         for entry in reply[key].items() {

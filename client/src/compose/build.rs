@@ -15,7 +15,6 @@ use crate::Cais;
 use crate::client::Path;
 use crate::context::{Context, Dockerfile};
 use crate::error::{Context as _, Failure, Result};
-use crate::http::Payload;
 use crate::{output, progress};
 
 /// What BuildKit has, and the call that builds here has not. It is refused, not left out.
@@ -117,22 +116,10 @@ impl Builder<'_> {
         let context =
             Context::open(directory, dockerfile).context(format_args!("services.{name}.build"))?;
         let path = self.path(name, build, &context.dockerfile)?;
-        let (mut reader, writer) = io::pipe()?;
-        let reply = std::thread::scope(|scope| {
-            let packing = scope.spawn(|| context.pack(writer));
-            let headers = self.cais.registry_config()?;
-            let payload = Payload::Archive(&mut reader);
-            let reply = self.cais.client.call("POST", path, payload, headers);
-            // Who still writes learns that nobody reads.
-            drop(reader);
-            let packed = packing
-                .join()
-                .unwrap_or_else(|_| Err(io::Error::other("the context was not read")));
-            match (reply, packed) {
-                (Ok(reply), Ok(())) => Ok(reply),
-                (Err(failure), _) => Err(failure),
-                (Ok(_), Err(error)) => Err(Failure::new(format!("services.{name}.build: {error}"))),
-            }
+        let reply = context.send(self.cais, path);
+        let reply = reply.map_err(|it| Failure {
+            message: format!("services.{name}.build: {}", it.message),
+            ..it
         })?;
         let built = if self.is_quiet {
             progress::quietly(reply.body)

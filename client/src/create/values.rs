@@ -120,7 +120,7 @@ pub(super) fn tmpfs(texts: &[String]) -> Value {
 }
 
 /// `host:ip` and `host=ip`, as `host:ip`.
-pub(super) fn extra_hosts(texts: &[String]) -> Result<Vec<String>, Refused> {
+pub(crate) fn extra_hosts(texts: &[String]) -> Result<Vec<String>, Refused> {
     texts.iter().map(|text| extra_host(text)).collect()
 }
 
@@ -139,7 +139,7 @@ fn extra_host(text: &str) -> Result<String, Refused> {
 }
 
 /// `NAME=SOFT[:HARD]`
-pub(super) fn ulimit(text: &str) -> Result<Value, Refused> {
+pub(crate) fn ulimit(text: &str) -> Result<Value, Refused> {
     let refused = |what: &str| format!("invalid argument {text:?} for \"--ulimit\" flag: {what}");
     let (name, limits) =
         text.split_once('=').ok_or_else(|| refused(&format!("invalid ulimit argument: {text}")))?;

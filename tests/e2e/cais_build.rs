@@ -1,0 +1,82 @@
+//! `cais build`, beside docker's client on the same daemon.
+
+use std::fs;
+use std::process::Stdio;
+
+use tokio::io::AsyncWriteExt;
+
+use crate::docker::{Docker, Output, output};
+use crate::docker_build::{Context, build, nothing_left};
+use crate::docker_containers::node;
+
+const DOCKERFILE: &str = "FROM busybox AS base\nARG WHO=nobody\nRUN echo hello $WHO > /who\n\
+                          FROM base\nCOPY . /sent\nRUN cat /who && ls -A /sent\n";
+
+async fn with_input(docker: &Docker, words: &[&str], input: &[u8]) -> Output {
+    let mut child = docker.cais_command(words).stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input).await.unwrap();
+    output(child, "cais build").await
+}
+
+#[tokio::test]
+async fn cais_builds_as_docker_does() {
+    let (node, docker) = node().await;
+    let files = [("Dockerfile", DOCKERFILE), ("a", "1"), ("b", "2"), (".dockerignore", "b\n")];
+    let context = Context::new(&node, "context", &files);
+    let id_file = node.home.join("id");
+    let words = ["build", "-t", "mine:1", "--build-arg", "WHO=you", "--iidfile"];
+    let words = [&words[..], &[id_file.to_str().unwrap(), context.path()]].concat();
+    let ours = docker.cais(&words).await;
+    assert!(ours.contains("\nhello you\n.dockerignore\nDockerfile\na\n"), "{ours}");
+    assert!(ours.ends_with("Successfully tagged mine:1"), "{ours}");
+    let id = docker.inspect("mine:1").await["Id"].as_str().unwrap().to_owned();
+    assert_eq!(fs::read_to_string(&id_file).unwrap(), id);
+
+    // Docker's client finds all of it made, and says the rest in the same words.
+    let theirs = build(&docker, &context, &["-t", "mine:2", "--build-arg", "WHO=you"]).await;
+    let again = docker.cais(&["build", "-tmine:2", "--build-arg=WHO=you", context.path()]).await;
+    // The numbers of steps on the way are of one build.
+    let steps = |said: &str| -> Vec<String> {
+        let lines = said.lines().skip_while(|line| !line.starts_with("Step 1/"));
+        let is_number = |line: &str| line.len() == 18 && line.starts_with(" ---> ");
+        lines.filter(|line| !is_number(line)).map(str::to_owned).collect()
+    };
+    assert_eq!(steps(&again), steps(&theirs));
+    assert_eq!(docker.cais(&["build", "-q", "--build-arg", "WHO=you", context.path()]).await, id);
+
+    // Without files, and from somebody else's archive.
+    let text = b"FROM busybox\nRUN echo made\n";
+    let made = with_input(&docker, &["image", "build", "-"], text).await;
+    assert!(made.code == 0 && made.stdout.contains("\nmade\n"), "{made:?}");
+    let tar = std::process::Command::new("tar").args(["-C", context.path(), "-c", "."]).output();
+    let sent = with_input(&docker, &["build", "--target=base", "-"], &tar.unwrap().stdout).await;
+    assert!(sent.code == 0 && sent.stdout.contains("Step 3/3 :"), "{sent:?}");
+    let elsewhere = ["build", "-f", "-", "-q", context.path()];
+    let id = with_input(&docker, &elsewhere, b"FROM scratch\nCOPY a /\n").await;
+    assert!(id.code == 0 && id.stdout.starts_with("sha256:"), "{id:?}");
+
+    context.write("Dockerfile", "FROM busybox\nRUN exit 3\n");
+    let failed = docker.try_cais(&["build", context.path()]).await;
+    assert_eq!(failed.code, 3, "{failed:?}");
+    assert!(failed.stderr.contains("returned a non-zero code: 3"), "{failed:?}");
+    assert!(docker.cais(&["builder", "prune", "-af"]).await.contains("Total reclaimed space: "));
+    assert_eq!(
+        docker.get("/system/df?type=build-cache").await.json()["BuildCache"],
+        serde_json::json!([])
+    );
+    nothing_left(&node).await;
+
+    // What is doubtful is shown without a daemon's help.
+    context.write("Dockerfile", "FROM busybox\nMAINTAINER me\nCMD echo\n");
+    let checked = docker.try_cais(&["build", "--check", context.path()]).await;
+    assert_eq!(checked.code, 1, "{checked:?}");
+    for expected in [
+        "2 warnings have been found!",
+        "WARNING: MaintainerDeprecated - https://",
+        "   2 | >>> MAINTAINER me\n",
+    ] {
+        assert!(checked.stdout.contains(expected), "{checked:?}");
+    }
+    let refused = docker.cais_refused(&["build", "--secret", "id=x", context.path()]).await;
+    assert!(refused.contains("--secret is not there yet"), "{refused}");
+}

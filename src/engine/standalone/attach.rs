@@ -100,6 +100,10 @@ impl Standalone {
                 format!("container {} is not running", self.id),
             ));
         };
+        // Docker has nothing to say of a terminal that is not there.
+        if !record.config.container.tty {
+            return Ok(());
+        }
         let pod = shared.pods.find(run.pod.as_str())?;
         let size = crate::executor::plan::TerminalSize { width, height };
         let request =

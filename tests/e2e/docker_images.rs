@@ -72,6 +72,20 @@ async fn docker_tag_and_rmi_move_names_and_the_last_one_takes_the_image() {
     let node = Node::boot().await;
     let docker = node.docker();
     docker.run(&["pull", "-q", "busybox"]).await;
+    // docker-compose 1.29 makes no container anew without what dockerd says to clients of its age.
+    for (version, has_config, has_size) in [
+        ("/v1.41", true, true),
+        ("/v1.44", true, false),
+        ("/v1.45", false, false),
+        ("", false, false),
+    ] {
+        let shown = docker.get(&format!("{version}/images/busybox/json")).await.json();
+        assert_eq!(shown.get("ContainerConfig").is_some(), has_config, "{version}: {shown}");
+        assert_eq!(shown.get("VirtualSize").is_some(), has_size, "{version}: {shown}");
+        if has_config {
+            assert_eq!(shown["ContainerConfig"].get("Volumes"), Some(&Value::Null));
+        }
+    }
     let id = docker.run(&["images", "-q", "--no-trunc"]).await;
 
     docker.run(&["tag", "busybox", "cais/mine:v1"]).await;

@@ -22,6 +22,8 @@ const SMALL: u64 = 64 << 10;
 pub(super) struct Call {
     pub(super) query: Query,
     pub(super) headers: HeaderMap,
+    /// The second number of the version in front of the path. Without one it is the newest.
+    minor: Option<u32>,
     body: Either<Full<Bytes>, Incoming>,
     pub(super) peer: Option<Peer>,
     /// The connection itself, once an upgrade was answered.
@@ -38,6 +40,7 @@ impl Call {
     pub(super) async fn of(mut request: Request<Incoming>) -> Result<Self> {
         let upgrade = hyper::upgrade::on(&mut request);
         let query = Query::parse(request.uri().query().unwrap_or_default());
+        let minor = minor(request.uri().path());
         let peer = request.extensions_mut().remove::<Peer>();
         let (head, body) = request.into_parts();
         let is_small = body.size_hint().upper().is_some_and(|most| most <= SMALL);
@@ -48,7 +51,12 @@ impl Call {
         } else {
             Either::Right(body)
         };
-        Ok(Self { query, headers: head.headers, body, peer, upgrade })
+        Ok(Self { query, headers: head.headers, minor, body, peer, upgrade })
+    }
+
+    /// Whether version 1.`minor` of the API has something that the asked one has not.
+    pub(super) fn is_before(&self, minor: u32) -> bool {
+        self.minor.is_some_and(|own| own < minor)
     }
 
     /// The connection, if the client wants it to change hands, and what is left of the call.
@@ -94,6 +102,11 @@ impl Call {
         })?;
         Ok(collected.to_bytes())
     }
+}
+
+/// Of `/v1.41/…`: 41.
+fn minor(path: &str) -> Option<u32> {
+    path.strip_prefix("/v1.")?.split('/').next()?.parse().ok()
 }
 
 /// Every body is an object; an array would pass for one whose fields are in order.

@@ -8,7 +8,7 @@ use super::call::Call;
 use super::convert::image as convert;
 use super::query::{Filters, check_names, has_labels, wanted};
 use super::reply::{self, Answer};
-use super::wire::image::Document;
+use super::wire::image::{Details, Document, OldDetails};
 use super::{Door, convert::time};
 use crate::error::{Context, Error, Result};
 use crate::image::Image;
@@ -121,11 +121,16 @@ pub(super) fn no_such_image(name: &str) -> Error {
     Error::not_found(format!("No such image: {shown}"))
 }
 
-pub(super) fn inspect(door: &Door, name: &str) -> Answer {
+pub(super) fn inspect(door: &Door, name: &str, call: &Call) -> Answer {
     let image = find(door, name)?;
-    let document = document(door, &image)?;
+    let mut document = document(door, &image)?;
     let layers = door.engine.images().layer_sizes(&image);
-    reply::json(&convert::details(&image, document, &layers))
+    let old = call.is_before(45).then(|| OldDetails {
+        virtual_size: call.is_before(44).then_some(image.size),
+        ..convert::old_details(&mut document)
+    });
+    let details = convert::details(&image, document, &layers);
+    reply::json(&Details { old, ..details })
 }
 
 pub(super) fn history(door: &Door, name: &str) -> Answer {

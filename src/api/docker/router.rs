@@ -49,7 +49,9 @@ pub(super) async fn route(door: &Door, request: Request<Incoming>) -> Answer {
         (&Method::POST, ["images", "load"]) => making::load(door, call).await,
         (&Method::GET, ["images", "get"]) => making::save(door, &call.query.owned("names")),
         (&Method::GET, ["images", name @ .., "get"]) => making::save(door, &[name.join("/")]),
-        (&Method::GET, ["images", name @ .., "json"]) => images::inspect(door, &name.join("/")),
+        (&Method::GET, ["images", name @ .., "json"]) => {
+            images::inspect(door, &name.join("/"), &call)
+        }
         (&Method::GET, ["images", name @ .., "history"]) => images::history(door, &name.join("/")),
         (&Method::POST, ["auth"]) => push::login(door, call).await,
         (&Method::POST, ["images", name @ .., "push"]) => push::push(door, &name.join("/"), &call),

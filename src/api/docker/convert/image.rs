@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use super::time;
 use crate::api::docker::wire::image::{
-    Details, Document, GraphDriver, HistoryItem, Metadata, Removed, RootFs, Step, Summary,
+    Details, Document, GraphDriver, HistoryItem, Metadata, OldDetails, Removed, RootFs, Step,
+    Summary,
 };
 use crate::engine::image::Removal;
 use crate::image::Image;
@@ -67,6 +68,40 @@ pub(crate) fn details(image: &Image, document: Document, layers: &[(Digest, u64)
             layers: layers.iter().map(|(diff_id, _)| diff_id.to_string()).collect(),
         },
         metadata: Metadata { last_tag_time: time::NEVER },
+        old: None,
+    }
+}
+
+/// As dockerd 28 has it: what the image's configuration says, empty where it says nothing.
+pub(crate) fn old_details(document: &mut Document) -> OldDetails {
+    let mut all = json!({
+        "Hostname": "",
+        "Domainname": "",
+        "User": "",
+        "AttachStdin": false,
+        "AttachStdout": false,
+        "AttachStderr": false,
+        "Tty": false,
+        "OpenStdin": false,
+        "StdinOnce": false,
+        "Env": null,
+        "Cmd": null,
+        "Image": "",
+        "Volumes": null,
+        "WorkingDir": "",
+        "Entrypoint": null,
+        "OnBuild": null,
+        "Labels": null,
+    });
+    if let (Some(all), Some(Value::Object(written))) =
+        (all.as_object_mut(), document.container_config.take())
+    {
+        all.extend(written);
+    }
+    OldDetails {
+        container: document.container.take().unwrap_or_default(),
+        container_config: all,
+        virtual_size: None,
     }
 }
 

@@ -47,6 +47,20 @@ pub(crate) struct Details {
     #[serde(rename = "RootFS")]
     pub(crate) root_fs: RootFs,
     pub(crate) metadata: Metadata,
+    #[serde(flatten)]
+    pub(crate) old: Option<OldDetails>,
+}
+
+/// What only old versions of the API have. `docker-compose` 1.29 cannot do without.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct OldDetails {
+    /// Before 1.45: the container that the image was committed from, and how it was made.
+    pub(crate) container: String,
+    pub(crate) container_config: Value,
+    /// Before 1.44: the size, once more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) virtual_size: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -84,6 +98,8 @@ pub(crate) struct Document {
     pub(crate) author: Option<String>,
     pub(crate) comment: Option<String>,
     pub(crate) config: Option<Value>,
+    pub(crate) container: Option<String>,
+    pub(crate) container_config: Option<Value>,
     pub(crate) history: Option<Vec<Step>>,
 }
 

@@ -19,9 +19,7 @@ pub(crate) fn cais() -> PathBuf {
 impl Docker {
     /// `cais`, under its own name.
     pub(crate) fn cais_command(&self, words: &[&str]) -> Command {
-        let mut command = self.command_of(cais().to_str().unwrap(), words);
-        command.env_remove("CAIS_HOST");
-        command
+        self.command_of(cais().to_str().unwrap(), words)
     }
 
     pub(crate) fn spawn_cais(&self, words: &[&str]) -> Child {

@@ -20,7 +20,34 @@ use crate::wait::LONG;
 pub(crate) struct Docker {
     socket: PathBuf,
     home: PathBuf,
+    client: Client,
 }
+
+/// Which program is run under docker's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Client {
+    Docker,
+    Cais,
+}
+
+/// The tests of these names, by docker's client and by ours. They are functions that take which one it is.
+macro_rules! by_both_clients {
+    ($($name:ident),* $(,)?) => {
+        mod by_docker {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(crate::docker::Client::Docker).await;
+            })*
+        }
+        mod by_cais {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(crate::docker::Client::Cais).await;
+            })*
+        }
+    };
+}
+pub(crate) use by_both_clients;
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Output {
@@ -37,12 +64,35 @@ pub(crate) struct Reply {
 }
 
 impl Node {
+    /// By the client that `CAIS_E2E_CLIENT` names, else docker's.
     pub(crate) fn docker(&self) -> Docker {
-        Docker { socket: self.state.join("docker.sock"), home: self.home.clone() }
+        let client = match std::env::var("CAIS_E2E_CLIENT").as_deref() {
+            Ok("cais") => Client::Cais,
+            _ => Client::Docker,
+        };
+        let docker =
+            Docker { socket: self.state.join("docker.sock"), home: self.home.clone(), client };
+        docker.by(client)
     }
 }
 
 impl Docker {
+    /// The same door by this client.
+    pub(crate) fn by(mut self, client: Client) -> Self {
+        self.client = client;
+        let names = self.names();
+        if client == Client::Cais && !names.exists() {
+            std::fs::create_dir(&names).unwrap();
+            std::os::unix::fs::symlink(crate::cais::cais(), names.join("docker")).unwrap();
+        }
+        self
+    }
+
+    /// Where `docker` is `cais`.
+    fn names(&self) -> PathBuf {
+        self.home.join("names")
+    }
+
     pub(crate) fn socket(&self) -> &Path {
         &self.socket
     }
@@ -55,10 +105,15 @@ impl Docker {
     /// Another program, in which the client finds this door.
     pub(crate) fn command_of<S: AsRef<OsStr>>(&self, program: &str, words: &[S]) -> Command {
         let mut command = Command::new(program);
+        if self.client == Client::Cais {
+            let path = std::env::var("PATH").unwrap();
+            command.env("PATH", format!("{}:{path}", self.names().display()));
+        }
         command
             .args(words)
             .env("DOCKER_HOST", format!("unix://{}", self.socket.display()))
             .env("DOCKER_CONFIG", self.home.join("docker-config"))
+            .env_remove("CAIS_HOST")
             .env_remove("DOCKER_CONTEXT")
             .env_remove("DOCKER_API_VERSION")
             .stdin(Stdio::null())

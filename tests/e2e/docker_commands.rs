@@ -11,10 +11,27 @@ use tokio::net::TcpStream;
 use tokio::process::Child;
 use tokio::time::timeout;
 
-use crate::docker::{Docker, output};
+use crate::docker::{Client, Docker, by_both_clients, output};
 use crate::docker_containers::node;
 use crate::node::Node;
 use crate::wait::{LONG, until};
+
+by_both_clients!(
+    run_it_rm_d_p_nginx,
+    run_restart_always_nginx,
+    run_itd_u_p_mynode_app,
+    run_limits_are_the_kernels,
+    run_security_flags_reach_the_container,
+    system_prune_takes_containers_networks_images_in_this_order,
+    logs_f_since_tail_follow_from_where_they_are_told,
+    attach_is_left_by_its_keys_and_the_container_goes_on,
+    ps_shows_every_column_and_is_narrowed_by_every_filter,
+);
+
+async fn node_for(client: Client) -> (Node, Docker) {
+    let (node, docker) = node().await;
+    (node, docker.by(client))
+}
 
 /// The lines say so, and it may be somebody else's for a while.
 async fn port_8080() {
@@ -57,10 +74,9 @@ async fn pid(docker: &Docker, name: &str) -> Option<Pid> {
         .and_then(|pid| Pid::from_raw(i32::try_from(pid).unwrap()))
 }
 
-#[tokio::test]
-async fn docker_run_it_rm_d_p_nginx() {
+async fn run_it_rm_d_p_nginx(client: Client) {
     let node = Node::boot().await;
-    let docker = node.docker();
+    let docker = node.docker().by(client);
     port_8080().await;
     let id = line(&docker, "docker run -it --rm -d -p 8080:80 --name web nginx").await;
     assert_eq!(id.len(), 64, "{id}");
@@ -88,10 +104,9 @@ async fn docker_run_it_rm_d_p_nginx() {
     }
 }
 
-#[tokio::test]
-async fn docker_run_restart_always_nginx() {
+async fn run_restart_always_nginx(client: Client) {
     let node = Node::boot().await;
-    let docker = node.docker();
+    let docker = node.docker().by(client);
     port_8080().await;
     line(&docker, "docker run -d --restart always -p 8080:80 --name web nginx").await;
     for restarts in 1..=2 {
@@ -136,9 +151,8 @@ async fn docker_restarts_wait_a_tenth_of_a_second_and_twice_as_long_each_time() 
     docker.run(&["rm", "-f", "again"]).await;
 }
 
-#[tokio::test]
-async fn docker_run_itd_u_p_mynode_app() {
-    let (_node, docker) = node().await;
+async fn run_itd_u_p_mynode_app(client: Client) {
+    let (_node, docker) = node_for(client).await;
     // As its build would have it: a user who is not root, and a port.
     docker.run(&["create", "--name", "made", "busybox"]).await;
     let serve = r#"CMD ["sh", "-c", "id -u > /www/index.html; exec httpd -f -p 3000 -h /www"]"#;
@@ -154,9 +168,8 @@ async fn docker_run_itd_u_p_mynode_app() {
     line(&docker, "docker rm -f web").await;
 }
 
-#[tokio::test]
-async fn docker_run_limits_are_the_kernels() {
-    let (node, docker) = node().await;
+async fn run_limits_are_the_kernels(client: Client) {
+    let (node, docker) = node_for(client).await;
     let whole = "docker run -d --name web --memory 64m --cpus 0.5 --cpuset-cpus 0 --pids-limit 20 \
                  --ulimit nofile=77:99 --ulimit core=0 --blkio-weight 300 busybox sleep 1000";
     line(&docker, whole).await;
@@ -208,9 +221,8 @@ fn cgroup_file(node: &Node, id: &str, controller: &str, names: [&str; 2]) -> Str
     panic!("no {names:?} of {id}");
 }
 
-#[tokio::test]
-async fn docker_run_security_flags_reach_the_container() {
-    let (node, docker) = node().await;
+async fn run_security_flags_reach_the_container(client: Client) {
+    let (node, docker) = node_for(client).await;
     for (options, script, expected) in [
         ("--device /dev/zero:/dev/nought", "head -c 3 /dev/nought | wc -c", "3"),
         // One that is not allowed anyway.
@@ -260,9 +272,8 @@ async fn docker_run_security_flags_reach_the_container() {
     }
 }
 
-#[tokio::test]
-async fn docker_system_prune_takes_containers_networks_images_in_this_order() {
-    let (_node, docker) = node().await;
+async fn system_prune_takes_containers_networks_images_in_this_order(client: Client) {
+    let (_node, docker) = node_for(client).await;
     docker.run(&["pull", "-q", "cais/plain"]).await;
     docker.run(&["create", "--name", "old", "-v", "anonymous:/v", "busybox"]).await;
     docker.run(&["run", "-d", "--name", "up", "cais/plain", "sleep", "1000"]).await;
@@ -289,9 +300,8 @@ async fn docker_system_prune_takes_containers_networks_images_in_this_order() {
     docker.run(&["rm", "-f", "up"]).await;
 }
 
-#[tokio::test]
-async fn docker_logs_f_since_tail_follow_from_where_they_are_told() {
-    let (node, docker) = node().await;
+async fn logs_f_since_tail_follow_from_where_they_are_told(client: Client) {
+    let (node, docker) = node_for(client).await;
     let bind = format!("{}:/host", node.home.display());
     // One at a time: lines that are read at once have one time.
     let script = "echo one; until [ -e /host/two ]; do sleep 0.05; done; echo two; \
@@ -327,9 +337,8 @@ async fn docker_logs_f_since_tail_follow_from_where_they_are_told() {
     docker.run(&["rm", "-f", "talk"]).await;
 }
 
-#[tokio::test]
-async fn docker_attach_is_left_by_its_keys_and_the_container_goes_on() {
-    let (_node, docker) = node().await;
+async fn attach_is_left_by_its_keys_and_the_container_goes_on(client: Client) {
+    let (_node, docker) = node_for(client).await;
     docker.run(&["run", "-dit", "--name", "web", "busybox"]).await;
     for (options, keys) in [("", b"\x10\x11".as_slice()), ("--detach-keys ctrl-x,q", b"\x18q")] {
         let mut terminal = on_a_terminal(&docker, &format!("docker attach {options} web"));
@@ -364,9 +373,8 @@ async fn docker_attach_is_left_by_its_keys_and_the_container_goes_on() {
     docker.run(&["rm", "-f", "web"]).await;
 }
 
-#[tokio::test]
-async fn docker_ps_shows_every_column_and_is_narrowed_by_every_filter() {
-    let (_node, docker) = node().await;
+async fn ps_shows_every_column_and_is_narrowed_by_every_filter(client: Client) {
+    let (_node, docker) = node_for(client).await;
     docker.run(&["network", "create", "back"]).await;
     let words = ["run", "-d", "--name", "web", "-l", "tier=web", "-p", "127.0.0.1::80/udp"];
     let more =

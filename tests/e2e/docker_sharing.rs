@@ -3,10 +3,12 @@
 use std::path::Path;
 use std::process::Stdio;
 
-use crate::docker::{Docker, output};
+use crate::docker::{Client, Docker, by_both_clients, output};
 use crate::docker_containers::node;
 use crate::node::monitors_below;
 use crate::wait::until;
+
+by_both_clients!(ipc_shareable_and_container_are_one_shared_memory,);
 
 /// What a namespace of this process is called, which is the daemon's and the host's.
 fn of_host(kind: &str) -> String {
@@ -24,9 +26,9 @@ async fn status(docker: &Docker, name: &str) -> String {
     docker.inspect(name).await["State"]["Status"].as_str().unwrap().to_owned()
 }
 
-#[tokio::test]
-async fn docker_ipc_shareable_and_container_are_one_shared_memory() {
+async fn ipc_shareable_and_container_are_one_shared_memory(client: Client) {
     let (node, docker) = node().await;
+    let docker = docker.by(client);
     docker.run(&["pull", "-q", "ubuntu:20.04"]).await;
     // As it is typed, on a terminal.
     let line = "docker run --init --rm -it --name process-a --ipc=shareable --shm-size 1g \

@@ -4,9 +4,11 @@ use http::StatusCode;
 use serde_json::Value;
 
 use crate::cgroup_files::Group;
-use crate::docker::Docker;
+use crate::docker::{Client, Docker, by_both_clients};
 use crate::docker_containers::node;
 use crate::wait::until;
+
+by_both_clients!(update_changes_what_runs_and_its_next_runs,);
 
 const MIB: u64 = 1 << 20;
 
@@ -29,9 +31,9 @@ async fn host_config(docker: &Docker, name: &str) -> Value {
     docker.inspect(name).await["HostConfig"].clone()
 }
 
-#[tokio::test]
-async fn docker_update_changes_what_runs_and_its_next_runs() {
+async fn update_changes_what_runs_and_its_next_runs(client: Client) {
     let (node, docker) = node().await;
+    let docker = docker.by(client);
     let words = ["run", "-d", "--name", "web", "-m", "64m", "--cpus", "0.5", "--pids-limit", "50"];
     docker.run(&[&words[..], &["--cpuset-cpus", "0", "busybox", "sleep", "1000"]].concat()).await;
     assert_eq!(limits(&group(&docker, "web").await), (64 * MIB, 50, 50_000, "0".to_owned()));

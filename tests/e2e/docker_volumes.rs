@@ -5,9 +5,15 @@ use std::path::PathBuf;
 use http::{Method, StatusCode};
 use serde_json::json;
 
-use crate::docker::Docker;
+use crate::docker::{Client, Docker, by_both_clients};
 use crate::docker_containers::node;
 use crate::node::Node;
+
+by_both_clients!(
+    a_named_volume_outlives_its_containers_and_the_daemon,
+    an_empty_volume_is_filled_from_the_image,
+    anonymous_volumes_go_with_their_container_when_asked,
+);
 
 /// Prints owners, mode, size and name of what stands below `/data` and of itself.
 const LIST: &str = "cd /data; for f in . $(find . | sort | tail -n +2); do stat -c '%u:%g %a %F %h %n' $f; done; cat first link";
@@ -40,9 +46,9 @@ async fn volume_names(docker: &Docker, options: &[&str]) -> Vec<String> {
     listed.lines().map(str::to_owned).collect()
 }
 
-#[tokio::test]
-async fn docker_a_named_volume_outlives_its_containers_and_the_daemon() {
+async fn a_named_volume_outlives_its_containers_and_the_daemon(client: Client) {
     let (node, docker) = node().await;
+    let docker = docker.by(client);
     shell(&docker, &["-v", "data:/d"], "echo kept > /d/file; chown 5:6 /d/file").await;
     assert_eq!(volume_names(&docker, &[]).await, ["data"]);
     docker
@@ -73,9 +79,9 @@ async fn docker_a_named_volume_outlives_its_containers_and_the_daemon() {
     assert!(!PathBuf::from(source).exists());
 }
 
-#[tokio::test]
-async fn docker_an_empty_volume_is_filled_from_the_image() {
+async fn an_empty_volume_is_filled_from_the_image(client: Client) {
     let (_node, docker) = node_with_volume_image().await;
+    let docker = docker.by(client);
     let list = async |options: &[&str], script: &str| {
         let words = [&["run", "--rm"], options, &["cais/volume", "sh", "-c", script]].concat();
         docker.run(&words).await
@@ -109,9 +115,9 @@ async fn docker_an_empty_volume_is_filled_from_the_image() {
     assert_eq!(list(&["-v", &bind], "ls /data").await, "");
 }
 
-#[tokio::test]
-async fn docker_anonymous_volumes_go_with_their_container_when_asked() {
+async fn anonymous_volumes_go_with_their_container_when_asked(client: Client) {
     let (_node, docker) = node_with_volume_image().await;
+    let docker = docker.by(client);
     docker.run(&["run", "--rm", "-v", "/x", "cais/volume", "touch", "/x/a"]).await;
     assert!(volume_names(&docker, &[]).await.is_empty());
 

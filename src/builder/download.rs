@@ -116,7 +116,7 @@ pub(super) async fn fetch(
 }
 
 /// Errors and the history show where a file came from, and no password.
-fn without_secrets(url: &str) -> String {
+pub(super) fn without_secrets(url: &str) -> String {
     match (url.split_once("://"), url.split(['?', '#']).next()) {
         (Some((scheme, _)), Some(bare)) => {
             let rest = bare.get(scheme.len() + 3..).unwrap_or_default();
@@ -124,7 +124,8 @@ fn without_secrets(url: &str) -> String {
             let host = host.rsplit('@').next().unwrap_or_default();
             format!("{scheme}://{host}/{path}")
         }
-        _ => String::new(),
+        // `user@host:path` has no password.
+        _ => url.to_owned(),
     }
 }
 

@@ -5,16 +5,19 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use cais_dockerfile::remote::Git;
 use rustix::fs::OFlags;
-use tokio::process::Command;
+use rustix::process::{Pid, Signal};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::{Child, Command};
 
 use super::blocking;
 use super::copy::Owners;
-use super::download::Fetched;
+use super::download::{Fetched, without_secrets};
 use super::progress::Failure;
 use super::stage::Stage;
 use crate::engine::files::open_below;
@@ -22,16 +25,24 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::image::{ImageStore, Workplace};
 
 const TREE: &str = "tree";
-/// Of what git says when it fails.
-const MOST_SAID: usize = 2_000;
+/// Of what git says when it fails, and of what it answers.
+const MOST_SAID: u64 = 2_000;
+/// For one call of git: a server may be slow, and not silent for ever.
+const PATIENCE: Duration = Duration::from_secs(3600);
+/// ssh(1): nothing of the user that git is run by, and nobody is asked.
+const SSH: &str = "ssh -F /dev/null -o BatchMode=yes -o IdentityFile=none -o IdentitiesOnly=yes \
+                   -o IdentityAgent=none -o ConnectTimeout=30 -o ServerAliveInterval=30";
 /// git(1): how a repository and its submodules may be reached; not by a path of the node.
 const PROTOCOLS: &str = "https:http:git:ssh";
 /// git-config(1): what a repository cannot make git do.
-const SETTINGS: [&str; 4] = [
+const SETTINGS: [&str; 6] = [
     "core.hooksPath=/dev/null",
     "core.fsmonitor=false",
     "credential.helper=",
     "advice.detachedHead=false",
+    // Bytes in a second, and for how many.
+    "http.lowSpeedLimit=1",
+    "http.lowSpeedTime=60",
 ];
 
 /// Checks a repository out into a directory of its own. What ADD was told by flags takes part as what stands in the address.
@@ -40,7 +51,7 @@ const SETTINGS: [&str; 4] = [
 /// `Unsupported` on a node without git; `Unavailable` with git's words; `InvalidArgument` for another commit than the wanted
 /// one, and for a directory that the commit does not have.
 pub(super) async fn check_out(stage: &Stage, git: Git) -> Result<Fetched, Failure> {
-    let shown = format!("ADD failed: {}", git.remote);
+    let shown = format!("ADD failed: {}", without_secrets(&git.remote));
     let checking_out = fetched(stage.build.store(), git);
     tokio::select! {
         fetched = checking_out => Ok(fetched.context(shown)?),
@@ -55,7 +66,8 @@ async fn fetched(store: &ImageStore, git: Git) -> Result<Fetched> {
     }
     let workplace = Arc::new(store.workplace()?);
     let tree = workplace.make(TREE, 0o755)?;
-    let place = Place { home: workplace.path().to_owned(), tree: tree.clone() };
+    let place =
+        Place { home: workplace.path().to_owned(), tree: tree.clone(), remote: git.remote.clone() };
     let commit = place.fetch(&git).await?;
     if !git.checksum.is_empty() && !commit.starts_with(&git.checksum) {
         let text = format!("expected checksum to match {}, got {commit}", git.checksum);
@@ -75,6 +87,8 @@ struct Place {
     /// Of the user that git takes itself to be run by: there is no configuration.
     home: PathBuf,
     tree: PathBuf,
+    /// It may have a password, which nobody is to be told.
+    remote: String,
 }
 
 impl Place {
@@ -126,25 +140,65 @@ impl Place {
             .env("GIT_ALLOW_PROTOCOL", PROTOCOLS)
             .env("GIT_CONFIG_NOSYSTEM", "1")
             .env("GIT_TERMINAL_PROMPT", "0")
-            .env("GIT_SSH_COMMAND", "ssh -F /dev/null -o BatchMode=yes")
+            .env("GIT_SSH_COMMAND", SSH)
+            .env_remove("SSH_AUTH_SOCK")
             .stdin(Stdio::null())
-            .kill_on_drop(true);
-        let output = match command.output().await {
-            Ok(output) => output,
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0);
+        let child = match command.spawn() {
+            Ok(child) => child,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let text = "a git repository needs the program git on the node";
                 return Err(Error::new(Kind::Unsupported, text));
             }
             Err(error) => return Err(error).context("run git"),
         };
-        if output.status.success() {
-            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        let mut group = Group(child);
+        let ended = tokio::time::timeout(PATIENCE, group.end()).await;
+        let ended = ended
+            .map_err(|_| Error::new(Kind::Timeout, format!("no end of it within {PATIENCE:?}")));
+        let (status, answer, said) = ended??;
+        if status.success() {
+            return Ok(answer);
         }
-        let said = String::from_utf8_lossy(&output.stderr);
-        let said: String = said.trim().chars().take(MOST_SAID).collect();
         let verb = words.first().unwrap_or(&"");
-        Err(Error::new(Kind::Unavailable, format!("git {verb}: {}: {said}", output.status)))
+        let said = said.trim().replace(&self.remote, &without_secrets(&self.remote));
+        Err(Error::new(Kind::Unavailable, format!("git {verb}: {status}: {said}")))
     }
+}
+
+/// A call of git with what that starts: all of it is killed when nobody waits for it any more.
+struct Group(Child);
+
+impl Group {
+    /// How it ended, and the beginning of what it wrote to its two streams.
+    async fn end(&mut self) -> Result<(ExitStatus, String, String)> {
+        let (stdout, stderr) = (self.0.stdout.take(), self.0.stderr.take());
+        let (answer, said) = tokio::join!(start_of(stdout), start_of(stderr));
+        let status = self.0.wait().await.context("wait for git")?;
+        Ok((status, answer.context("read from git")?, said.context("read from git")?))
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // Without a number it has been waited for, and its number may be another's.
+        let id = self.0.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        if let Some(group) = id {
+            // Who has ended meanwhile is a zombie of ours until the runtime waits for it.
+            let _ = rustix::process::kill_process_group(group, Signal::KILL);
+        }
+    }
+}
+
+/// Reads to the end, and keeps no more than a message has.
+async fn start_of(stream: Option<impl AsyncRead + Unpin>) -> std::io::Result<String> {
+    let Some(mut stream) = stream else { return Ok(String::new()) };
+    let mut start = Vec::new();
+    (&mut stream).take(MOST_SAID).read_to_end(&mut start).await?;
+    tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
+    Ok(String::from_utf8_lossy(&start).into_owned())
 }
 
 fn is_commit(reference: &str) -> bool {
@@ -188,12 +242,19 @@ fn settled(workplace: Arc<Workplace>, tree: &Path, git: &Git, keeps_git: bool) -
                 .kind(Kind::InvalidArgument)?
         }
     };
-    Ok(Fetched::tree(root, Owners::AreNobodys, git.remote.clone(), workplace))
+    Ok(Fetched::tree(root, Owners::AreNobodys, without_secrets(&git.remote), workplace))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_is_said_is_kept_in_part_and_read_to_its_end() {
+        let long = vec![b'x'; 100_000];
+        let kept = start_of(Some(long.as_slice())).await.unwrap();
+        assert_eq!(kept.len() as u64, MOST_SAID);
+    }
 
     #[test]
     fn commits_are_told_from_other_references() {

@@ -3,7 +3,7 @@
 //! ```text
 //!   streams   a thread each   ──▶ standard output          at its end: Silent
 //!   events    a thread        ──▶ Event                    containers that start and end
-//!   signals   a thread        ──▶ Interrupt                the first stops, more of them kill
+//!   signals   a thread        ──▶ Interrupt                the first stops, the second kills, the third leaves
 //!   starting, stopping        ──▶ Started, Stopped
 //! ```
 //! All of them tell the main thread, which alone decides.
@@ -17,10 +17,10 @@ use std::thread::{self, Scope};
 use cais_compose::Node;
 use clap::Args;
 
-use super::containers::{self, Container, at_once};
+use super::containers::{self, Container};
 use super::converge::Act;
 use super::lines::{Look, Voice, Voices};
-use super::{hooks, labels, logs, others};
+use super::{labels, logs, stopping};
 use crate::attached::Interrupts;
 use crate::client::{Path, documents};
 use crate::commands::logs::point;
@@ -168,16 +168,22 @@ impl<'a> Foreground<'a> {
             voices,
             heard: BTreeMap::new(),
             running: BTreeSet::new(),
+            alive: BTreeSet::new(),
             at_work: 0,
             is_stopping: &is_stopping,
-            was_interrupted: false,
+            interrupts: 0,
             has_cascaded: false,
             has_code_from: false,
             code: None,
             outcome: Ok(()),
         };
         session.attach(&all)?;
-        thread::scope(|scope| session.live(scope, &happenings))
+        thread::scope(|scope| {
+            let outcome = session.live(scope, &happenings);
+            // Whatever ended it: who still starts things is waited for, and is not to wait itself.
+            is_stopping.store(true, Ordering::SeqCst);
+            outcome
+        })
     }
 
     fn is_awaited(&self, service: &str) -> bool {
@@ -205,41 +211,6 @@ impl<'a> Foreground<'a> {
         });
         Ok(())
     }
-
-    /// Stops or kills the services that were named, or all.
-    fn end_all(&self, verb: &str) -> Result<()> {
-        let Act { cais, project, named, making, .. } = self.act;
-        let mut all = containers::of_project(cais, &project.name)?;
-        all.retain(|it| {
-            matches!(it.state(), "running" | "restarting" | "paused")
-                && project.service(&it.service).is_some()
-                && (named.is_empty() || named.contains(&it.service))
-        });
-        let end = |it: &Container| {
-            let timeout = making.timeout.filter(|_| verb == "stop");
-            let (word, path) = match verb {
-                "stop" => {
-                    hooks::run(cais, Some(project), it, "pre_stop")?;
-                    ("Stopped", others::timed(it, verb, timeout))
-                }
-                _ => ("Killed", others::timed(it, verb, None)),
-            };
-            match cais.client.post(path) {
-                // It has ended by itself.
-                Err(failure) if matches!(failure.status, Some(404 | 409)) => Ok(()),
-                Err(failure) => Err(failure),
-                Ok(()) => {
-                    output::notice(&format!(" Container {}  {word}", it.name));
-                    Ok(())
-                }
-            }
-        };
-        let groups = others::backwards(all);
-        if verb == "stop" {
-            return groups.iter().try_for_each(|group| at_once(group, end));
-        }
-        at_once(&groups.concat(), end)
-    }
 }
 
 /// A container whose output is shown.
@@ -261,11 +232,14 @@ struct Session<'a> {
     heard: BTreeMap<String, Heard>,
     /// Those that are waited for.
     running: BTreeSet<String>,
+    /// Those that were seen to run: of the end of each there will be an event.
+    alive: BTreeSet<String>,
     /// Starts and stops under way.
     at_work: usize,
     /// Nothing more is started.
     is_stopping: &'a AtomicBool,
-    was_interrupted: bool,
+    /// How often the user has asked for the end.
+    interrupts: usize,
     has_cascaded: bool,
     has_code_from: bool,
     code: Option<i64>,
@@ -281,6 +255,9 @@ impl<'a> Session<'a> {
             let id = &container.id;
             if self.foreground.is_awaited(&container.service) {
                 self.running.insert(id.clone());
+            }
+            if matches!(container.state(), "running" | "paused") {
+                self.alive.insert(id.clone());
             }
             if !self.foreground.shown.contains(&container.service) {
                 continue;
@@ -331,12 +308,7 @@ impl<'a> Session<'a> {
         while !self.is_over() {
             let Ok(happening) = happenings.recv() else { break };
             match happening {
-                Happening::Interrupt if self.was_interrupted => self.end(scope, "kill"),
-                Happening::Interrupt => {
-                    self.was_interrupted = true;
-                    output::line("Gracefully Stopping... press Ctrl+C again to force")?;
-                    self.end(scope, "stop");
-                }
+                Happening::Interrupt => self.interrupted(scope),
                 Happening::Started(started) => {
                     self.at_work -= 1;
                     // What was started at the last moment is stopped as well.
@@ -346,6 +318,7 @@ impl<'a> Session<'a> {
                     self.at_work -= 1;
                     let before = std::mem::replace(&mut self.outcome, Ok(()));
                     self.outcome = before.and(stopped);
+                    self.forget_ended()?;
                 }
                 Happening::Event(event) => self.event(scope, &event)?,
                 Happening::Deaf(failure) => return Err(failure),
@@ -370,9 +343,36 @@ impl<'a> Session<'a> {
                 let message = outcome.err().map(|it| it.message).unwrap_or_default();
                 Err(Failure::new(message).with_code(u8::try_from(code & 0xff).unwrap_or(1)))
             }
-            _ if self.was_interrupted => outcome.and(Err(Failure::exit(INTERRUPTED))),
+            _ if self.interrupts > 0 => outcome.and(Err(Failure::exit(INTERRUPTED))),
             _ => outcome,
         }
+    }
+
+    fn interrupted<'scope>(&mut self, scope: &'scope Scope<'scope, '_>)
+    where
+        'a: 'scope,
+    {
+        self.interrupts += 1;
+        match self.interrupts {
+            1 => {
+                self.end(scope, "stop");
+                // That nobody reads it does not keep anything running.
+                let _ = output::line("Gracefully Stopping... press Ctrl+C again to force");
+            }
+            2 => self.end(scope, "kill"),
+            _ => leave(),
+        }
+    }
+
+    /// When all was stopped, nothing is waited for that does not run: it may never have been started.
+    fn forget_ended(&mut self) -> Result<()> {
+        let Act { cais, project, .. } = self.foreground.act;
+        let all = containers::of_project(cais, &project.name)?;
+        let left: BTreeSet<&str> =
+            all.iter().filter(|it| stopping::is_to_stop(it)).map(|it| it.id.as_str()).collect();
+        let alive = &self.alive;
+        self.running.retain(|it| left.contains(it.as_str()) || alive.contains(it));
+        Ok(())
     }
 
     fn end<'scope>(&mut self, scope: &'scope Scope<'scope, '_>, verb: &'static str)
@@ -383,7 +383,8 @@ impl<'a> Session<'a> {
         self.at_work += 1;
         let (foreground, sender) = (self.foreground, self.sender.clone());
         scope.spawn(move || {
-            let _ = sender.send(Happening::Stopped(foreground.end_all(verb)));
+            let ended = stopping::end_all(foreground.act, verb);
+            let _ = sender.send(Happening::Stopped(ended));
         });
     }
 
@@ -397,6 +398,7 @@ impl<'a> Session<'a> {
         let is_awaited = self.foreground.is_awaited(service);
         match event["Action"].text() {
             "start" => {
+                self.alive.insert(id.to_owned());
                 if is_awaited {
                     self.running.insert(id.to_owned());
                 }
@@ -405,11 +407,13 @@ impl<'a> Session<'a> {
                 }
             }
             "die" if is_awaited => {
+                self.alive.remove(id);
                 let code = attributes["exitCode"].text().parse().unwrap_or(0);
                 self.died(id, attributes, code)?;
                 self.cascade(scope, service, code);
             }
             "destroy" => {
+                self.alive.remove(id);
                 self.running.remove(id);
             }
             _ => {}
@@ -511,6 +515,14 @@ impl<'a> Session<'a> {
         }
         if heard.is_back { self.follow(id) } else { Ok(()) }
     }
+}
+
+#[expect(
+    clippy::exit,
+    reason = "threads wait for a daemon that does not end what it was told to end"
+)]
+fn leave() -> ! {
+    std::process::exit(INTERRUPTED.into())
 }
 
 /// The container's name in its own events.

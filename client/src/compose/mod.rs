@@ -23,6 +23,7 @@ mod registry;
 mod resources;
 mod run;
 mod seen;
+mod stopping;
 mod up;
 mod wait;
 mod watch;

@@ -130,7 +130,8 @@ impl Run {
         resources::ensure(cais, &project, &[service.as_str()])?;
         if !self.no_deps {
             act.order.push(service);
-            act.wait_for_dependencies(service, &containers::of_project(cais, &project.name)?)?;
+            let all = containers::of_project(cais, &project.name)?;
+            act.wait_for_dependencies(service, &all, &|| true)?;
         }
         let id = self.create(cais, &project, &image.unwrap_or_default(), (command, tty))?;
         if self.detach {

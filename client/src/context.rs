@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use cais_dockerfile::dockerignore::{self, Matcher, Parent};
 use tar::{Builder, EntryType, Header};
 
-use crate::Cais;
 use crate::error::{Context as _, Failure, Result};
 use crate::http::{Payload, Response};
+use crate::{Cais, packing};
 
 const IGNORE: &str = ".dockerignore";
 
@@ -108,28 +108,15 @@ impl Context {
 
     /// Has the daemon build from it; the reply is the stream of its progress.
     pub(crate) fn send(&self, cais: &Cais, path: crate::client::Path) -> Result<Response> {
-        let (mut reader, writer) = io::pipe()?;
-        std::thread::scope(|scope| {
-            let packing = scope.spawn(|| self.pack(writer));
-            let headers = cais.registry_config()?;
-            let payload = Payload::Archive(&mut reader);
-            let reply = cais.client.call("POST", path, payload, headers);
-            // Who still writes learns that nobody reads.
-            drop(reader);
-            let packed = packing
-                .join()
-                .unwrap_or_else(|_| Err(io::Error::other("the context was not read")));
-            match (reply, packed) {
-                (Ok(reply), Ok(())) => Ok(reply),
-                (Err(failure), _) => Err(failure),
-                (Ok(_), Err(error)) => Err(Failure::new(error.to_string())),
-            }
+        let headers = cais.registry_config()?;
+        let fill = |builder: &mut Builder<_>| self.pack(builder);
+        packing::sent(fill, |reader| {
+            cais.client.call("POST", path, Payload::Archive(reader), headers)
         })
     }
 
-    /// The archive, into a writer. Everything in it belongs to root, as in an image.
-    pub(crate) fn pack(&self, writer: impl Write) -> io::Result<()> {
-        let mut builder = Builder::new(io::BufWriter::with_capacity(64 << 10, writer));
+    /// Fills the archive. Everything in it belongs to root, as in an image.
+    fn pack(&self, builder: &mut Builder<impl Write>) -> io::Result<()> {
         if let Some(text) = &self.text {
             let mut header = Header::new_gnu();
             header.set_size(text.len() as u64);
@@ -140,9 +127,9 @@ impl Context {
             builder.append_data(&mut header, &self.dockerfile, text.as_slice())?;
         }
         if let Some(directory) = &self.directory {
-            self.directory((directory, ""), &mut builder, &Parent::default())?;
+            self.directory((directory, ""), builder, &Parent::default())?;
         }
-        builder.into_inner()?.flush()
+        Ok(())
     }
 
     /// `path` is that below the context's directory, which is `root`.
@@ -165,7 +152,8 @@ impl Context {
             let is_kept = !is_ignored || path == self.dockerfile || path == IGNORE;
             let metadata = entry.metadata()?;
             if is_kept && !metadata.file_type().is_socket() {
-                append(builder, &entry.path(), &path, &metadata)?;
+                append(builder, &entry.path(), &path, &metadata)
+                    .map_err(|it| io::Error::new(it.kind(), format!("{path}: {it}")))?;
             }
             // What is left out may have something in it that is taken back.
             let is_seen = is_kept
@@ -222,10 +210,7 @@ fn append(
     header.set_size(length);
     builder.append_data(&mut header, path, &mut content)?;
     if content.limit() > 0 {
-        return Err(io::Error::other(format!(
-            "{} became shorter while it was read",
-            file.display()
-        )));
+        return Err(io::Error::other("it became shorter while it was read"));
     }
     Ok(())
 }
@@ -243,8 +228,9 @@ mod tests {
             fs::write(path, text).unwrap();
         }
         let context = Context::open(directory.path(), dockerfile).unwrap();
-        let mut bytes = Vec::new();
-        context.pack(&mut bytes).unwrap();
+        let mut builder = Builder::new(Vec::new());
+        context.pack(&mut builder).unwrap();
+        let bytes = builder.into_inner().unwrap();
         let mut archive = tar::Archive::new(bytes.as_slice());
         let entries = archive.entries().unwrap().map(|it| {
             let mut entry = it.unwrap();

@@ -7,6 +7,7 @@
 //!   create     flags to the body of a container;  context: what a build is made from
 //!   attached   a process of a container on this terminal
 //!   template   Go's templates for --format;  table, progress, units: output
+//!   packing    archives that are sent while they are made
 //!   client     calls and refusals;  http: requests on a socket, without a runtime
 //! ```
 //! It names nothing of the daemon: what the two share is the interface on the socket.
@@ -24,6 +25,7 @@ mod host;
 mod http;
 mod json;
 mod output;
+mod packing;
 mod program;
 mod progress;
 mod reference;

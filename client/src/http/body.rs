@@ -80,8 +80,14 @@ impl Read for Body {
     }
 }
 
-/// Everything that is read, in chunks.
-pub(super) fn write_chunks(stream: &mut Stream, reader: &mut dyn Read) -> io::Result<()> {
+/// Everything that is read, in chunks. Inside of what it gives is why the other side did not take it.
+///
+/// # Errors
+/// It cannot be read to its end, and is sent without one.
+pub(super) fn write_chunks(
+    stream: &mut impl Write,
+    reader: &mut dyn Read,
+) -> io::Result<io::Result<()>> {
     let mut buffer = vec![0; 64 << 10];
     loop {
         let read = match reader.read(&mut buffer) {
@@ -89,11 +95,38 @@ pub(super) fn write_chunks(stream: &mut Stream, reader: &mut dyn Read) -> io::Re
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         };
-        write!(stream, "{read:x}\r\n")?;
-        stream.write_all(&buffer[..read])?;
-        stream.write_all(b"\r\n")?;
-        if read == 0 {
-            return Ok(());
+        let chunk = [format!("{read:x}\r\n").as_bytes(), &buffer[..read], b"\r\n"].concat();
+        let written = stream.write_all(&chunk);
+        if read == 0 || written.is_err() {
+            return Ok(written);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Some bytes, then an error.
+    struct Breaks(&'static [u8]);
+
+    impl Read for Breaks {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            match self.0.read(buffer)? {
+                0 => Err(io::Error::other("unreadable")),
+                read => Ok(read),
+            }
+        }
+    }
+
+    #[test]
+    fn only_what_was_read_to_its_end_is_ended() {
+        let mut sent = Vec::new();
+        write_chunks(&mut sent, &mut &b"abc"[..]).unwrap().unwrap();
+        assert_eq!(sent, b"3\r\nabc\r\n0\r\n\r\n");
+        sent.clear();
+        let error = write_chunks(&mut sent, &mut Breaks(b"abc")).unwrap_err();
+        assert_eq!(error.to_string(), "unreadable");
+        assert_eq!(sent, b"3\r\nabc\r\n");
     }
 }

@@ -60,11 +60,12 @@ impl Response {
 pub(crate) fn send(host: &Host, request: Request<'_>) -> Result<Response> {
     let mut stream = host.connect()?;
     // A daemon that refuses answers before it has read all, and then closes.
-    let written =
-        write_request(&mut stream, &request, false).and_then(|()| match request.payload {
-            Payload::None | Payload::Json(_) => Ok(()),
-            Payload::Archive(reader) => body::write_chunks(&mut stream, reader),
-        });
+    let mut written = write_request(&mut stream, &request, false);
+    if let (Ok(()), Payload::Archive(reader)) = (&written, request.payload) {
+        // What cannot be read is cut off with the connection: no daemon takes it for complete.
+        written = body::write_chunks(&mut stream, reader)
+            .map_err(|error| Failure::new(error.to_string()))?;
+    }
     let mut reader = BufReader::new(stream);
     match read_head(&mut reader) {
         Ok((status, headers)) => {

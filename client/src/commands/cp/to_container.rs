@@ -8,10 +8,10 @@ use std::path::Path as LocalPath;
 use tar::Builder;
 
 use super::{Counted, Cp, means_content, split, stat};
-use crate::Cais;
 use crate::client::Path;
-use crate::error::{Context, Failure, Result};
+use crate::error::{Failure, Result};
 use crate::http::Payload;
+use crate::{Cais, packing};
 
 /// Where the archive is unpacked in the container, and what its first entry is called there.
 struct Place {
@@ -39,22 +39,17 @@ impl Cp {
             Failure::new(format!("lstat {}: {what}", self.source))
         })?;
         let place = self.place(cais, container, path, metadata.is_dir())?;
-        let (mut reader, writer) = io::pipe()?;
-        std::thread::scope(|scope| {
-            let follows = self.follow_link;
-            let making = scope.spawn(move || pack(writer, source, &place.name, follows));
-            let mut counted = Counted { inner: &mut reader, bytes: 0 };
-            let sent = self.send(cais, container, &place.directory, &mut counted);
-            let bytes = counted.bytes;
-            // Who still writes learns that nobody reads.
-            drop(reader);
-            let made =
-                making.join().unwrap_or_else(|_| Err(io::Error::other("the archive was not made")));
-            sent?;
-            made.context(&self.source)?;
-            self.report(bytes, &self.target);
-            Ok(())
-        })
+        let fill = |builder: &mut Builder<_>| {
+            pack(builder, source, &place.name, self.follow_link)
+                .map_err(|it| io::Error::new(it.kind(), format!("{}: {it}", self.source)))
+        };
+        let bytes = packing::sent(fill, |reader| {
+            let mut counted = Counted { inner: reader, bytes: 0 };
+            self.send(cais, container, &place.directory, &mut counted)?;
+            Ok(counted.bytes)
+        })?;
+        self.report(bytes, &self.target);
+        Ok(())
     }
 
     fn send(
@@ -97,8 +92,12 @@ impl Cp {
     }
 }
 
-fn pack(writer: impl Write, source: &LocalPath, name: &str, follows: bool) -> io::Result<()> {
-    let mut builder = Builder::new(io::BufWriter::with_capacity(64 << 10, writer));
+fn pack(
+    builder: &mut Builder<impl Write>,
+    source: &LocalPath,
+    name: &str,
+    follows: bool,
+) -> io::Result<()> {
     builder.follow_symlinks(false);
     let real;
     let source = if follows {
@@ -110,8 +109,7 @@ fn pack(writer: impl Write, source: &LocalPath, name: &str, follows: bool) -> io
     } else {
         source
     };
-    append(&mut builder, source, LocalPath::new(name))?;
-    builder.into_inner()?.flush()
+    append(builder, source, LocalPath::new(name))
 }
 
 fn append(

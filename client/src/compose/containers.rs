@@ -69,6 +69,11 @@ pub(super) fn at_once<T: Sync>(items: &[T], act: impl Fn(&T) -> Result<()> + Syn
     outcomes.into_iter().collect()
 }
 
+/// Removes one that is of no use, as far as that can be done.
+pub(super) fn discard(cais: &Cais, id: &str) {
+    let _ = cais.client.delete(Path::new(&["containers", id]).with("force", "1"));
+}
+
 /// All of a project, stopped ones too, without those of single commands, by service and number.
 pub(super) fn of_project(cais: &Cais, project: &str) -> Result<Vec<Container>> {
     let mut all = all_of_project(cais, project)?;

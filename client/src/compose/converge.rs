@@ -88,9 +88,11 @@ impl<'a> Act<'a> {
         let Some(service) = self.project.service(name) else { return Ok(()) };
         let service = &references::resolved(self.cais, self.project, service)?;
         let hash = cais_compose::service_hash(service);
-        let own = || existing.iter().filter(|it| it.service == name);
+        let own = existing.iter().filter(|it| it.service == name);
+        let (left, own): (Vec<&Container>, Vec<_>) = own.partition(|it| is_left(it, existing));
+        left.iter().try_for_each(|it| self.remove(it))?;
         let mut kept: Vec<(bool, &Container)> = Vec::new();
-        for container in own() {
+        for container in own.iter().copied() {
             kept.push((self.is_outdated(service, container, (&hash, image))?, container));
         }
         // What is outdated goes first, then what came last.
@@ -104,7 +106,7 @@ impl<'a> Act<'a> {
                 self.recreate(service, container, (&hash, image))?;
             }
         }
-        let mut last = own().map(|it| it.number).max().unwrap_or(0);
+        let mut last = own.iter().map(|it| it.number).max().unwrap_or(0);
         for _ in kept.len()..most {
             last += 1;
             let fixed = text(service, "container_name");
@@ -133,14 +135,13 @@ impl<'a> Act<'a> {
         if is_named { self.making.force_recreate } else { self.making.always_recreate_deps }
     }
 
-    fn create(&self, name: &str, service: &Node, which: &Which<'_>) -> Result<()> {
+    fn create(&self, name: &str, service: &Node, which: &Which<'_>) -> Result<String> {
         let path = Path::new(&["containers", "create"])
             .with("name", name)
             .with_text("platform", text(service, "platform"));
         let mut body = body::body(self.project, service, which)?;
         references::link(self.cais, self.project, service, &mut body)?;
-        let made = self.cais.client.post_json(path, &body)?;
-        copied::put(self.cais, self.project, which.service, made["Id"].text())
+        copied::create(self.cais, self.project, which.service, path, &body)
     }
 
     fn is_outdated(
@@ -204,15 +205,21 @@ impl<'a> Act<'a> {
             inherited: &inherited,
             replaces: Some(&old.id),
         };
-        self.create(&name, service, &which)?;
-        self.stop_dependents(&old.service)?;
-        self.stop(old)?;
-        self.cais.client.delete(Path::new(&["containers", &old.id]))?;
+        let made = self.create(&name, service, &which)?;
+        // Beside the one that could not be removed it would pass for the service's container.
+        self.clear(old).inspect_err(|_| containers::discard(self.cais, &made))?;
         self.cais
             .client
-            .post(Path::new(&["containers", &name, "rename"]).with("name", &old.name))?;
+            .post(Path::new(&["containers", &made, "rename"]).with("name", &old.name))?;
         output::notice(&format!(" Container {}  Recreated", old.name));
         Ok(())
+    }
+
+    /// Removes a container that another takes the place of.
+    fn clear(&self, old: &Container) -> Result<()> {
+        self.stop_dependents(&old.service)?;
+        self.stop(old)?;
+        self.cais.client.delete(Path::new(&["containers", &old.id])).map(drop)
     }
 
     /// Services that ask for it (`depends_on.restart`) do not run while what they depend on is made anew. They are started
@@ -249,4 +256,9 @@ impl<'a> Act<'a> {
         output::notice(&format!(" Container {}  Removed", container.name));
         Ok(())
     }
+}
+
+/// Whether it was to replace another one, which is there still: who made it broke off.
+fn is_left(container: &Container, existing: &[Container]) -> bool {
+    existing.iter().any(|it| it.id == container.label(labels::REPLACES))
 }

@@ -4,7 +4,9 @@
 use std::fs;
 
 use cais_compose::{Node, Project};
+use serde_json::Value as Json;
 
+use super::containers;
 use super::resources::text;
 use crate::Cais;
 use crate::client::Path;
@@ -84,21 +86,39 @@ pub(super) fn copy(
     }))
 }
 
-/// Puts all of a service's into a container that was not started yet.
-pub(super) fn put(cais: &Cais, project: &Project, name: &str, id: &str) -> Result<()> {
-    let Some(service) = project.service(name) else { return Ok(()) };
+/// Makes a container of a service with its copies in it; gives its id. They are read before. One that they could not be put
+/// into does not stay: it would pass for a complete one.
+pub(super) fn create(
+    cais: &Cais,
+    project: &Project,
+    name: &str,
+    path: Path,
+    body: &Json,
+) -> Result<String> {
+    let archive = archive_of(project, name)?;
+    let made = cais.client.post_json(path, body)?;
+    let id = made["Id"].text().to_owned();
+    if let Some(archive) = archive {
+        put(cais, &id, &archive).inspect_err(|_| containers::discard(cais, &id))?;
+    }
+    Ok(id)
+}
+
+/// All of a service's. Nothing when there are none.
+fn archive_of(project: &Project, name: &str) -> Result<Option<Vec<u8>>> {
+    let Some(service) = project.service(name) else { return Ok(None) };
     let mut copies = Vec::new();
     for kind in ["secrets", "configs"] {
         for mount in service.get(kind).and_then(Node::as_list).unwrap_or_default() {
             copies.extend(copy(project, (name, service), kind, mount)?);
         }
     }
-    if copies.is_empty() {
-        return Ok(());
-    }
-    let archive = archive(&copies)?;
+    if copies.is_empty() { Ok(None) } else { archive(&copies).map(Some) }
+}
+
+/// Into a container that was not started yet.
+fn put(cais: &Cais, id: &str, mut archive: &[u8]) -> Result<()> {
     let path = Path::new(&["containers", id, "archive"]).with("path", "/").with("copyUIDGID", "1");
-    let mut archive = archive.as_slice();
     cais.client.call("PUT", path, Payload::Archive(&mut archive), Vec::new()).map(drop)
 }
 
@@ -163,6 +183,14 @@ configs: {text: {content: hello}}
                 .message
                 .contains("\"me\", which is no number")
         );
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_known_before_there_is_a_container() {
+        let project = project(&FILE.replace("{environment: HOME}", "{file: ./other}"));
+        assert!(archive_of(&project, "app").unwrap_err().message.contains("secret"));
+        let plain = super::super::tests::project("services: {app: {image: a}}");
+        assert_eq!(archive_of(&plain, "app"), Ok(None));
     }
 
     #[test]

@@ -134,20 +134,21 @@ impl Run {
             act.wait_for_dependencies(service, &all, &|| true)?;
         }
         let id = self.create(cais, &project, &image.unwrap_or_default(), (command, tty))?;
-        if self.detach {
-            cais.client.post(Path::new(&["containers", &id, "start"]))?;
-            return output::line(&id);
-        }
-        let start = Start {
-            attach: true,
-            detach_keys: String::new(),
-            interactive: true,
-            containers: vec![id.clone()],
+        let outcome = if self.detach {
+            let started = cais.client.post(Path::new(&["containers", &id, "start"]));
+            started.and_then(|()| output::line(&id))
+        } else {
+            let start = Start {
+                attach: true,
+                detach_keys: String::new(),
+                interactive: true,
+                containers: vec![id.clone()],
+            };
+            start.run(cais)
         };
-        let outcome = start.run(cais);
         // One that never ran removes itself neither.
         if self.rm && outcome.as_ref().is_err_and(|it| it.status.is_some()) {
-            let _ = cais.client.delete(Path::new(&["containers", &id]).with("force", "1"));
+            containers::discard(cais, &id);
         }
         outcome
     }
@@ -198,10 +199,7 @@ impl Run {
         let path = Path::new(&["containers", "create"])
             .with("name", &container)
             .with_text("platform", text(service, "platform"));
-        let made = cais.client.post_json(path, &body)?;
-        let id = made["Id"].text();
-        copied::put(cais, project, name, id)?;
-        Ok(id.to_owned())
+        copied::create(cais, project, name, path, &body)
     }
 
     fn process(

@@ -239,6 +239,11 @@ services:
     writes("| ready", 2).await;
     kill(pid, Signal::SIGINT).unwrap();
     writes("| deaf", 1).await;
+    // The second one is for the other alone.
+    until("the fine one has ended", async || {
+        project.run("cais", "", &["ps", "-q", "fine"]).await.is_empty()
+    })
+    .await;
     kill(pid, Signal::SIGINT).unwrap();
     let done = output(up, "up").await;
     assert_eq!(done.code, 130, "{done:?}");
@@ -253,6 +258,37 @@ services:
     }
     assert_eq!(project.run("cais", "", &["ps", "-q"]).await, "");
     project.run("cais", "", &["down"]).await;
+    project.is_gone().await;
+}
+
+/// Who waits for a dependency that is never ready has nothing of his own to end.
+#[tokio::test]
+async fn ctrl_c_ends_up_that_still_starts() {
+    let (_node, docker) = node().await;
+    let text = r#"
+services:
+  db:
+    image: busybox
+    command: sleep 1000
+    stop_signal: SIGKILL
+    healthcheck: {test: ["CMD", "false"], interval: 1h, start_period: 1h, start_interval: 1h}
+  app: {image: busybox, command: sleep 1000, depends_on: {db: {condition: service_healthy}}}
+"#;
+    let project = Project::new(&docker, text);
+    for (words, left) in [(&["up"][..], 0), (&["up", "app"], 1)] {
+        let up = project.spawn("cais", "", words);
+        let pid = Pid::from_raw(up.id().unwrap().try_into().unwrap());
+        until("the database runs", async || {
+            !project.run("cais", "", &["ps", "-q", "db"]).await.is_empty()
+        })
+        .await;
+        kill(pid, Signal::SIGINT).unwrap();
+        let done = output(up, "up").await;
+        assert_eq!(done.code, 130, "{done:?}");
+        // What was not named is not ended, as with docker compose.
+        assert_eq!(project.run("cais", "", &["ps", "-q"]).await.lines().count(), left);
+        project.run("cais", "", &["down"]).await;
+    }
     project.is_gone().await;
 }
 

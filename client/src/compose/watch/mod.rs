@@ -5,8 +5,9 @@
 mod rule;
 mod tree;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path as LocalPath, PathBuf};
 
 use cais_compose::Project;
@@ -24,6 +25,9 @@ use crate::client::Path;
 use crate::error::{Context, Failure, Result};
 use crate::http::Payload;
 use crate::output;
+
+/// Of paths as long as paths may be: the kernel takes 2 MiB of words.
+const MOST_WORDS: usize = 256;
 
 /// Watch build context for service and rebuild/refresh containers when files are updated
 #[derive(Debug, Args)]
@@ -75,12 +79,16 @@ impl Watch {
             }
         }
         output::line("Watch enabled")?;
+        let mut undone: BTreeMap<&str, BTreeSet<PathBuf>> = BTreeMap::new();
         loop {
             let changed = tree.changed()?;
-            for it in &watched {
+            for it in watched.iter().filter(|it| it.is_concerned(&changed)) {
+                let mut paths = undone.remove(it.name).unwrap_or_default();
+                paths.extend(changed.iter().cloned());
                 // One that cannot be built today may be tomorrow: watching goes on.
-                if let Err(failure) = doing.react(it, &changed) {
+                if let Err(failure) = doing.react(it, &paths) {
                     output::notice(&format!("{}: {failure}", it.name));
+                    undone.insert(it.name, paths);
                 }
             }
         }
@@ -90,6 +98,12 @@ impl Watch {
 struct Watched<'a> {
     name: &'a str,
     rules: Vec<Rule>,
+}
+
+impl Watched<'_> {
+    fn is_concerned(&self, changed: &BTreeSet<PathBuf>) -> bool {
+        self.rules.iter().any(|rule| !rule.concerned(changed).is_empty())
+    }
 }
 
 /// Everything that a rule names, without what concerns none.
@@ -172,30 +186,52 @@ impl Doing<'_> {
         let mut is_empty = true;
         for path in paths {
             let inside = rule.inside(path);
-            match fs::symlink_metadata(path) {
-                Ok(metadata) => {
-                    is_empty = false;
-                    append(&mut builder, path, inside.trim_start_matches('/'), &metadata)
-                        .context(path.display())?;
+            match append(&mut builder, path, inside.trim_start_matches('/')) {
+                Ok(()) => is_empty = false,
+                Err(error) if is_gone(&error) => gone.push(*path),
+                Err(error) => {
+                    let path = path.display();
+                    output::notice(&format!("warning: {path} is not synchronized: {error}"));
                 }
-                Err(_) => gone.push(inside),
             }
         }
+        let gone: Vec<String> =
+            to_remove(&gone, &rule.scope.path).into_iter().map(|it| rule.inside(it)).collect();
         let archive = builder.into_inner()?;
         for container in self.running(name)? {
+            // First, so that it goes through no link that is brought.
+            let removed = gone.chunks(MOST_WORDS).try_for_each(|gone| {
+                let mut words = vec!["rm", "-rf", "--"];
+                words.extend(gone.iter().map(String::as_str));
+                hooks::command(self.cais, &container, &json!({ "Cmd": words }))
+            });
             if !is_empty {
                 let path = Path::new(&["containers", &container.id, "archive"]).with("path", "/");
                 let mut archive = archive.as_slice();
                 self.cais.client.call("PUT", path, Payload::Archive(&mut archive), Vec::new())?;
             }
-            if !gone.is_empty() {
-                let mut words = vec!["rm", "-rf", "--"];
-                words.extend(gone.iter().map(String::as_str));
-                hooks::command(self.cais, &container, &json!({ "Cmd": words }))?;
-            }
+            removed?;
         }
         Ok(())
     }
+}
+
+fn is_gone(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+}
+
+/// Of what is gone here, in order, what is to be removed there: nothing that goes with a directory above it, and nothing
+/// below what is no directory any more, which is replaced as a whole.
+fn to_remove<'p>(gone: &[&'p PathBuf], root: &LocalPath) -> Vec<&'p PathBuf> {
+    let mut all: Vec<&PathBuf> = Vec::new();
+    for path in gone {
+        let above = || path.ancestors().skip(1).take_while(|it| it.starts_with(root));
+        let is_other = |it: &LocalPath| fs::symlink_metadata(it).is_ok_and(|it| !it.is_dir());
+        if !all.iter().any(|it| path.starts_with(it)) && !above().any(is_other) {
+            all.push(path);
+        }
+    }
+    all
 }
 
 /// A file, a link, or a directory by itself. In the container all belongs to root.
@@ -203,10 +239,10 @@ fn append(
     builder: &mut tar::Builder<Vec<u8>>,
     path: &LocalPath,
     inside: &str,
-    metadata: &fs::Metadata,
 ) -> std::io::Result<()> {
+    let metadata = fs::symlink_metadata(path)?;
     let mut header = tar::Header::new_gnu();
-    header.set_metadata(metadata);
+    header.set_metadata(&metadata);
     header.set_uid(0);
     header.set_gid(0);
     if metadata.is_symlink() {
@@ -223,4 +259,29 @@ fn append(
         return builder.append_data(&mut header, inside, std::io::empty());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_still_there_by_itself_is_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        std::os::unix::fs::symlink("/", root.join("link")).unwrap();
+        fs::create_dir(root.join("kept")).unwrap();
+        let gone = ["a", "a/b", "a/b/c", "a-b", "kept/x", "link/nowhere"].map(|it| root.join(it));
+        let removed = to_remove(&gone.each_ref(), root);
+        assert_eq!(removed, ["a", "a-b", "kept/x"].map(|it| root.join(it)).each_ref());
+    }
+
+    #[test]
+    fn what_is_not_there_is_gone() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut builder = tar::Builder::new(Vec::new());
+        let missing = append(&mut builder, &directory.path().join("a"), "a").unwrap_err();
+        assert!(is_gone(&missing));
+        assert!(!is_gone(&ErrorKind::PermissionDenied.into()));
+    }
 }

@@ -1,6 +1,7 @@
 //! What lies below some paths, and what became of it. The kernel only says that something happened (inotify); what it was is
 //! seen by looking again, so nothing is missed that was too quick or too much for a queue.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Metadata};
 use std::io;
@@ -8,12 +9,18 @@ use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 
+use crate::output;
+
 /// An editor writes in several steps, a checkout many files: until nothing happens for so long, it goes on.
 const QUIET: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+
+/// Where it never is quiet, it goes on nevertheless.
+const LONGEST: Duration = Duration::from_secs(2);
 
 /// What tells one state of a file from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +50,8 @@ pub(super) struct Tree {
     is_ignored: Box<dyn Fn(&Path) -> bool>,
     inotify: OwnedFd,
     known: BTreeMap<PathBuf, Stamp>,
+    /// What cannot be looked at, and was told of.
+    unreadable: RefCell<BTreeSet<PathBuf>>,
 }
 
 impl Tree {
@@ -52,7 +61,8 @@ impl Tree {
     ) -> io::Result<Self> {
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         let is_ignored = Box::new(is_ignored);
-        let mut tree = Self { roots, is_ignored, inotify, known: BTreeMap::new() };
+        let (known, unreadable) = (BTreeMap::new(), RefCell::default());
+        let mut tree = Self { roots, is_ignored, inotify, known, unreadable };
         tree.known = tree.look()?;
         Ok(tree)
     }
@@ -66,7 +76,8 @@ impl Tree {
     pub(super) fn changed(&mut self) -> io::Result<BTreeSet<PathBuf>> {
         loop {
             self.poll(None)?;
-            while self.poll(Some(&QUIET))? {}
+            let began = Instant::now();
+            while self.poll(Some(&QUIET))? && began.elapsed() < LONGEST {}
             let now = self.look()?;
             let is_other =
                 |(path, stamp): &(&PathBuf, &Stamp)| self.known.get(*path) != Some(stamp);
@@ -103,7 +114,7 @@ impl Tree {
         if (self.is_ignored)(path) {
             return Ok(());
         }
-        let Some(metadata) = there(fs::symlink_metadata(path))? else { return Ok(()) };
+        let Some(metadata) = self.there(path, fs::symlink_metadata(path))? else { return Ok(()) };
         found.insert(path.to_owned(), Stamp::of(&metadata));
         let what = WatchFlags::CREATE
             | WatchFlags::DELETE
@@ -113,29 +124,32 @@ impl Tree {
         // Before one looks into it: what comes meanwhile is told of. A file is told of by its directory, unless it is a root.
         if metadata.is_dir() || self.roots.iter().any(|it| it == path) {
             let watched = inotify::add_watch(&self.inotify, path, what).map_err(io::Error::from);
-            there(watched)?;
+            self.there(path, watched)?;
         }
         if !metadata.is_dir() {
             return Ok(());
         }
-        let Some(entries) = there(fs::read_dir(path))? else { return Ok(()) };
+        let Some(entries) = self.there(path, fs::read_dir(path))? else { return Ok(()) };
         for entry in entries {
             self.visit(&entry?.path(), found)?;
         }
         Ok(())
     }
-}
 
-/// What went away meanwhile is not there.
-fn there<T>(outcome: io::Result<T>) -> io::Result<Option<T>> {
-    match outcome {
-        Ok(it) => Ok(Some(it)),
-        Err(error)
-            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
-        {
-            Ok(None)
+    /// What went away meanwhile is not there, and neither is what we may not see.
+    fn there<T>(&self, path: &Path, outcome: io::Result<T>) -> io::Result<Option<T>> {
+        use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
+        match outcome {
+            Ok(it) => Ok(Some(it)),
+            Err(error) if matches!(error.kind(), NotFound | NotADirectory) => Ok(None),
+            Err(error) if error.kind() == PermissionDenied => {
+                if self.unreadable.borrow_mut().insert(path.to_owned()) {
+                    output::notice(&format!("warning: {} is not watched: {error}", path.display()));
+                }
+                Ok(None)
+            }
+            Err(error) => Err(error),
         }
-        Err(error) => Err(error),
     }
 }
 
@@ -146,6 +160,20 @@ mod tests {
     #[expect(clippy::disallowed_methods, reason = "who reads it meanwhile looks again")]
     fn write(path: PathBuf, text: &str) {
         fs::write(path, text).unwrap();
+    }
+
+    #[test]
+    fn what_may_not_be_seen_is_told_of_once_and_left_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let tree = Tree::new(vec![directory.path().to_owned()], |_| false).unwrap();
+        let denied = || -> io::Result<()> { Err(io::ErrorKind::PermissionDenied.into()) };
+        let path = directory.path().join("a");
+        for _ in 0..2 {
+            assert_eq!(tree.there(&path, denied()).unwrap(), None);
+        }
+        assert_eq!(*tree.unreadable.borrow(), BTreeSet::from([path.clone()]));
+        let broken = || -> io::Result<()> { Err(io::Error::other("broken")) };
+        assert!(tree.there(&path, broken()).is_err());
     }
 
     #[test]

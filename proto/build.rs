@@ -1,4 +1,4 @@
-//! Compiles `api.proto` and `nri.proto` with a compiler written in Rust, so that a build needs no `protoc`.
+//! Compiles the `.proto` files with a compiler written in Rust, so that a build needs no `protoc`.
 
 use std::error::Error;
 
@@ -18,5 +18,17 @@ fn main() -> Result<(), Box<dyn Error>> {
         // Maps in a fixed order: what plugins are told, and conflicts that are reported, repeat.
         .btree_map(".")
         .compile_fds(descriptors)?;
+    println!("cargo::rerun-if-changed=buildkit");
+    let names = ["control", "frontend", "filesync", "secrets"];
+    let files = names.map(|name| format!("buildkit/{name}.proto"));
+    tonic_prost_build::configure()
+        // These hold secrets; lib.rs gives them a Debug form that can be logged.
+        .skip_debug([
+            ".moby.filesync.v1.CredentialsResponse",
+            ".moby.buildkit.secrets.v1.GetSecretResponse",
+        ])
+        .bytes(".moby.filesync.v1")
+        .btree_map(".")
+        .compile_fds(protox::compile(files, ["."])?)?;
     Ok(())
 }

@@ -1,9 +1,9 @@
-//! The Kubernetes container runtime interface as Rust types, with client and server for both services, and the messages
-//! of the Node Resource Interface.
+//! The Kubernetes container runtime interface as Rust types, with client and server for both services, the messages of
+//! the Node Resource Interface, and what a BuildKit daemon and its clients say to each other.
 //!
-//! Everything in [`runtime::v1`] and [`nri::v1alpha1`] is generated at build time from `api.proto` and `nri.proto` in
-//! this crate's root; nothing generated is checked in. A call or field of a newer version is added there and in
-//! `tests/fields.txt` or `tests/nri-fields.txt`.
+//! Everything in [`runtime::v1`], [`nri::v1alpha1`] and [`buildkit`] is generated at build time from `api.proto`,
+//! `nri.proto` and `buildkit/` in this crate's root; nothing generated is checked in. A call or field of a newer version
+//! is added there, and of the first two in `tests/fields.txt` or `tests/nri-fields.txt`.
 
 use std::fmt;
 
@@ -26,6 +26,100 @@ pub mod nri {
     /// Messages only.
     pub mod v1alpha1 {
         tonic::include_proto!("nri.pkg.api.v1alpha1");
+    }
+}
+
+/// Follows the protobuf packages below `moby`, as far as we speak them.
+pub mod buildkit {
+    /// `moby.buildkit.v1`: messages and `control_server`.
+    #[expect(
+        unused_qualifications,
+        clippy::allow_attributes,
+        clippy::allow_attributes_without_reason,
+        reason = "the generator's style, not ours"
+    )]
+    pub mod control {
+        tonic::include_proto!("moby.buildkit.v1");
+
+        /// `moby.buildkit.v1.frontend`: messages and `llb_bridge_server`.
+        pub mod frontend {
+            tonic::include_proto!("moby.buildkit.v1.frontend");
+        }
+    }
+
+    /// `moby.filesync.v1`: messages, `file_sync_client`, `file_send_client` and `auth_client`.
+    #[expect(
+        unused_qualifications,
+        clippy::allow_attributes,
+        clippy::allow_attributes_without_reason,
+        reason = "the generator's style, not ours"
+    )]
+    pub mod filesync {
+        tonic::include_proto!("moby.filesync.v1");
+
+        use tonic::body::Body;
+        use tonic::client::{Grpc, GrpcService};
+        use tonic::codegen::{Body as HttpBody, Bytes, StdError, http};
+        use tonic::{IntoStreamingRequest, Response, Status, Streaming};
+
+        /// `FileSend.DiffCopy` with packets for messages, as an exporter of files has it.
+        pub struct FilesClient<T>(Grpc<T>);
+
+        impl<T> FilesClient<T>
+        where
+            T: GrpcService<Body>,
+            T::Error: Into<StdError>,
+            T::ResponseBody: HttpBody<Data = Bytes> + Send + 'static,
+            <T::ResponseBody as HttpBody>::Error: Into<StdError> + Send,
+        {
+            /// `largest` message, in bytes.
+            pub fn new(inner: T, origin: http::Uri, largest: usize) -> Self {
+                Self(Grpc::with_origin(inner, origin).max_decoding_message_size(largest))
+            }
+
+            /// # Errors
+            /// What the client answers.
+            pub async fn diff_copy(
+                &mut self,
+                request: impl IntoStreamingRequest<Message = Packet>,
+            ) -> Result<Response<Streaming<Packet>>, Status> {
+                self.0
+                    .ready()
+                    .await
+                    .map_err(|error| Status::unavailable(error.into().to_string()))?;
+                let path =
+                    http::uri::PathAndQuery::from_static("/moby.filesync.v1.FileSend/DiffCopy");
+                let codec = tonic_prost::ProstCodec::default();
+                self.0.streaming(request.into_streaming_request(), path, codec).await
+            }
+        }
+    }
+
+    /// `moby.buildkit.secrets.v1`: messages and `secrets_client`.
+    #[expect(
+        unused_qualifications,
+        clippy::allow_attributes,
+        clippy::allow_attributes_without_reason,
+        reason = "the generator's style, not ours"
+    )]
+    pub mod secrets {
+        tonic::include_proto!("moby.buildkit.secrets.v1");
+    }
+}
+
+impl fmt::Debug for buildkit::filesync::CredentialsResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { username, secret } = self;
+        f.debug_struct("CredentialsResponse")
+            .field("username", username)
+            .field("secret", &redacted(secret))
+            .finish()
+    }
+}
+
+impl fmt::Debug for buildkit::secrets::GetSecretResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("GetSecretResponse")
     }
 }
 

@@ -8,6 +8,7 @@
 //! The sockets are bound before the engine has taken up its pods: who connects meanwhile waits in
 //! the kernel's queue, so that no call sees a half-recovered engine.
 
+mod buildkit;
 mod call;
 mod cri;
 mod docker;

@@ -4,8 +4,11 @@
 //! that runs is ended. So whatever comes, the cells are closed and nothing is left behind.
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rustix::fs::OFlags;
 use serde_json::Value;
 use tokio::sync::{OnceCell, watch};
 use tokio::task::JoinSet;
@@ -15,21 +18,25 @@ use super::key::Key;
 use super::plan::Plan;
 use super::progress::{Event, Failure, Teller};
 use super::stage::{Finished, Stage};
-use super::{Builder, Context, Options};
+use super::{Builder, Client, Context, Named, Options};
 use crate::engine::actions::ImageAct;
 use crate::engine::cells::{Cell, CellNetwork};
-use crate::error::{Context as _, Error, Result};
+use crate::engine::files::open_below;
+use crate::error::{Context as _, Error, Kind, Result};
 use crate::image::digest::Digest;
 use crate::image::local::LocalLayer;
 use crate::image::reference::Reference;
-use crate::image::{Credentials, Image, ImageId, ImageStore, Keep, Stack};
+use crate::image::{Image, ImageId, ImageStore, Keep, Stack};
 
 /// The argument by which all times of an image are one, seconds since the epoch.
 const EPOCH: &str = "SOURCE_DATE_EPOCH";
 
 pub(super) struct Build {
     pub(super) builder: Builder,
-    pub(super) context: Context,
+    client: Arc<dyn Client>,
+    context: OnceCell<Context>,
+    /// By their names.
+    contexts: Mutex<BTreeMap<String, Arc<OnceCell<Context>>>>,
     pub(super) options: Options,
     pub(super) plan: Plan,
     pub(super) teller: Teller,
@@ -72,7 +79,7 @@ struct Made {
 impl Build {
     pub(super) fn new(
         builder: Builder,
-        context: Context,
+        client: Arc<dyn Client>,
         options: Options,
         plan: Plan,
         teller: Teller,
@@ -82,7 +89,9 @@ impl Build {
         let epoch = epoch.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
         Self {
             builder,
-            context,
+            client,
+            context: OnceCell::new(),
+            contexts: Mutex::default(),
             options,
             plan,
             teller,
@@ -102,7 +111,19 @@ impl Build {
 
     /// To its end, which is told in any case.
     pub(super) async fn run(self: Arc<Self>) {
-        self.teller.tell(Event::Planned(self.plan.names())).await;
+        let teller = self.teller.clone();
+        let tags = self.options.tags.clone();
+        // Who hears of the end may prune at once: nothing keeps layers from it any more.
+        let outcome = match self.built().await {
+            Ok(built) => built.image(&tags).await.map_err(Failure::from),
+            Err(failure) => Err(failure),
+        };
+        teller.tell(Event::Ended(outcome)).await;
+    }
+
+    /// All stages that the target needs.
+    pub(super) async fn built(self: Arc<Self>) -> Result<Built, Failure> {
+        self.teller.tell(Event::Planned(self.plan.steps())).await;
         let (listener, cancel) = (self.teller.clone(), self.cancel.clone());
         let watching = tokio::spawn(async move {
             listener.0.closed().await;
@@ -113,7 +134,7 @@ impl Build {
         self.close_cells().await;
         let kept = self.keep().await.context("keep what the build made");
         let outcome = match (outcome, kept) {
-            (Ok(finished), Ok(())) => self.assemble(&finished).await.map_err(Failure::from),
+            (Ok(finished), Ok(())) => Ok(Built { build: self.clone(), finished }),
             // What may not be on the disk is no image.
             (Ok(_), Err(error)) => Err(error.into()),
             (Err(failure), kept) => {
@@ -126,10 +147,33 @@ impl Build {
         if let Err(failure) = &outcome {
             tracing::info!(error = failure.error.chain(), "a build failed");
         }
-        let teller = self.teller.clone();
-        // Who hears of the end may prune at once: nothing keeps layers from it any more.
-        drop(self);
-        teller.tell(Event::Ended(outcome)).await;
+        outcome
+    }
+
+    /// Fetched when the first step needs it.
+    pub(super) async fn context(&self) -> Result<Context, Failure> {
+        let fetched = self.context.get_or_try_init(|| self.client.context());
+        tokio::select! {
+            fetched = fetched => Ok(fetched?.clone()),
+            () = self.cancel.cancelled() => Err(Failure::cancelled()),
+        }
+    }
+
+    /// The same for files that the client gives this name to, if it does.
+    pub(super) async fn named_context(&self, name: &str) -> Result<Option<Context>, Failure> {
+        if self.options.named.get(name) != Some(&Named::Files) {
+            return Ok(None);
+        }
+        let cell = lock(&self.contexts).entry(name.to_owned()).or_default().clone();
+        let fetched = cell.get_or_try_init(|| self.client.named_context(name));
+        tokio::select! {
+            fetched = fetched => Ok(Some(fetched?.clone())),
+            () = self.cancel.cancelled() => Err(Failure::cancelled()),
+        }
+    }
+
+    pub(super) async fn secret(&self, id: &str) -> Result<Option<Vec<u8>>> {
+        self.client.secret(id).await
     }
 
     /// The target, when all stages that it needs are done. After a failure no stage goes on.
@@ -180,6 +224,14 @@ impl Build {
     }
 
     async fn resolve(&self, name: &str) -> Result<Arc<BaseImage>, Failure> {
+        let name = match self.options.named.get(name) {
+            Some(Named::Image(reference)) => reference,
+            Some(Named::Files) => {
+                let text = format!("FROM {name}, which is a directory, is not supported yet");
+                return Err(Error::new(Kind::Unsupported, text).into());
+            }
+            None => name,
+        };
         let present = self.store().resolve(name).filter(|_| !self.options.pulls);
         let image = match present {
             Some(image) => image,
@@ -191,8 +243,7 @@ impl Build {
 
     async fn pull(&self, name: &str) -> Result<Arc<Image>, Failure> {
         let reference = Reference::parse(name)?;
-        let credentials = self.options.credentials.get(reference.registry()).cloned();
-        let credentials = credentials.unwrap_or_else(Credentials::anonymous);
+        let credentials = self.client.credentials(reference.registry()).await?;
         let pull = self.store().begin_pull(reference.clone(), credentials);
         let id = tokio::select! {
             pulled = pull.done() => pulled?,
@@ -239,7 +290,7 @@ impl Build {
         }
     }
 
-    async fn assemble(&self, finished: &Finished) -> Result<ImageId> {
+    async fn assemble(&self, finished: &Finished, tags: &[Reference]) -> Result<ImageId> {
         let layers = self.store().layers_of_stack(&finished.stack).await?;
         let diff_ids: Vec<Digest> = layers.iter().map(LocalLayer::diff_id).cloned().collect();
         let mut settings = finished.settings.clone();
@@ -249,9 +300,9 @@ impl Build {
         let shown: Vec<String> = diff_ids.iter().map(ToString::to_string).collect();
         let document = settings.document(&self.created, &shown)?;
         let document = self.same_but_older(&document, &diff_ids).unwrap_or(document);
-        let tags = self.options.tags.iter().filter_map(Reference::tagged_name).collect();
-        let id = self.store().assemble(document, layers, tags).await?;
-        for tag in &self.options.tags {
+        let names = tags.iter().filter_map(Reference::tagged_name).collect();
+        let id = self.store().assemble(document, layers, names).await?;
+        for tag in tags {
             self.builder.engine.image_done(&id, ImageAct::Tag(tag));
         }
         Ok(id)
@@ -272,6 +323,26 @@ impl Build {
             let found = self.store().configuration(image).ok()?;
             (timeless(&found)? == wanted).then_some(found)
         })
+    }
+}
+
+/// What a build came to. It keeps the layers from removal.
+pub(crate) struct Built {
+    build: Arc<Build>,
+    finished: Arc<Finished>,
+}
+
+impl Built {
+    /// Makes an image of it, under these names.
+    pub(crate) async fn image(&self, tags: &[Reference]) -> Result<ImageId> {
+        self.build.assemble(&self.finished, tags).await
+    }
+
+    /// All its files, mounted read-only, and their root opened to be listed; blocks.
+    pub(crate) fn files(&self) -> Result<OwnedFd> {
+        let mount = self.build.store().mount_stack(&self.finished.stack)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        open_below(&mount, Path::new(""), flags).context("open the root")
     }
 }
 

@@ -21,7 +21,7 @@ const IGNORE: &str = ".dockerignore";
 const LARGEST_FILE: u64 = 4 << 20;
 
 /// The directory goes with it.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(crate) struct Context {
     root: Arc<OwnedFd>,
     workplace: Arc<Workplace>,
@@ -35,13 +35,9 @@ pub(crate) struct ContextUpload {
 
 impl ContextUpload {
     pub(super) fn begin(store: &ImageStore) -> Result<Self> {
-        let workplace = Arc::new(store.workplace()?);
-        let directory = workplace.make(FILES, 0o755)?;
-        let upload = TreeUpload::begin(&directory, workplace.clone())?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let root = rustix::fs::open(&directory, flags, rustix::fs::Mode::empty())
-            .context("open the build context")?;
-        Ok(Self { upload, context: Context { root: Arc::new(root), workplace } })
+        let context = Context::begin(store)?;
+        let upload = TreeUpload::begin(&context.directory(), context.workplace.clone())?;
+        Ok(Self { upload, context })
     }
 
     /// False if nothing more is wanted: [`Self::finish`] tells why.
@@ -56,6 +52,16 @@ impl ContextUpload {
 }
 
 impl Context {
+    /// Without files.
+    pub(super) fn begin(store: &ImageStore) -> Result<Self> {
+        let workplace = Arc::new(store.workplace()?);
+        let directory = workplace.make(FILES, 0o755)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let root = rustix::fs::open(&directory, flags, rustix::fs::Mode::empty())
+            .context("open the build context")?;
+        Ok(Self { root: Arc::new(root), workplace })
+    }
+
     pub(super) fn root(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
     }
@@ -69,7 +75,7 @@ impl Context {
     ///
     /// # Errors
     /// `InvalidArgument` for anything else of that name.
-    pub(super) fn text(&self, path: &str) -> Result<Option<String>> {
+    pub(crate) fn text(&self, path: &str) -> Result<Option<String>> {
         let below = below_root(path);
         if below.as_os_str().is_empty() {
             return Ok(None);

@@ -53,8 +53,8 @@ impl Stage {
         source: Option<&Source>,
         created_by: &str,
     ) -> Result<(), Failure> {
-        let origin = self.origin(source.unwrap_or(&Source::Context)).await?;
         let Sources { paths, files, destination } = copy.sources.clone();
+        let origin = self.origin_of(&paths, source.unwrap_or(&Source::Context)).await?;
         let request = Request {
             keyword: "COPY",
             paths,
@@ -108,20 +108,31 @@ impl Stage {
             has_parents: false,
             more,
         };
-        let context = Origin::Context(self.build.context.clone());
-        self.bring(context, request, created_by).await
+        let origin = self.origin_of(&request.paths, &Source::Context).await?;
+        self.bring(origin, request, created_by).await
+    }
+
+    /// What stands in the Dockerfile, or elsewhere, needs no context.
+    async fn origin_of(&self, paths: &[String], source: &Source) -> Result<Origin, Failure> {
+        match (paths.is_empty(), source) {
+            (true, Source::Context) => Ok(Origin::Nothing),
+            (_, source) => self.origin(source).await,
+        }
     }
 
     /// The files that an instruction names with `--from`.
     pub(super) async fn origin(&self, source: &Source) -> Result<Origin, Failure> {
         Ok(match source {
-            Source::Context => Origin::Context(self.build.context.clone()),
+            Source::Context => Origin::Context(self.build.context().await?),
             Source::Scratch => Origin::Nothing,
             Source::Stage(index) => {
                 let finished = self.build.finished(*index).await?;
                 Origin::Stack(finished.stack.clone(), finished.key.clone())
             }
             Source::Image(name) => {
+                if let Some(context) = self.build.named_context(name).await? {
+                    return Ok(Origin::Context(context));
+                }
                 let base = self.build.image(name).await?;
                 Origin::Stack(base.stack.clone(), base.key())
             }

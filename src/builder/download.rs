@@ -252,7 +252,7 @@ pub(super) async fn archives(
     stage: &Stage,
     path: &str,
 ) -> Result<(Vec<Fetched>, Vec<String>), Failure> {
-    let (context, asked) = (stage.build.context.clone(), path.to_owned());
+    let (context, asked) = (stage.build.context().await?, path.to_owned());
     let looking = blocking(move || {
         let (mut archives, mut plain) = (Vec::new(), Vec::new());
         // What is missing is told by who copies it.

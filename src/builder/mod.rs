@@ -18,6 +18,7 @@
 
 mod build;
 mod cached;
+mod client;
 mod context;
 mod copy;
 mod copying;
@@ -28,25 +29,29 @@ mod mounts;
 mod plan;
 mod progress;
 mod running;
+mod secrets;
 mod settings;
 mod stage;
 mod stubs;
+mod synced;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use self::build::Build;
-pub(crate) use self::cached::Prune;
+pub(crate) use self::build::Built;
+pub(crate) use self::cached::{Cached, Prune};
+pub(crate) use self::client::{Client, Sent};
 pub(crate) use self::context::{Context, ContextUpload};
 use self::plan::Plan;
 use self::progress::Teller;
-pub(crate) use self::progress::{Event, Failure, Progress};
+pub(crate) use self::progress::{Event, Failure, Progress, Step};
+pub(crate) use self::synced::{Entry, Synced};
 use crate::engine::Engine;
 use crate::engine::cells::{CellConfig, CellNetwork};
 use crate::error::{Context as _, Result};
-use crate::image::Credentials;
 use crate::image::reference::Reference;
 
 /// A handle on the builder; cheap to clone.
@@ -74,6 +79,10 @@ pub(crate) struct Options {
     pub(crate) tags: Vec<Reference>,
     /// Layers are made, whatever is kept.
     pub(crate) is_without_cache: bool,
+    /// The same for these stages.
+    pub(crate) stages_without_cache: Vec<String>,
+    /// What FROM and `--from` mean by names of the client's (`--build-context`).
+    pub(crate) named: BTreeMap<String, Named>,
     /// Images are asked for at their registries, whatever is here.
     pub(crate) pulls: bool,
     /// Of RUN, where it says nothing itself.
@@ -81,8 +90,15 @@ pub(crate) struct Options {
     pub(crate) cells: CellConfig,
     /// `os/architecture`; empty: the host's.
     pub(crate) platform: String,
-    /// By registry.
-    pub(crate) credentials: BTreeMap<String, Credentials>,
+}
+
+/// What a client gives a name to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Named {
+    /// A reference.
+    Image(String),
+    /// Files that it has.
+    Files,
 }
 
 impl Builder {
@@ -95,17 +111,34 @@ impl Builder {
         ContextUpload::begin(self.engine.images())
     }
 
-    /// Reads the Dockerfile.
+    /// Reads the Dockerfile that was sent with the context.
     ///
     /// # Errors
     /// `InvalidArgument` for one that is missing or wrong, in BuildKit's words.
-    pub(crate) async fn prepare(&self, context: Context, options: Options) -> Result<Prepared> {
-        let builder = self.clone();
-        let preparing = tokio::task::spawn_blocking(move || {
-            let plan = Plan::read(&context, &options)?;
-            Ok(Prepared { builder, context, options, plan })
-        });
-        preparing.await.context("read the Dockerfile")?
+    pub(crate) async fn prepare_sent(&self, sent: Sent, options: Options) -> Result<Prepared> {
+        let (context, name) = (sent.context.clone(), options.dockerfile.clone());
+        let text = blocking(move || plan::dockerfile_of(&context, &name)).await?;
+        let prepared = self.prepare(&text, Arc::new(sent), options);
+        prepared.map_err(|failure| failure.error)
+    }
+
+    /// Reads a Dockerfile.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for one that is wrong, in BuildKit's words.
+    pub(crate) fn prepare(
+        &self,
+        text: &str,
+        client: Arc<dyn Client>,
+        options: Options,
+    ) -> Result<Prepared, Failure> {
+        let plan = Plan::of(text, &options)?;
+        Ok(Prepared { builder: self.clone(), client, options, plan })
+    }
+
+    /// Room for the files of a client that keeps its own in step with ours.
+    pub(crate) fn begin_sync(&self) -> Result<Synced> {
+        Synced::begin(self.engine.images())
     }
 }
 
@@ -119,7 +152,7 @@ async fn blocking<T: Send + 'static>(
 /// A build that may begin.
 pub(crate) struct Prepared {
     builder: Builder,
-    context: Context,
+    client: Arc<dyn Client>,
     options: Options,
     plan: Plan,
 }
@@ -127,8 +160,25 @@ pub(crate) struct Prepared {
 impl Prepared {
     /// Begins the build. It is cancelled when the receiver of its events is dropped.
     pub(crate) fn start(self, events: mpsc::Sender<Event>) {
-        let Self { builder, context, options, plan } = self;
-        let build = Build::new(builder, context, options, plan, Teller(events));
-        tokio::spawn(Arc::new(build).run());
+        tokio::spawn(self.build(events).run());
+    }
+
+    /// The same, up to what an image is made of.
+    pub(crate) fn start_stages(
+        self,
+        events: mpsc::Sender<Event>,
+    ) -> oneshot::Receiver<Result<Built, Failure>> {
+        let (sender, built) = oneshot::channel();
+        let build = self.build(events);
+        tokio::spawn(async move {
+            // Who does not wait for it any more has no use for it.
+            let _ = sender.send(build.built().await);
+        });
+        built
+    }
+
+    fn build(self, events: mpsc::Sender<Event>) -> Arc<Build> {
+        let Self { builder, client, options, plan } = self;
+        Arc::new(Build::new(builder, client, options, plan, Teller(events)))
     }
 }

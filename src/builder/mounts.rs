@@ -17,6 +17,7 @@ use super::copy::{Owners, digest, find};
 use super::copying::Origin;
 use super::key::Key;
 use super::progress::Failure;
+use super::secrets::Secret;
 use super::stage::Stage;
 use super::{Builder, blocking};
 use crate::engine::cells::{RunMount, tree_of};
@@ -29,11 +30,17 @@ use crate::image::{ImageStore, Site, Workplace, copy_tree};
 pub(super) const SCRIPT: &str = "/dev/pipes/script";
 const SCRIPT_NAME: &str = "script";
 
+const NO_AGENT: &str = "RUN --mount=type=ssh is not supported yet";
+
 /// Private caches of one id that are in use at the same time.
 const MOST_PRIVATE: usize = 64;
 
 /// The mounts of one command, as they were asked for.
-pub(super) struct Mounts(Vec<Wanted>);
+pub(super) struct Mounts {
+    all: Vec<Wanted>,
+    /// They are no part of what a layer is made from.
+    secrets: Vec<Secret>,
+}
 
 struct Wanted {
     mount: Mount,
@@ -60,20 +67,20 @@ impl Mounts {
         sources: &[Source],
     ) -> Result<Self, Failure> {
         let expander = stage.build.plan.expander();
-        let mut all = Vec::new();
+        let (mut all, mut secrets) = (Vec::new(), Vec::new());
         for (flag, source) in run.mounts.iter().zip(sources) {
             let mount = flag.resolve(&mut |word| expander.expand(word, &stage.scope.env));
             let mount = mount.map_err(|fault| Error::invalid(fault.message))?;
-            if matches!(mount.kind, MountType::Secret | MountType::Ssh) {
-                // Without a session no client has either.
-                let what = if mount.kind == MountType::Ssh { "ssh" } else { "secret" };
+            if mount.kind == MountType::Ssh {
+                // No door passes an agent on yet.
                 match mount.required {
-                    true => {
-                        let text = format!("{what} {}: not found", mount.id);
-                        return Err(Error::not_found(text).into());
-                    }
+                    true => return Err(Error::new(Kind::Unsupported, NO_AGENT).into()),
                     false => continue,
                 }
+            }
+            if mount.kind == MountType::Secret {
+                secrets.extend(Secret::fetch(stage, &mount).await?);
+                continue;
             }
             let target = Path::new(&stage.settings.working_dir()).join(&mount.target);
             let below = below_root(&target.to_string_lossy());
@@ -87,13 +94,13 @@ impl Mounts {
             };
             all.push(Wanted { mount, target: Path::new("/").join(below), origin });
         }
-        Ok(Self(all))
+        Ok(Self { all, secrets })
     }
 
     /// What is in a cache is no part of it.
     pub(super) async fn key(&self) -> Result<Digest> {
         let mut key = Key::new("mounts");
-        for Wanted { mount, target, origin } in &self.0 {
+        for Wanted { mount, target, origin } in &self.all {
             key = key
                 .with("kind", format!("{:?}", mount.kind))
                 .with("target", target.as_os_str().as_encoded_bytes())
@@ -117,16 +124,21 @@ impl Mounts {
         Ok(key.finish())
     }
 
+    /// Secrets that the command has as variables, `NAME=value`.
+    pub(super) fn variables(&self) -> Result<Vec<String>> {
+        self.secrets.iter().filter_map(|secret| secret.variable().transpose()).collect()
+    }
+
     pub(super) async fn open(self, stage: &Stage) -> Result<Opened, Failure> {
         let mut opened = Opened::default();
         let builder = &stage.build.builder;
         let waiting = async {
             // Each once and in one order, so that no two commands wait for each other.
-            let locked: BTreeSet<String> = self.0.iter().filter_map(Wanted::lock).collect();
+            let locked: BTreeSet<String> = self.all.iter().filter_map(Wanted::lock).collect();
             for id in locked {
                 opened.locks.push(builder.lock_of(&id).lock_owned().await);
             }
-            if self.0.iter().any(|wanted| wanted.mount.kind == MountType::Cache) {
+            if self.all.iter().any(|wanted| wanted.mount.kind == MountType::Cache) {
                 opened.caches.push(builder.caches.clone().read_owned().await);
             }
         };
@@ -134,7 +146,13 @@ impl Mounts {
             () = waiting => {}
             () = stage.build.cancel.cancelled() => return Err(Failure::cancelled()),
         }
-        for wanted in self.0 {
+        for secret in &self.secrets {
+            if let Some(mount) = secret.mount()? {
+                opened.targets.push(secret.target.clone());
+                opened.mounts.push(mount);
+            }
+        }
+        for wanted in self.all {
             opened.targets.push(wanted.target.clone());
             match wanted.mount.kind {
                 MountType::Tmpfs => opened.tmpfs(wanted),

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use cais_dockerfile::dockerignore::{self, Matcher};
-use cais_dockerfile::{Dockerfile, Env, Expander, Graph, ParseError, Platform};
+use cais_dockerfile::{Base, Command, Dockerfile, Env, Expander, Graph, ParseError, Platform};
 
+use super::progress::{Failure, Step};
 use super::{Context, Options};
 use crate::error::{Error, Kind, Result};
 
@@ -22,30 +23,30 @@ pub(super) struct Plan {
     pub(super) build_args: BTreeMap<String, String>,
 }
 
-/// What is wrong with a Dockerfile, in the language's own words.
-pub(super) fn refused(error: &ParseError) -> Error {
-    Error::invalid(error.to_string())
+/// What is wrong with a Dockerfile, in the language's own words, and where.
+pub(super) fn refused(error: &ParseError) -> Failure {
+    Failure::from(Error::invalid(error.to_string())).at(error.range)
+}
+
+/// The text of a Dockerfile that was sent with the context; blocks. What is to be ignored of the two
+/// files that clients send all the same is hidden.
+pub(super) fn dockerfile_of(context: &Context, name: &str) -> Result<String> {
+    let missing = || Error::invalid(format!("Cannot locate specified Dockerfile: {name}"));
+    let text = context.text(name)?.ok_or_else(missing)?;
+    if text.trim().is_empty() {
+        return Err(Error::invalid(format!("the Dockerfile ({name}) cannot be empty")));
+    }
+    if let Some(ignored) = context.ignore_text()? {
+        let matcher = Matcher::new(&dockerignore::parse(ignored.as_bytes()));
+        let matcher = matcher.map_err(Error::invalid)?;
+        let is_ignored = |path: &Path| matcher.is_ignored(&path.to_string_lossy());
+        context.hide(name, &is_ignored)?;
+    }
+    Ok(text)
 }
 
 impl Plan {
-    /// Blocks: reads the Dockerfile and `.dockerignore`.
-    pub(super) fn read(context: &Context, options: &Options) -> Result<Self> {
-        let name = &options.dockerfile;
-        let missing = || Error::invalid(format!("Cannot locate specified Dockerfile: {name}"));
-        let text = context.text(name)?.ok_or_else(missing)?;
-        if text.trim().is_empty() {
-            return Err(Error::invalid(format!("the Dockerfile ({name}) cannot be empty")));
-        }
-        if let Some(ignored) = context.ignore_text()? {
-            let matcher = Matcher::new(&dockerignore::parse(ignored.as_bytes()));
-            let matcher = matcher.map_err(Error::invalid)?;
-            let is_ignored = |path: &Path| matcher.is_ignored(&path.to_string_lossy());
-            context.hide(name, &is_ignored)?;
-        }
-        Self::of(&text, options)
-    }
-
-    fn of(text: &str, options: &Options) -> Result<Self> {
+    pub(super) fn of(text: &str, options: &Options) -> Result<Self, Failure> {
         let dockerfile = Dockerfile::parse(text.as_bytes()).map_err(|error| refused(&error))?;
         // One that has no value is one that the client does not have.
         let given = options.build_args.iter();
@@ -64,6 +65,11 @@ impl Plan {
         let globals = globals.map_err(|error| refused(&error))?;
         let graph = dockerfile.graph(&globals).map_err(|error| refused(&error))?;
         let needed = graph.needed_by(target);
+        let mut names = dockerfile.stages.iter().filter_map(|stage| stage.name.as_ref());
+        if let Some(name) = names.find(|name| options.named.contains_key(*name)) {
+            let text = format!("a build context in place of the stage {name} is not supported yet");
+            return Err(Error::new(Kind::Unsupported, text).into());
+        }
         let (mut first_steps, mut steps) = (BTreeMap::new(), 0);
         for index in &needed {
             first_steps.insert(*index, steps);
@@ -80,14 +86,35 @@ impl Plan {
         self.dockerfile.expander()
     }
 
-    /// The steps as they are written.
-    pub(super) fn names(&self) -> Vec<String> {
-        let stages = self.needed.iter().filter_map(|index| self.dockerfile.stages.get(*index));
-        let names = stages.flat_map(|stage| {
-            let steps = stage.instructions.iter().map(|instruction| instruction.code.as_str());
-            std::iter::once(stage.code.as_str()).chain(steps)
+    pub(super) fn steps(&self) -> Vec<Step> {
+        self.needed.iter().flat_map(|index| self.steps_of(*index)).collect()
+    }
+
+    /// BuildKit counts the steps that make something: an image that is taken, and a layer.
+    fn steps_of(&self, index: usize) -> Vec<Step> {
+        let Some(stage) = self.dockerfile.stages.get(index) else { return Vec::new() };
+        let takes_image = matches!(self.graph.bases.get(index), Some(Base::Image(_)));
+        let made = stage.instructions.iter().map(|instruction| {
+            let makes_layer = matches!(
+                instruction.command,
+                Command::Add(_) | Command::Copy(_) | Command::Run(_) | Command::Workdir(_)
+            );
+            (instruction.code.trim().to_owned(), makes_layer)
         });
-        names.map(|name| name.trim().to_owned()).collect()
+        let all: Vec<(String, bool)> =
+            std::iter::once((stage.code.trim().to_owned(), takes_image)).chain(made).collect();
+        let name = match (self.dockerfile.stages.len(), &stage.name) {
+            (1, _) => String::new(),
+            (_, Some(name)) => name.clone(),
+            (_, None) => format!("stage-{index}"),
+        };
+        let count = all.iter().filter(|(_, counts)| *counts).count();
+        let mut number = 0;
+        let step = |(text, counts): (String, bool)| {
+            number += usize::from(counts);
+            Step { text, stage: name.clone(), place: counts.then_some((number, count)) }
+        };
+        all.into_iter().map(step).collect()
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a build tells as it goes. Doors make their own words of it.
 
+use cais_dockerfile::Range;
 use tokio::sync::mpsc;
 
 use crate::engine::cells::Output;
@@ -8,13 +9,25 @@ use crate::image::ImageId;
 
 /// Of one build. The last is [`Event::Ended`].
 pub(crate) enum Event {
-    /// The steps that will be done, as they are written, in the order of the file. The others are of
-    /// stages that nobody needs.
-    Planned(Vec<String>),
+    /// The steps that will be done, in the order of the file. The others are of stages that nobody
+    /// needs.
+    Planned(Vec<Step>),
     /// About one of them, by its place in that order. Steps of stages that do not need each other
     /// go on at the same time.
     Step(usize, Progress),
     Ended(Result<ImageId, Failure>),
+}
+
+/// A step that will be done.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Step {
+    /// As it is written.
+    pub(crate) text: String,
+    /// The name of its stage, or `stage-N`; empty if the file has only one.
+    pub(crate) stage: String,
+    /// Its number, from 1, among those of its stage that make something, and their count. `None` for
+    /// one that makes nothing.
+    pub(crate) place: Option<(usize, usize)>,
 }
 
 /// What happens to a step.
@@ -37,15 +50,33 @@ pub(crate) struct Failure {
     pub(crate) error: Error,
     /// Of the command that failed, if one did.
     pub(crate) code: Option<i32>,
+    /// That command's words.
+    pub(crate) command: String,
+    /// The first and the last line of the Dockerfile that it is about.
+    pub(crate) lines: Option<(usize, usize)>,
+    /// The step in which it came up, by its place among those that were planned.
+    pub(crate) step: Option<usize>,
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self { error, code: None }
+        Self { error, code: None, command: String::new(), lines: None, step: None }
     }
 }
 
 impl Failure {
+    /// Names the step, unless it has one.
+    pub(super) fn of(mut self, step: usize) -> Self {
+        self.step.get_or_insert(step);
+        self
+    }
+
+    /// Names the place, unless it has one.
+    pub(super) fn at(mut self, range: Range) -> Self {
+        self.lines.get_or_insert((range.start.line, range.end.line));
+        self
+    }
+
     pub(super) fn cancelled() -> Self {
         Error::new(Kind::Cancelled, "the build was cancelled").into()
     }

@@ -44,7 +44,7 @@ impl Stage {
         let layer = match self.find(&key).await {
             Some(layer) => layer,
             None => {
-                let env = [own, proxies].concat();
+                let env = [own, proxies, mounts.variables()?].concat();
                 let layer = self.execute(network, mounts, (&command, script, env)).await?;
                 self.keep(&key, &layer, created_by);
                 layer
@@ -144,7 +144,8 @@ async fn done(end: &End, command: &[String], site: Site) -> Result<StackedLayer,
     }
     let (command, code) = (command.join(" "), end.code);
     let text = format!("The command '{command}' returned a non-zero code: {code}");
-    Err(Failure { error: Error::new(Kind::InvalidArgument, text), code: Some(code) })
+    let error = Error::new(Kind::InvalidArgument, text);
+    Err(Failure { code: Some(code), command, ..error.into() })
 }
 
 /// A command may have less than the build, and not more.

@@ -11,6 +11,7 @@ use cais_dockerfile::instruction::{CommandLine, Healthcheck};
 use cais_dockerfile::{Base, Command, Env, Instruction, Scope, Source, expose, signal};
 use serde_json::{Value, json};
 
+use super::Options;
 use super::build::Build;
 use super::copy::make_directory;
 use super::key::Key;
@@ -34,6 +35,8 @@ pub(super) struct Finished {
 /// A stage that is being built.
 pub(super) struct Stage {
     pub(super) build: Arc<Build>,
+    /// As FROM has it; may be empty.
+    name: String,
     /// The number of the step that is being done.
     step: usize,
     pub(super) stack: Stack,
@@ -57,8 +60,10 @@ enum CacheState {
 impl Stage {
     pub(super) async fn build(build: Arc<Build>, index: usize) -> Result<(), Failure> {
         let step = build.plan.first_steps.get(&index).copied().unwrap_or_default();
-        let mut stage = Self::begin(&build, index, step).await?;
-        stage.triggers(index).await?;
+        let range = build.plan.dockerfile.stages.get(index).map(|stage| stage.range);
+        let begun = Self::begin(&build, index, step).await;
+        let mut stage = begun.map_err(|failure| failure.at(range.unwrap_or_default()).of(step))?;
+        stage.triggers(index).await.map_err(|failure| failure.of(step))?;
         let written = build.plan.dockerfile.stages.get(index);
         let sources = build.plan.graph.sources.get(index).map(Vec::as_slice).unwrap_or_default();
         let instructions = written.iter().flat_map(|stage| &stage.instructions);
@@ -68,7 +73,8 @@ impl Stage {
             }
             stage.step += 1;
             stage.tell(Progress::Started).await;
-            stage.instruction(instruction, sources).await?;
+            let done = stage.instruction(instruction, sources).await;
+            done.map_err(|failure| failure.at(instruction.range).of(stage.step))?;
             stage.tell(Progress::Done(stage.id()?)).await;
         }
         let Self { stack, settings, key, scope, .. } = stage;
@@ -79,8 +85,10 @@ impl Stage {
     async fn begin(build: &Arc<Build>, index: usize, step: usize) -> Result<Self, Failure> {
         build.teller.step(step, Progress::Started).await;
         let base = build.plan.graph.bases.get(index).cloned().unwrap_or(Base::Scratch);
+        let written = build.plan.dockerfile.stages.get(index);
         let mut stage = Self {
             build: build.clone(),
+            name: written.and_then(|stage| stage.name.clone()).unwrap_or_default(),
             step,
             stack: Stack::default(),
             settings: Settings::scratch(),
@@ -247,9 +255,15 @@ impl Stage {
         Ok(())
     }
 
+    fn is_without_cache(&self) -> bool {
+        let Options { is_without_cache, stages_without_cache, .. } = &self.build.options;
+        let is_this = |name: &String| name.eq_ignore_ascii_case(&self.name);
+        *is_without_cache || stages_without_cache.iter().any(is_this)
+    }
+
     /// The layer that was kept under this key, unless all are to be made anew.
     pub(super) async fn find(&mut self, key: &Digest) -> Option<StackedLayer> {
-        let found = match self.build.options.is_without_cache {
+        let found = match self.is_without_cache() {
             true => None,
             false => self.build.store().find_kept(&self.kept_as(key)),
         };

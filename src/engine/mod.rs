@@ -31,6 +31,7 @@ mod image_calls;
 mod layout;
 pub(crate) mod making;
 mod making_calls;
+pub(crate) mod memory;
 mod names;
 mod network;
 mod network_calls;

@@ -12,7 +12,7 @@ use crate::node::{Node, monitors_below};
 use crate::wait::{LONG, eventually, until};
 
 /// A context in a directory of its own.
-pub(crate) struct Context(PathBuf);
+pub(crate) struct Context(pub(crate) PathBuf);
 
 impl Context {
     pub(crate) fn new(node: &Node, name: &str, files: &[(&str, &str)]) -> Self {
@@ -49,7 +49,7 @@ pub(crate) async fn build(docker: &Docker, context: &Context, words: &[&str]) ->
 }
 
 /// What runs builds, and what they have in the making.
-fn left(node: &Node) -> Vec<String> {
+pub(crate) fn left(node: &Node) -> Vec<String> {
     let building = fs::read_dir(node.home.join("root/images/building")).unwrap();
     let mut left: Vec<String> =
         building.map(|entry| entry.unwrap().path().display().to_string()).collect();
@@ -301,7 +301,7 @@ async fn a_daemon_killed_in_a_build_leaves_nothing_to_its_successor() {
 }
 
 /// Whether a layer in the making has the file.
-fn holds(building: &Path, file: &str) -> bool {
+pub(crate) fn holds(building: &Path, file: &str) -> bool {
     let parts = fs::read_dir(building).into_iter().flatten().flatten();
     parts.map(|part| part.path().join("layer/fs").join(file)).any(|path| path.exists())
         || layers_beside(building).any(|path| path.join("fs").join(file).exists())

@@ -53,7 +53,7 @@ async fn docker_ping_says_all_in_its_headers() {
     assert_eq!(head.status, StatusCode::OK);
     assert!(head.body.is_empty());
     for reply in [got, head] {
-        assert_eq!(reply.headers["builder-version"], "1");
+        assert_eq!(reply.headers["builder-version"], "2");
         assert_eq!(reply.headers["swarm"], "inactive");
         assert_eq!(reply.headers["docker-experimental"], "false");
         assert!(reply.headers["cache-control"].to_str().unwrap().contains("no-store"));

@@ -40,6 +40,7 @@ mod damaged_state;
 mod docker;
 mod docker_build;
 mod docker_build_git;
+mod docker_buildx;
 mod docker_commands;
 mod docker_containers;
 mod docker_events;

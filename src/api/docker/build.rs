@@ -15,7 +15,7 @@ use super::prune::{Passing, some};
 use super::pull::lines;
 use super::reply::{self, Answer};
 use super::wire::image::Message;
-use crate::builder::{ContextUpload, Event, Prune};
+use crate::builder::{ContextUpload, Event, Prune, Sent};
 use crate::error::{Error, Result};
 
 /// What a slow client has not read yet.
@@ -27,13 +27,15 @@ const MOST_KEPT: usize = 128;
 /// call; what comes later is the last message.
 pub(super) async fn build(door: &Door, call: Call) -> Answer {
     let gateway = door.engine.node_network().map(|(_, gateway, _)| gateway);
-    let options = convert::options(&call.query, &call.headers, gateway);
+    let options = convert::options(&call.query, gateway);
+    let credentials = convert::registry_config(&call.headers);
     let is_quiet = call.query.switch("q");
     let is_telling_removals = call.query.text("rm").is_none() || call.query.switch("rm");
     let context = receive(door, call).await?;
-    let options = options?;
+    let (options, credentials) = (options?, credentials?);
     let mut told = Lines::new(options.tags.clone(), is_telling_removals);
-    let prepared = door.builder.prepare(context.finish().await?, options).await?;
+    let sent = Sent { context: context.finish().await?, credentials };
+    let prepared = door.builder.prepare_sent(sent, options).await?;
     let (events, received) = mpsc::channel(BACKLOG);
     // It ends when nobody listens to it any more.
     prepared.start(events);
@@ -93,6 +95,9 @@ pub(super) async fn prune(door: &Door, call: &Call) -> Answer {
         Some(_) => return Err(Error::invalid("more than one unused-for filter specified")),
     };
     let prune = Prune { all: call.query.switch("all"), until, ids };
+    if prune.until.is_none() && prune.ids.is_empty() {
+        door.buildkit.forget_contexts();
+    }
     let (deleted, bytes) = door.builder.prune(&prune).await?;
     reply::json(&json!({ "CachesDeleted": some(deleted), "SpaceReclaimed": bytes }))
 }

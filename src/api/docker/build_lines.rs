@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use super::wire::image::{ErrorDetail, Message};
-use crate::builder::{Event, Failure, Progress};
+use crate::builder::{Event, Failure, Progress, Step as Planned};
 use crate::engine::cells::OutputStream;
 use crate::image::ImageId;
 use crate::image::reference::Reference;
@@ -53,7 +53,7 @@ impl Lines {
     pub(super) fn take(&mut self, event: Event) -> Vec<Message> {
         match event {
             Event::Planned(names) => {
-                let step = |name| Step { name, ..Step::default() };
+                let step = |step: Planned| Step { name: step.text, ..Step::default() };
                 self.steps = names.into_iter().map(step).collect();
                 Vec::new()
             }
@@ -219,13 +219,17 @@ mod tests {
         Progress::Output((OutputStream::Stdout, Bytes::from_static(bytes)))
     }
 
+    fn planned<const N: usize>(steps: [&str; N]) -> Event {
+        let step = |text: &str| Planned { text: text.to_owned(), ..Planned::default() };
+        Event::Planned(steps.map(step).to_vec())
+    }
+
     #[test]
     fn steps_are_told_in_the_order_of_the_file() {
         let id = "0123456789abcdef";
         let tag = Reference::parse("web").unwrap();
         let mut lines = Lines::new(vec![tag], true);
-        let names = ["FROM a", "RUN x", "FROM b"].map(str::to_owned).to_vec();
-        assert!(lines.take(Event::Planned(names)).is_empty());
+        assert!(lines.take(planned(["FROM a", "RUN x", "FROM b"])).is_empty());
 
         let said = [
             Event::Step(2, Progress::Started),
@@ -262,7 +266,7 @@ Step 3/3 : FROM b
     #[test]
     fn a_step_that_waits_holds_no_more_than_its_share() {
         let mut lines = Lines::new(Vec::new(), true);
-        lines.take(Event::Planned(["RUN a", "RUN b"].map(str::to_owned).to_vec()));
+        lines.take(planned(["RUN a", "RUN b"]));
         for _ in 0..MOST_HELD / PER_PIECE {
             assert!(lines.take(Event::Step(1, out(b"x"))).is_empty());
         }
@@ -275,7 +279,7 @@ Step 3/3 : FROM b
         assert!(said == expected, "{} bytes", said.len());
         // Its turn has come: all is told at once.
         let mut lines = Lines::new(Vec::new(), true);
-        lines.take(Event::Planned(vec!["RUN a".to_owned()]));
+        lines.take(planned(["RUN a"]));
         for _ in 0..2 * MOST_HELD / PER_PIECE {
             assert!(texts(lines.take(Event::Step(0, out(b"x")))).ends_with('x'));
         }
@@ -284,9 +288,9 @@ Step 3/3 : FROM b
     #[test]
     fn a_failure_has_the_commands_code_and_what_was_said_before_it() {
         let mut lines = Lines::new(Vec::new(), true);
-        lines.take(Event::Planned(vec!["FROM a".to_owned(), "RUN x".to_owned()]));
+        lines.take(planned(["FROM a", "RUN x"]));
         lines.take(Event::Step(1, Progress::Started));
-        let failure = Failure { error: Error::invalid("no"), code: Some(7) };
+        let failure = Failure { code: Some(7), ..Error::invalid("no").into() };
         let mut said = lines.take(Event::Ended(Err(failure)));
         let last = said.pop().unwrap();
         assert_eq!(last.error.as_deref(), Some("no"));

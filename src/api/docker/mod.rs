@@ -14,9 +14,10 @@ mod archive;
 mod attach;
 mod build;
 mod build_lines;
+mod buildkit;
 mod call;
 mod containers;
-mod convert;
+pub(super) mod convert;
 mod detach;
 mod events;
 mod execs;
@@ -40,7 +41,7 @@ mod swarm;
 mod system;
 mod top;
 mod volumes;
-mod wire;
+pub(super) mod wire;
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
@@ -59,6 +60,7 @@ use tracing::Instrument;
 
 use self::peer::Peer;
 use self::reply::Body;
+use crate::api::buildkit::BuildKit;
 use crate::builder::Builder;
 use crate::engine::Engine;
 
@@ -77,13 +79,16 @@ const HEAD_PATIENCE: Duration = Duration::from_secs(60);
 pub(super) struct Door {
     engine: Engine,
     builder: Builder,
+    buildkit: BuildKit,
     /// Holds every call until it is answered.
     under_way: TaskTracker,
 }
 
 impl Door {
     pub(super) fn new(engine: Engine, under_way: TaskTracker) -> Self {
-        Self { builder: Builder::new(engine.clone()), engine, under_way }
+        let builder = Builder::new(engine.clone());
+        let buildkit = BuildKit::new(engine.clone(), builder.clone());
+        Self { engine, builder, buildkit, under_way }
     }
 
     /// Answers until `stopping`, and then what is under way.

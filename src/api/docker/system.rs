@@ -19,7 +19,7 @@ pub(super) fn ping(method: &Method) -> Response<Body> {
     }
     reply::set_type(&mut response, "text/plain; charset=utf-8");
     let headers = response.headers_mut();
-    headers.insert("Builder-Version", HeaderValue::from_static("1"));
+    headers.insert("Builder-Version", HeaderValue::from_static("2"));
     headers.insert("Swarm", HeaderValue::from_static("inactive"));
     const NEVER: &str = "no-cache, no-store, must-revalidate";
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(NEVER));

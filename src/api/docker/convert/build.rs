@@ -23,11 +23,7 @@ use crate::image::registry::auth::host_of;
 ///
 /// # Errors
 /// `Unsupported` for what we lack: contexts from elsewhere, `squash`, BuildKit's version of the call.
-pub(crate) fn options(
-    query: &Query,
-    headers: &HeaderMap,
-    gateway: Option<Ipv4Addr>,
-) -> Result<Options> {
+pub(crate) fn options(query: &Query, gateway: Option<Ipv4Addr>) -> Result<Options> {
     check_supported(query)?;
     let text = |key: &str| query.text(key).unwrap_or_default().to_owned();
     let host = host_config(query)?;
@@ -55,7 +51,8 @@ pub(crate) fn options(
         },
         cells,
         platform: text("platform"),
-        credentials: registry_config(headers)?,
+        stages_without_cache: Vec::new(),
+        named: BTreeMap::new(),
     })
 }
 
@@ -112,7 +109,7 @@ fn host_config(query: &Query) -> Result<HostConfig> {
 }
 
 /// `X-Registry-Config`: credentials by registry.
-fn registry_config(headers: &HeaderMap) -> Result<BTreeMap<String, Credentials>> {
+pub(crate) fn registry_config(headers: &HeaderMap) -> Result<BTreeMap<String, Credentials>> {
     let Some(value) = headers.get("X-Registry-Config") else { return Ok(BTreeMap::new()) };
     // What is wrong in it is not repeated: it may be a password.
     let refuse = || Error::invalid("X-Registry-Config is not the base64 of credentials as JSON");
@@ -134,7 +131,7 @@ mod tests {
     use super::*;
 
     fn of(query: &str) -> Result<Options> {
-        options(&Query::parse(query), &HeaderMap::new(), Some(Ipv4Addr::new(10, 0, 0, 1)))
+        options(&Query::parse(query), Some(Ipv4Addr::new(10, 0, 0, 1)))
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The shapes of the API's requests and replies, with their names on the wire. Nothing else.
 
 pub(super) mod archive;
-pub(super) mod container;
+pub(in crate::api) mod container;
 pub(super) mod details;
 pub(super) mod event;
 pub(super) mod exec;

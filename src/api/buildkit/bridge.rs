@@ -1,0 +1,99 @@
+//! `moby.buildkit.v1.frontend.LLBBridge`: a client that drives its own build. It has one thing to ask
+//! for, the Dockerfile frontend.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use cais_proto::buildkit::control::frontend::llb_bridge_server::LlbBridge;
+use cais_proto::buildkit::control::frontend::result::Result as Refs;
+use cais_proto::buildkit::control::frontend::{
+    ApiCap, EvaluateRequest, EvaluateResponse, PingRequest, PongResponse, Ref, Result as Returned,
+    ReturnRequest, ReturnResponse, SolveRequest, SolveResponse,
+};
+use tonic::{Request, Response, Status};
+
+use super::BuildKit;
+use super::job::Job;
+use super::solve::Solved;
+use super::{errors, solve};
+
+/// The metadata that names the build.
+const BUILD: &str = "buildkit-controlapi-buildid";
+
+/// What of the calls we have: without `return` a client does not say what its build came to.
+const CALLS: [&str; 7] = [
+    "solve.base",
+    "return",
+    "returnmap",
+    "proto.refarray",
+    "frontend.caps",
+    "gateway.solve.metadata",
+    "gateway.evaluate",
+];
+
+/// What clients look for before they ask for it.
+const FEATURES: [&str; 1] = ["exporter.multiple"];
+
+#[tonic::async_trait]
+impl LlbBridge for BuildKit {
+    async fn ping(&self, request: Request<PingRequest>) -> Result<Response<PongResponse>, Status> {
+        self.job_of(&request).await?;
+        let cap = |id: &str| ApiCap { id: id.to_owned(), enabled: true };
+        Ok(Response::new(PongResponse {
+            frontend_api_caps: CALLS.into_iter().map(cap).collect(),
+            llb_caps: FEATURES.into_iter().map(cap).collect(),
+            workers: vec![self.worker()],
+        }))
+    }
+
+    async fn solve(
+        &self,
+        request: Request<SolveRequest>,
+    ) -> Result<Response<SolveResponse>, Status> {
+        let job = self.job_of(&request).await?;
+        let SolveRequest { definition, frontend, frontend_opt, frontend_inputs, .. } =
+            request.into_inner();
+        solve::check_frontend(&frontend, &frontend_opt, definition.as_ref())?;
+        if let Some(name) = frontend_inputs.keys().next() {
+            return Err(errors::unsupported(&format!("the build input {name:?}")));
+        }
+        let (id, metadata) = match solve::solve(self, &job, &frontend_opt).await? {
+            Solved::Built(built) => (job.keep(built), BTreeMap::new()),
+            Solved::Described(forms) => (String::new(), forms),
+        };
+        let result = Some(Refs::Ref(Ref { id }));
+        Ok(Response::new(SolveResponse { result: Some(Returned { result, metadata }) }))
+    }
+
+    /// What has a name is built.
+    async fn evaluate(
+        &self,
+        request: Request<EvaluateRequest>,
+    ) -> Result<Response<EvaluateResponse>, Status> {
+        let job = self.job_of(&request).await?;
+        let found = job.built(&request.get_ref().r#ref);
+        found.map_err(|error| errors::refused(&error))?;
+        Ok(Response::new(EvaluateResponse {}))
+    }
+
+    async fn r#return(
+        &self,
+        request: Request<ReturnRequest>,
+    ) -> Result<Response<ReturnResponse>, Status> {
+        let job = self.job_of(&request).await?;
+        let ReturnRequest { result, error } = request.into_inner();
+        job.returns(match error {
+            Some(status) => Err(status),
+            None => Ok(result.unwrap_or_default()),
+        });
+        Ok(Response::new(ReturnResponse {}))
+    }
+}
+
+impl BuildKit {
+    async fn job_of<T>(&self, request: &Request<T>) -> Result<Arc<Job>, Status> {
+        let name = request.metadata().get(BUILD).and_then(|name| name.to_str().ok());
+        let name = name.ok_or_else(|| Status::invalid_argument("no build is named"))?;
+        self.0.jobs.find(name).await.map_err(|error| errors::refused(&error))
+    }
+}

@@ -1,0 +1,219 @@
+//! `moby.buildkit.v1.Control`: what the daemon is, its builds, and what they leave.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use cais_proto::buildkit::control::control_server::Control;
+use cais_proto::buildkit::control::frontend::Result as Returned;
+use cais_proto::buildkit::control::frontend::result::Result as Refs;
+use cais_proto::buildkit::control::{
+    BuildkitVersion, DiskUsageRequest, DiskUsageResponse, Exporter, InfoRequest, InfoResponse,
+    ListWorkersRequest, ListWorkersResponse, Platform, PruneRequest, SolveRequest, SolveResponse,
+    StatusRequest, StatusResponse, UsageRecord, WorkerRecord,
+};
+use futures_util::{Stream, StreamExt, stream};
+use tonic::{Request, Response, Status};
+
+use super::BuildKit;
+use super::board::timestamp;
+use super::job::Job;
+use super::solve::Solved;
+use super::{errors, export, solve};
+use crate::builder::{Built, Cached, Prune};
+use crate::error::{Error, Kind};
+
+type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// Of the host in the node's network: what `host-gateway` means.
+const HOST_GATEWAY: &str = "org.mobyproject.buildkit.worker.moby.host-gateway-ip";
+
+/// With it clients leave exports, pushes and caches to the daemon.
+const SNAPSHOTTER: &str = "org.mobyproject.buildkit.worker.snapshotter";
+
+/// The version of the Dockerfile language.
+const DOCKERFILE: &str = "1.26";
+
+#[tonic::async_trait]
+impl Control for BuildKit {
+    type PruneStream = Messages<UsageRecord>;
+    type StatusStream = Messages<StatusResponse>;
+
+    async fn info(&self, _: Request<InfoRequest>) -> Result<Response<InfoResponse>, Status> {
+        Ok(Response::new(InfoResponse { buildkit_version: Some(version()) }))
+    }
+
+    async fn list_workers(
+        &self,
+        _: Request<ListWorkersRequest>,
+    ) -> Result<Response<ListWorkersResponse>, Status> {
+        Ok(Response::new(ListWorkersResponse { record: vec![self.worker()] }))
+    }
+
+    async fn solve(
+        &self,
+        request: Request<SolveRequest>,
+    ) -> Result<Response<SolveResponse>, Status> {
+        let request = with_exporters(request.into_inner());
+        let running = self.0.jobs.begin(request).map_err(|error| errors::refused(&error))?;
+        let job = running.job.clone();
+        let solved = self.solved(&job).await;
+        if let Err(status) = &solved {
+            tracing::info!(error = status.message(), "a client's build failed");
+        }
+        Ok(Response::new(SolveResponse { exporter_response: solved? }))
+    }
+
+    async fn status(
+        &self,
+        request: Request<StatusRequest>,
+    ) -> Result<Response<Self::StatusStream>, Status> {
+        let name = request.into_inner().r#ref;
+        let job = self.0.jobs.find(&name).await.map_err(|error| errors::refused(&error))?;
+        Ok(Response::new(Box::pin(job.board.follow().map(Ok))))
+    }
+
+    async fn disk_usage(
+        &self,
+        request: Request<DiskUsageRequest>,
+    ) -> Result<Response<DiskUsageResponse>, Status> {
+        refuse_filters(&request.get_ref().filter)?;
+        let record = self.0.builder.cached().iter().map(usage).collect();
+        Ok(Response::new(DiskUsageResponse { record }))
+    }
+
+    async fn prune(
+        &self,
+        request: Request<PruneRequest>,
+    ) -> Result<Response<Self::PruneStream>, Status> {
+        let request = request.into_inner();
+        refuse_filters(&request.filter)?;
+        let PruneRequest { reserved_space, max_used_space, min_free_space, .. } = request;
+        if [reserved_space, max_used_space, min_free_space].iter().any(|space| *space != 0) {
+            return Err(errors::unsupported("pruning down to a size"));
+        }
+        let now = i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
+        let until = (request.keep_duration > 0).then(|| now - request.keep_duration);
+        let prune = Prune { all: request.all, until, ids: Vec::new() };
+        if until.is_none() {
+            self.forget_contexts();
+        }
+        let cached = self.0.builder.cached();
+        let pruned = self.0.builder.prune(&prune).await;
+        let (deleted, _) = pruned.map_err(|error| errors::refused(&error))?;
+        let records: Vec<_> =
+            cached.iter().filter(|it| deleted.contains(&it.id)).map(usage).map(Ok).collect();
+        Ok(Response::new(Box::pin(stream::iter(records))))
+    }
+}
+
+impl BuildKit {
+    pub(super) fn worker(&self) -> WorkerRecord {
+        let host = cais_dockerfile::Platform::host();
+        let gateway = self.0.engine.node_network().map(|(_, gateway, _)| gateway.to_string());
+        let snapshotter = (SNAPSHOTTER.to_owned(), "overlayfs".to_owned());
+        let gateway = gateway.map(|gateway| (HOST_GATEWAY.to_owned(), gateway));
+        WorkerRecord {
+            id: "cais".to_owned(),
+            labels: [snapshotter].into_iter().chain(gateway).collect(),
+            platforms: vec![Platform {
+                architecture: host.architecture,
+                os: host.os,
+                variant: host.variant,
+            }],
+            buildkit_version: Some(version()),
+        }
+    }
+
+    async fn solved(&self, job: &Arc<Job>) -> Result<export::Response, Status> {
+        let refused = |error: Error| errors::refused(&error);
+        export::check(&job.request.exporters).map_err(refused)?;
+        let cache = job.request.cache.clone().unwrap_or_default();
+        if let Some(entry) = cache.exports.first() {
+            let what = format!("exporting the build cache ({})", entry.r#type);
+            return Err(errors::unsupported(&what));
+        }
+        let built = match job.request.frontend.as_str() {
+            // The client drives the build, and says in the end what it came to.
+            "" => {
+                solve::check_definition(job.request.definition.as_ref())?;
+                match job.returned().await.map_err(refused)? {
+                    Ok(returned) => self.meant(job, &returned)?,
+                    Err(status) => return Err(errors::of_rpc(status)),
+                }
+            }
+            frontend => {
+                let attrs = &job.request.frontend_attrs;
+                solve::check_frontend(frontend, attrs, job.request.definition.as_ref())?;
+                match solve::solve(self, job, attrs).await? {
+                    Solved::Built(built) => Some(Arc::new(built)),
+                    Solved::Described(_) => None,
+                }
+            }
+        };
+        match built {
+            Some(built) => export::export(self, job, &built).await.map_err(refused),
+            None => Ok(export::Response::new()),
+        }
+    }
+
+    /// `None` for a build that made nothing.
+    fn meant(&self, job: &Job, returned: &Returned) -> Result<Option<Arc<Built>>, Status> {
+        let name = match &returned.result {
+            Some(Refs::RefDeprecated(name)) => name.clone(),
+            Some(Refs::Ref(reference)) => reference.id.clone(),
+            Some(Refs::Refs(refs)) if refs.refs.is_empty() => String::new(),
+            Some(Refs::Refs(_)) => return Err(errors::unsupported("a result of several parts")),
+            None => String::new(),
+        };
+        if name.is_empty() {
+            return Ok(None);
+        }
+        job.built(&name).map(Some).map_err(|error| errors::refused(&error))
+    }
+}
+
+/// Old clients name one exporter, in fields of their own.
+fn with_exporters(mut request: SolveRequest) -> SolveRequest {
+    let r#type = std::mem::take(&mut request.exporter_deprecated);
+    let attrs = std::mem::take(&mut request.exporter_attrs_deprecated);
+    if request.exporters.is_empty() && !r#type.is_empty() {
+        request.exporters.push(Exporter { r#type, attrs });
+    }
+    request
+}
+
+fn refuse_filters(filters: &[String]) -> Result<(), Status> {
+    // Clients send an empty one for none.
+    match filters.iter().find(|filter| !filter.is_empty()) {
+        None => Ok(()),
+        Some(filter) => {
+            let text = format!("the filter {filter:?} is not supported yet");
+            Err(errors::refused(&Error::new(Kind::Unsupported, text)))
+        }
+    }
+}
+
+fn usage(cached: &Cached) -> UsageRecord {
+    let time = |nanos: i64| jiff::Timestamp::from_nanosecond(nanos.into()).ok().map(timestamp);
+    UsageRecord {
+        id: cached.id.clone(),
+        mutable: false,
+        in_use: false,
+        size: i64::try_from(cached.kept.size).unwrap_or(i64::MAX),
+        created_at: time(cached.kept.created_at),
+        last_used_at: time(cached.kept.used_at),
+        usage_count: i64::try_from(cached.kept.uses).unwrap_or(i64::MAX),
+        description: cached.kept.description.clone(),
+        record_type: "regular".to_owned(),
+        shared: cached.is_in_image,
+    }
+}
+
+fn version() -> BuildkitVersion {
+    BuildkitVersion {
+        package: "Cais".to_owned(),
+        version: concat!("cais-", env!("CARGO_PKG_VERSION")).to_owned(),
+        revision: String::new(),
+        dockerfile_version: DOCKERFILE.to_owned(),
+    }
+}

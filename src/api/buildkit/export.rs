@@ -1,0 +1,296 @@
+//! What becomes of what was built: images, pushes, archives and files at the client's.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cais_proto::buildkit::control::Exporter;
+use cais_proto::buildkit::filesync::BytesMessage;
+use cais_proto::buildkit::filesync::file_send_client::FileSendClient;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Request;
+use tonic::metadata::MetadataValue;
+
+use super::BuildKit;
+use super::board::Task;
+use super::errors::failed_call;
+use super::job::Job;
+use super::send;
+use super::session::Session;
+use super::wire::Caller;
+use crate::builder::Built;
+use crate::engine::actions::ImageAct;
+use crate::error::{Context, Error, Kind, Result};
+use crate::image::pieces::{self, Pieces};
+use crate::image::reference::Reference;
+use crate::image::save::{Saved, save};
+use crate::image::{ImageId, pack, push};
+
+/// Of the client: exporters with a place at the client's are told apart by their number.
+pub(super) const EXPORTER: &str = "buildkit-attachable-exporter-id";
+const SEND: &str = "/moby.filesync.v1.FileSend/DiffCopy";
+
+/// Messages that are not on their way yet.
+const BACKLOG: usize = 4;
+
+/// What the client is told in the end.
+pub(super) type Response = BTreeMap<String, String>;
+
+/// # Errors
+/// `Unsupported`, by name, for what we lack, before anything is built.
+pub(super) fn check(exporters: &[Exporter]) -> Result<()> {
+    for Exporter { r#type, attrs } in exporters {
+        let lacks = |what: &str| {
+            let text = format!("the output {:?}: {what} is not supported yet", r#type.as_str());
+            Err(Error::new(Kind::Unsupported, text))
+        };
+        let is_set = |key: &str| attrs.get(key).is_some_and(|value| is_true(value));
+        match r#type.as_str() {
+            "moby" | "image" | "tar" => {}
+            "local" if is_set("platform-split") => return lacks("platform-split"),
+            "local" if attrs.get("mode").is_some_and(|mode| mode != "copy") => {
+                return lacks("mode");
+            }
+            "local" => {}
+            "oci" | "docker" if attrs.get("tar").is_some_and(|value| !is_true(value)) => {
+                return lacks("tar=false");
+            }
+            "oci" | "docker" => {}
+            _ => return lacks("it"),
+        }
+        for key in ["push-by-digest", "rewrite-timestamp", "force-compression"] {
+            if is_set(key) {
+                return lacks(key);
+            }
+        }
+        if attrs.get("compression").is_some_and(|value| value != "uncompressed") {
+            return lacks("compression");
+        }
+        if attrs.keys().any(|key| key.starts_with("annotation")) {
+            return lacks("annotations");
+        }
+        names(attrs)?;
+    }
+    Ok(())
+}
+
+/// As Go reads it.
+fn is_true(text: &str) -> bool {
+    matches!(text, "1" | "t" | "T" | "true" | "TRUE" | "True")
+}
+
+/// Names that the image is to have.
+fn names(attrs: &BTreeMap<String, String>) -> Result<Vec<Reference>> {
+    let text = attrs.get("name").map(String::as_str).unwrap_or_default();
+    let parse = |name: &str| {
+        let reference = Reference::parse(name)?;
+        match reference.digest() {
+            Some(_) => Err(Error::invalid("build tag cannot contain a digest")),
+            None => Ok(reference),
+        }
+    };
+    text.split(',').filter(|name| !name.is_empty()).map(parse).collect()
+}
+
+/// All that was asked for, one after the other.
+pub(super) async fn export(kit: &BuildKit, job: &Job, built: &Arc<Built>) -> Result<Response> {
+    let session = kit.0.sessions.find(&job.request.session).await?;
+    let mut response = Response::new();
+    for (number, exporter) in job.request.exporters.iter().enumerate() {
+        let export = Export { kit, job, built, session: &session, number };
+        response.extend(export.one(exporter).await?);
+    }
+    Ok(response)
+}
+
+struct Export<'a> {
+    kit: &'a BuildKit,
+    job: &'a Job,
+    built: &'a Arc<Built>,
+    session: &'a Session,
+    number: usize,
+}
+
+impl Export<'_> {
+    async fn one(&self, exporter: &Exporter) -> Result<Response> {
+        let attrs = &exporter.attrs;
+        let name = match exporter.r#type.as_str() {
+            "local" => "exporting to client directory",
+            "tar" => "exporting to client tarball",
+            "oci" => "exporting to oci image format",
+            "docker" => "exporting to docker image format",
+            _ => "exporting to image",
+        };
+        let mut task = self.job.board.begin(name);
+        let done = match exporter.r#type.as_str() {
+            "local" => self.files(&mut task).await,
+            "tar" => self.tar(&mut task).await,
+            "oci" | "docker" => self.archive(attrs, &mut task).await,
+            _ => self.image(attrs, &mut task).await,
+        };
+        match &done {
+            Ok(_) => task.done(false),
+            Err(error) => task.failed(&error.chain()),
+        }
+        done
+    }
+
+    async fn image(&self, attrs: &BTreeMap<String, String>, task: &mut Task) -> Result<Response> {
+        let names = names(attrs)?;
+        task.part("exporting layers", (0, 0), false);
+        let id = self.built.image(&names).await?;
+        task.part("exporting layers", (0, 0), true);
+        task.part(&format!("writing image {id}"), (0, 0), true);
+        for name in &names {
+            let name = name.tagged_name().unwrap_or_default();
+            task.part(&format!("naming to {name}"), (0, 0), true);
+        }
+        let mut response = about(&id, &names);
+        if attrs.get("push").is_some_and(|value| is_true(value)) {
+            for name in &names {
+                let digest = self.push(name, &id).await?;
+                response.insert("containerimage.digest".to_owned(), digest);
+            }
+        }
+        Ok(response)
+    }
+
+    /// The digest of the manifest that the name stands for now.
+    async fn push(&self, name: &Reference, id: &ImageId) -> Result<String> {
+        let shown = name.tagged_name().unwrap_or_default();
+        let mut task = self.job.board.begin(&format!("pushing {shown}"));
+        let pushed = self.push_told(name, id, &mut task).await;
+        match &pushed {
+            Ok(_) => task.done(false),
+            Err(error) => task.failed(&error.chain()),
+        }
+        pushed.with_context(|| format!("failed to push {shown}"))
+    }
+
+    async fn push_told(&self, name: &Reference, id: &ImageId, task: &mut Task) -> Result<String> {
+        let engine = &self.kit.0.engine;
+        let credentials = self.session.credentials(name.registry()).await?;
+        let gone = || Error::not_found(format!("No such image: {id}"));
+        let held = engine.images().hold(&id.to_string()).ok_or_else(gone)?;
+        let (events, mut told) = mpsc::channel(1);
+        let pushing = push::push(engine.images(), held, (name, &credentials), &events);
+        let mut pushing = std::pin::pin!(pushing);
+        let pushed = loop {
+            tokio::select! {
+                Some(event) = told.recv() => show(task, &event),
+                pushed = &mut pushing => break pushed?,
+            }
+        };
+        engine.image_done(id, ImageAct::Push(name));
+        Ok(pushed.digest.to_string())
+    }
+
+    /// An image as one archive. It has no name here, and goes when nothing else has it.
+    async fn archive(&self, attrs: &BTreeMap<String, String>, task: &mut Task) -> Result<Response> {
+        let names = names(attrs)?;
+        let engine = &self.kit.0.engine;
+        task.part("exporting layers", (0, 0), false);
+        let was_there: Vec<ImageId> =
+            engine.images().list().iter().map(|image| image.id.clone()).collect();
+        let id = self.built.image(&[]).await?;
+        task.part("exporting layers", (0, 0), true);
+        let gone = || Error::not_found(format!("No such image: {id}"));
+        let held = engine.images().hold(&id.to_string()).ok_or_else(gone)?;
+        let tags = names.iter().filter_map(Reference::tagged_name).collect();
+        let (store, saved) = (engine.images().clone(), [Saved { held, tags }]);
+        let archive = pieces::send(move |out| save(&store, &saved, out));
+        let sent = self.send(archive, "sending tarball", task).await;
+        if !was_there.contains(&id)
+            && let Err(error) = engine.remove_image(&id.to_string()).await
+        {
+            tracing::warn!(error = error.chain(), "drop an image that was exported");
+        }
+        sent?;
+        Ok(about(&id, &names))
+    }
+
+    async fn files(&self, task: &mut Task) -> Result<Response> {
+        if !self.session.offers(SEND) {
+            return Err(Error::invalid("the client has no place for files"));
+        }
+        task.part("copying files", (0, 0), false);
+        let built = self.built.clone();
+        let number = MetadataValue::from(self.number as u64);
+        send::send(self.session, number, move || built.files()).await.context("send files")?;
+        task.part("copying files", (0, 0), true);
+        Ok(Response::new())
+    }
+
+    async fn tar(&self, task: &mut Task) -> Result<Response> {
+        let built = self.built.clone();
+        let archive = pieces::send(move |out| {
+            let root = built.files()?;
+            pack::write_as(&root, Path::new(""), pack::Extent::Files, out)
+        });
+        self.send(archive, "sending tarball", task).await?;
+        Ok(Response::new())
+    }
+
+    async fn send(&self, mut archive: Pieces, part: &str, task: &mut Task) -> Result<()> {
+        if !self.session.offers(SEND) {
+            return Err(Error::invalid("the client has no place for an archive"));
+        }
+        let (pieces, outgoing) = mpsc::channel(BACKLOG);
+        let mut request = Request::new(ReceiverStream::new(outgoing));
+        let number = MetadataValue::from(self.number as u64);
+        request.metadata_mut().insert(EXPORTER, number);
+        let mut client = FileSendClient::with_origin(self.session.caller(), Caller::origin());
+        task.part(part, (0, 0), false);
+        let reading = async move {
+            while let Some(piece) = archive.recv().await {
+                let data: Bytes = piece?;
+                if pieces.send(BytesMessage { data }).await.is_err() {
+                    break;
+                }
+            }
+            Ok::<(), Error>(())
+        };
+        let sending = async {
+            let answer = client.diff_copy(request).await.map_err(|status| failed_call(&status))?;
+            let mut answer = answer.into_inner();
+            // The client closes what it writes to, and then the call.
+            while answer.message().await.map_err(|status| failed_call(&status))?.is_some() {}
+            Ok::<(), Error>(())
+        };
+        let (read, sent) = tokio::join!(reading, sending);
+        read?;
+        sent.context("send the archive")?;
+        task.part(part, (0, 0), true);
+        Ok(())
+    }
+}
+
+/// What `--metadata-file`, `--iidfile` and `-q` are made of.
+fn about(id: &ImageId, names: &[Reference]) -> Response {
+    let mut response = Response::new();
+    response.insert("containerimage.config.digest".to_owned(), id.to_string());
+    response.insert("containerimage.digest".to_owned(), id.to_string());
+    let names: Vec<String> = names.iter().filter_map(Reference::tagged_name).collect();
+    if !names.is_empty() {
+        response.insert("image.name".to_owned(), names.join(","));
+    }
+    response
+}
+
+fn show(task: &mut Task, event: &push::Event) {
+    let digest = event.digest();
+    let short = digest.hex().get(..12).unwrap_or_default();
+    let part = format!("pushing layer {short}");
+    match event {
+        push::Event::Preparing(_) => {}
+        push::Event::Pushing { .. } => {
+            task.part(&part, event.progress().unwrap_or_default(), false);
+        }
+        push::Event::Present(_) => {
+            task.part(&format!("layer {short} already exists"), (0, 0), true);
+        }
+        push::Event::Pushed(_) => task.part(&part, (0, 0), true),
+    }
+}

@@ -1,0 +1,90 @@
+//! The door that docker's build client (buildx) comes through: BuildKit's gRPC on connections of the
+//! Docker Engine API's socket.
+//!
+//! ```text
+//!   POST /grpc     ══ h2c ══▶ we serve   Control, LLBBridge   (control, bridge)
+//!   POST /session  ◀═ h2c ══  we call    its files, credentials, secrets, places for ours  (session)
+//!
+//!   LLBBridge.Solve ─▶ attrs ─▶ solve ── Dockerfile, context by transfer ─▶ builder ─▶ board ─▶ Status
+//!   Control.Solve   ─▶ waits for Return ─▶ export: image, push, files, archives
+//! ```
+//!
+//! No LLB crosses: the client names the Dockerfile frontend, which is ours.
+
+mod attrs;
+mod board;
+mod bridge;
+mod checks;
+mod client;
+mod control;
+mod errors;
+mod export;
+mod job;
+mod kept;
+mod send;
+mod session;
+mod solve;
+mod steps;
+mod targets;
+mod transfer;
+mod wire;
+
+use std::sync::Arc;
+
+use cais_proto::buildkit::control::control_server::ControlServer;
+use cais_proto::buildkit::control::frontend::llb_bridge_server::LlbBridgeServer;
+use tonic::service::Routes;
+
+use self::job::Jobs;
+use self::kept::KeptContexts;
+pub(super) use self::session::Offer;
+use self::session::Sessions;
+pub(super) use self::wire::Io;
+use self::wire::LARGEST_MESSAGE;
+use crate::builder::Builder;
+use crate::engine::Engine;
+use crate::error::Result;
+
+/// The door; clones share all it knows.
+#[derive(Clone)]
+pub(super) struct BuildKit(Arc<Inner>);
+
+struct Inner {
+    engine: Engine,
+    builder: Builder,
+    sessions: Sessions,
+    jobs: Jobs,
+    kept: KeptContexts,
+}
+
+impl BuildKit {
+    pub(super) fn new(engine: Engine, builder: Builder) -> Self {
+        Self(Arc::new(Inner {
+            engine,
+            builder,
+            sessions: Sessions::default(),
+            jobs: Jobs::default(),
+            kept: KeptContexts::default(),
+        }))
+    }
+
+    /// Answers the calls that come by a connection, until it ends.
+    pub(super) async fn serve(&self, io: impl Io) {
+        let control = ControlServer::new(self.clone()).max_decoding_message_size(LARGEST_MESSAGE);
+        let bridge = LlbBridgeServer::new(self.clone()).max_decoding_message_size(LARGEST_MESSAGE);
+        wire::serve(io, Routes::new(control).add_service(bridge)).await;
+    }
+
+    /// Keeps a session until its connection ends.
+    ///
+    /// # Errors
+    /// `AlreadyExists` if there is one of its id.
+    pub(super) async fn keep_session(&self, offer: Offer, io: impl Io) -> Result<()> {
+        self.0.sessions.keep(offer, io).await
+    }
+
+    /// Removes the contexts that wait for the next build.
+    pub(super) fn forget_contexts(&self) {
+        self.0.kept.forget();
+    }
+}

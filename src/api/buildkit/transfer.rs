@@ -1,0 +1,277 @@
+//! A client's files on their way to us: the receiver of fsutil's protocol.
+//!
+//! ```text
+//!   client ── STAT, STAT, …, STAT without a file ─▶      every file in order; its place is its number
+//!          ◀────────── REQ number ────────────────       the content of one is wanted
+//!          ── DATA number, …, DATA without bytes ─▶
+//!          ◀─ FIN ─▶                                     all is there
+//! ```
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use cais_proto::buildkit::filesync::file_sync_client::FileSyncClient;
+use cais_proto::buildkit::filesync::packet::PacketType;
+use cais_proto::buildkit::filesync::{Packet, Stat};
+use rustix::fs::FileType;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::Request;
+use tonic::metadata::{MetadataKey, MetadataMap, MetadataValue};
+
+use super::errors::failed_call;
+use super::session::Session;
+use super::wire::{Caller, LARGEST_MESSAGE};
+use crate::builder::{Entry, Synced};
+use crate::error::{Context, Error, Kind, Result};
+
+const METHOD: &str = "/moby.filesync.v1.FileSync/DiffCopy";
+
+/// Packets that were not written yet.
+const BACKLOG: usize = 64;
+
+/// Bits of Go's `os.FileMode`.
+const GO_KINDS: u32 = GO_DIRECTORY | GO_SYMLINK | GO_DEVICE | GO_FIFO | GO_SOCKET | GO_IRREGULAR;
+pub(super) const GO_DIRECTORY: u32 = 1 << 31;
+pub(super) const GO_SYMLINK: u32 = 1 << 27;
+pub(super) const GO_DEVICE: u32 = 1 << 26;
+pub(super) const GO_FIFO: u32 = 1 << 25;
+const GO_SOCKET: u32 = 1 << 24;
+pub(super) const GO_CHARACTER: u32 = 1 << 21;
+const GO_IRREGULAR: u32 = 1 << 19;
+pub(super) const GO_BITS: [(u32, u32); 3] =
+    [(1 << 23, 0o4000), (1 << 22, 0o2000), (1 << 20, 0o1000)];
+
+/// Which files of a directory are wanted.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Wanted {
+    /// As the client calls the directory.
+    pub(super) directory: String,
+    /// Patterns of `.dockerignore`.
+    pub(super) excludes: Vec<String>,
+    /// These alone, with what links among them lead to; none: all.
+    pub(super) follow: Vec<String>,
+}
+
+/// Brings a tree in step with a client's directory. `received` counts bytes meanwhile.
+///
+/// # Errors
+/// What is wrong with the client's files, or with what it says of them. The tree is of no use then.
+pub(super) async fn receive(
+    session: &Session,
+    wanted: &Wanted,
+    synced: Synced,
+    received: &Arc<AtomicU64>,
+) -> Result<Synced> {
+    if !session.offers(METHOD) {
+        return Err(Error::invalid("no local sources enabled"));
+    }
+    let (outgoing, packets) = mpsc::unbounded_channel();
+    let mut request = Request::new(UnboundedReceiverStream::new(packets));
+    put(request.metadata_mut(), "dir-name", std::slice::from_ref(&wanted.directory))?;
+    put(request.metadata_mut(), "exclude-patterns", &wanted.excludes)?;
+    put(request.metadata_mut(), "followpaths", &wanted.follow)?;
+    let mut client = FileSyncClient::with_origin(session.caller(), Caller::origin())
+        .max_decoding_message_size(LARGEST_MESSAGE);
+    let context = || format!("transfer of {}", wanted.directory);
+    let answer = client.diff_copy(request).await;
+    let mut incoming = answer.map_err(|status| failed_call(&status)).with_context(context)?;
+    let (pieces, mut taken) = mpsc::channel::<Packet>(BACKLOG);
+    let mut receiver = Receiver::new(synced, outgoing);
+    let writing = tokio::task::spawn_blocking(move || {
+        while let Some(packet) = taken.blocking_recv() {
+            receiver.take(packet)?;
+        }
+        receiver.finish()
+    });
+    let reading = async {
+        loop {
+            let packet = incoming.get_mut().message().await;
+            let Some(packet) = packet.map_err(|status| failed_call(&status))? else {
+                return Ok(());
+            };
+            let size = packet.data.len() as u64;
+            received.fetch_add(size, Ordering::Relaxed);
+            let is_last = packet.r#type() == PacketType::PacketFin;
+            // Who writes tells why nothing more is wanted.
+            if pieces.send(packet).await.is_err() || is_last {
+                return Ok(());
+            }
+        }
+    };
+    let read: Result<()> = reading.await;
+    drop(pieces);
+    let written = writing.await.context("write a client's files")?;
+    read.with_context(context)?;
+    written.with_context(context)
+}
+
+/// As BuildKit writes lists into metadata: percent-encoded when there is more than ASCII.
+fn put(metadata: &mut MetadataMap, key: &'static str, values: &[String]) -> Result<()> {
+    let is_plain = |text: &String| text.bytes().all(|byte| (b' '..0x7f).contains(&byte));
+    let is_encoded = !values.iter().all(is_plain);
+    for value in values {
+        let text = match is_encoded {
+            true => form_urlencoded::byte_serialize(value.as_bytes()).collect(),
+            false => value.clone(),
+        };
+        let text = MetadataValue::try_from(text).context("metadata").kind(Kind::InvalidArgument)?;
+        metadata.append(key, text);
+    }
+    if is_encoded {
+        let key = MetadataKey::from_bytes(format!("{key}-encoded").as_bytes());
+        metadata.insert(key.context("metadata")?, MetadataValue::from_static("1"));
+    }
+    Ok(())
+}
+
+/// For a thread that may block.
+struct Receiver {
+    synced: Synced,
+    outgoing: mpsc::UnboundedSender<Packet>,
+    /// Of the next file.
+    number: u32,
+    /// Whose content was asked for, and as far as it is there.
+    asked: HashMap<u32, (Entry, Option<File>)>,
+    is_told: bool,
+    is_answered: bool,
+    is_over: bool,
+}
+
+impl Receiver {
+    fn new(synced: Synced, outgoing: mpsc::UnboundedSender<Packet>) -> Self {
+        Self {
+            synced,
+            outgoing,
+            number: 0,
+            asked: HashMap::new(),
+            is_told: false,
+            is_answered: false,
+            is_over: false,
+        }
+    }
+
+    fn take(&mut self, packet: Packet) -> Result<()> {
+        match packet.r#type() {
+            PacketType::PacketErr => {
+                let text = String::from_utf8_lossy(&packet.data).into_owned();
+                return Err(Error::invalid(format!("error from sender: {text}")));
+            }
+            PacketType::PacketStat => match packet.stat {
+                Some(stat) => self.told(stat)?,
+                None => self.is_told = true,
+            },
+            PacketType::PacketData => self.content(packet.id, &packet.data)?,
+            PacketType::PacketFin => self.is_over = true,
+            PacketType::PacketReq => {
+                return Err(Error::invalid("a sender that asks for files"));
+            }
+        }
+        if self.is_told && self.asked.is_empty() && !self.is_answered {
+            self.is_answered = true;
+            self.send(Packet { r#type: PacketType::PacketFin.into(), ..Packet::default() });
+        }
+        Ok(())
+    }
+
+    fn told(&mut self, stat: Stat) -> Result<()> {
+        let number = self.number;
+        self.number = number.checked_add(1).context("too many files")?;
+        let entry = entry(stat);
+        if self.synced.take(entry.clone())? {
+            self.asked.insert(number, (entry, None));
+            let kind = PacketType::PacketReq.into();
+            self.send(Packet { r#type: kind, id: number, ..Packet::default() });
+        }
+        Ok(())
+    }
+
+    fn content(&mut self, number: u32, data: &[u8]) -> Result<()> {
+        let unasked = || Error::invalid(format!("invalid file request {number}"));
+        let (entry, open) = self.asked.get_mut(&number).ok_or_else(unasked)?;
+        if open.is_none() {
+            *open = Some(self.synced.open(entry)?);
+        }
+        let file = open.as_mut().context("no file is open")?;
+        if !data.is_empty() {
+            return file.write_all(data).with_context(|| format!("write {}", entry.path.display()));
+        }
+        self.synced.close(entry, file)?;
+        self.asked.remove(&number);
+        Ok(())
+    }
+
+    /// Who does not listen any more is seen by the reader.
+    fn send(&self, packet: Packet) {
+        let _ = self.outgoing.send(packet);
+    }
+
+    fn finish(mut self) -> Result<Synced> {
+        if !self.is_over {
+            return Err(Error::new(Kind::Cancelled, "it was broken off"));
+        }
+        self.synced.finish()?;
+        Ok(self.synced)
+    }
+}
+
+fn entry(stat: Stat) -> Entry {
+    let mode = stat.mode;
+    let kind = match mode & GO_KINDS {
+        0 => FileType::RegularFile,
+        GO_DIRECTORY => FileType::Directory,
+        GO_SYMLINK => FileType::Symlink,
+        GO_FIFO => FileType::Fifo,
+        GO_DEVICE if mode & GO_CHARACTER != 0 => FileType::CharacterDevice,
+        GO_DEVICE => FileType::BlockDevice,
+        _ => FileType::Unknown,
+    };
+    let bits = GO_BITS.iter().filter(|(go, _)| mode & go != 0).map(|(_, unix)| unix);
+    let number = |number: i64| u32::try_from(number).unwrap_or_default();
+    Entry {
+        path: stat.path.into(),
+        kind,
+        mode: (mode & 0o777) | bits.sum::<u32>(),
+        size: stat.size,
+        modified: stat.mod_time,
+        link: stat.linkname,
+        device: (number(stat.devmajor), number(stat.devminor)),
+        attributes: stat.xattrs.into_iter().map(|(name, value)| (name, value.to_vec())).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes_are_those_of_go() {
+        for (go, kind, mode) in [
+            (0o640, FileType::RegularFile, 0o640),
+            (GO_DIRECTORY | 1 << 20 | 0o777, FileType::Directory, 0o1777),
+            (GO_SYMLINK | 0o777, FileType::Symlink, 0o777),
+            (1 << 23 | 0o755, FileType::RegularFile, 0o4755),
+            (GO_DEVICE | GO_CHARACTER | 0o600, FileType::CharacterDevice, 0o600),
+            (GO_DEVICE | 0o600, FileType::BlockDevice, 0o600),
+            (GO_IRREGULAR, FileType::Unknown, 0),
+        ] {
+            let entry = entry(Stat { mode: go, ..Stat::default() });
+            assert_eq!((entry.kind, entry.mode), (kind, mode), "{go:o}");
+        }
+    }
+
+    #[test]
+    fn patterns_that_are_no_ascii_are_encoded() {
+        let mut metadata = MetadataMap::new();
+        put(&mut metadata, "followpaths", &["a b".to_owned()]).unwrap();
+        put(&mut metadata, "exclude-patterns", &["x/ü".to_owned(), "a b".to_owned()]).unwrap();
+        assert_eq!(metadata.get("followpaths").unwrap(), "a b");
+        let patterns: Vec<_> = metadata.get_all("exclude-patterns").iter().collect();
+        assert_eq!(patterns, ["x%2F%C3%BC", "a+b"]);
+        assert_eq!(metadata.get("exclude-patterns-encoded").unwrap(), "1");
+        assert!(metadata.get("followpaths-encoded").is_none());
+    }
+}

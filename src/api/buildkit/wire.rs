@@ -1,0 +1,83 @@
+//! Connections that have changed hands (`Upgrade: h2c`) and carry gRPC: ours as the server, or the
+//! client's, who serves us on its session.
+
+use std::task::{Context, Poll};
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use http::{Request, Response, Uri};
+use hyper::body::Incoming;
+use hyper::client::conn::http2::SendRequest;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tonic::body::Body;
+use tonic::service::Routes;
+use tower::Service;
+
+use crate::error::{Context as _, Kind, Result};
+
+/// A connection as hyper has it.
+pub(crate) trait Io: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static {}
+
+impl<T: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static> Io for T {}
+
+/// Bytes that may be on their way in one stream, and in all.
+const STREAM_WINDOW: u32 = 2 << 20;
+const CONNECTION_WINDOW: u32 = 8 << 20;
+
+/// As much as BuildKit and its clients take in one message.
+pub(super) const LARGEST_MESSAGE: usize = 16 << 20;
+
+/// Answers calls until the client hangs up.
+pub(super) async fn serve(io: impl Io, routes: Routes) {
+    let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .serve_connection(io, TowerToHyperService::new(routes.prepare()));
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "a build client's connection");
+    }
+}
+
+/// Calls to who is at the other end.
+#[derive(Clone)]
+pub(super) struct Caller(SendRequest<Body>);
+
+impl Caller {
+    /// The future ends when the connection does.
+    pub(super) async fn on(io: impl Io) -> Result<(Self, impl Future<Output = ()> + Send)> {
+        let handshake = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .handshake(io);
+        let (sender, connection) =
+            handshake.await.context("greet a build client").kind(Kind::Unavailable)?;
+        let ending = connection.map(|ended| {
+            if let Err(error) = ended {
+                tracing::debug!(%error, "a build client's session");
+            }
+        });
+        Ok((Self(sender), ending))
+    }
+
+    /// Calls need some; there is but one at the other end.
+    pub(super) fn origin() -> Uri {
+        Uri::from_static("http://localhost")
+    }
+}
+
+impl Service<Request<Body>> for Caller {
+    type Response = Response<Incoming>;
+    type Error = hyper::Error;
+    type Future = BoxFuture<'static, Result<Self::Response, hyper::Error>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), hyper::Error>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        self.0.send_request(request).boxed()
+    }
+}

@@ -26,7 +26,7 @@ use crate::error::{Context as _, Error, Kind, Result};
 use crate::image::digest::Digest;
 use crate::image::local::LocalLayer;
 use crate::image::reference::Reference;
-use crate::image::{Image, ImageId, ImageStore, Keep, Stack};
+use crate::image::{Held, Image, ImageId, ImageStore, Keep, Stack};
 
 /// The argument by which all times of an image are one, seconds since the epoch.
 const EPOCH: &str = "SOURCE_DATE_EPOCH";
@@ -291,6 +291,17 @@ impl Build {
     }
 
     async fn assemble(&self, finished: &Finished, tags: &[Reference]) -> Result<ImageId> {
+        let (document, layers) = self.described(finished).await?;
+        let names = tags.iter().filter_map(Reference::tagged_name).collect();
+        let id = self.store().assemble(document, layers, names).await?;
+        for tag in tags {
+            self.builder.engine.image_done(&id, ImageAct::Tag(tag));
+        }
+        Ok(id)
+    }
+
+    /// The configuration of an image, and its layers.
+    async fn described(&self, finished: &Finished) -> Result<(Vec<u8>, Vec<LocalLayer>)> {
         let layers = self.store().layers_of_stack(&finished.stack).await?;
         let diff_ids: Vec<Digest> = layers.iter().map(LocalLayer::diff_id).cloned().collect();
         let mut settings = finished.settings.clone();
@@ -300,12 +311,7 @@ impl Build {
         let shown: Vec<String> = diff_ids.iter().map(ToString::to_string).collect();
         let document = settings.document(&self.created, &shown)?;
         let document = self.same_but_older(&document, &diff_ids).unwrap_or(document);
-        let names = tags.iter().filter_map(Reference::tagged_name).collect();
-        let id = self.store().assemble(document, layers, names).await?;
-        for tag in tags {
-            self.builder.engine.image_done(&id, ImageAct::Tag(tag));
-        }
-        Ok(id)
+        Ok((document, layers))
     }
 
     /// The document of an image that differs in its times alone: a build that changes nothing comes to
@@ -336,6 +342,12 @@ impl Built {
     /// Makes an image of it, under these names.
     pub(crate) async fn image(&self, tags: &[Reference]) -> Result<ImageId> {
         self.build.assemble(&self.finished, tags).await
+    }
+
+    /// The same image for somebody else: the store does not get it.
+    pub(crate) async fn held(&self) -> Result<Held> {
+        let (document, _) = self.build.described(&self.finished).await?;
+        self.build.store().hold_stack(document, &self.finished.stack).await
     }
 
     /// All its files, mounted read-only, and their root opened to be listed; blocks.

@@ -94,7 +94,10 @@ pub(super) fn image(store: &ImageStore, held: &Held) -> Result<Documents> {
     for key in &held.image.layers {
         layers.push(measure(&store.open_layer(key)?)?);
     }
-    let mut config = store.configuration(&held.image)?;
+    let mut config = match &held.document {
+        Some(document) => document.clone(),
+        None => store.configuration(&held.image)?,
+    };
     let known = store.layer_sizes(&held.image).into_iter().map(|(diff_id, _)| diff_id);
     if !known.eq(layers.iter().map(|(digest, _)| digest.clone())) {
         let mut document: Value =

@@ -187,27 +187,17 @@ impl Export<'_> {
         Ok(pushed.digest.to_string())
     }
 
-    /// An image as one archive. It has no name here, and goes when nothing else has it.
+    /// An image as one archive. It is not one of ours.
     async fn archive(&self, attrs: &BTreeMap<String, String>, task: &mut Task) -> Result<Response> {
         let names = names(attrs)?;
-        let engine = &self.kit.0.engine;
         task.part("exporting layers", (0, 0), false);
-        let was_there: Vec<ImageId> =
-            engine.images().list().iter().map(|image| image.id.clone()).collect();
-        let id = self.built.image(&[]).await?;
+        let held = self.built.held().await?;
         task.part("exporting layers", (0, 0), true);
-        let gone = || Error::not_found(format!("No such image: {id}"));
-        let held = engine.images().hold(&id.to_string()).ok_or_else(gone)?;
+        let id = held.image.id.clone();
         let tags = names.iter().filter_map(Reference::tagged_name).collect();
-        let (store, saved) = (engine.images().clone(), [Saved { held, tags }]);
+        let (store, saved) = (self.kit.0.engine.images().clone(), [Saved { held, tags }]);
         let archive = pieces::send(move |out| save(&store, &saved, out));
-        let sent = self.send(archive, "sending tarball", task).await;
-        if !was_there.contains(&id)
-            && let Err(error) = engine.remove_image(&id.to_string()).await
-        {
-            tracing::warn!(error = error.chain(), "drop an image that was exported");
-        }
-        sent?;
+        self.send(archive, "sending tarball", task).await?;
         Ok(about(&id, &names))
     }
 

@@ -22,13 +22,14 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 
 use super::clamp::clamp;
 use super::layers::{FILES, LayerDirectories, Lease, Workplace, make_directory};
-use super::record::{Image, Layer, LayerKey};
-use super::{ImageStore, Shared};
+use super::record::{Image, ImageId, Layer, LayerKey};
+use super::{Held, ImageStore, Shared};
 use crate::error::{Context, Error, Kind, Result};
+use crate::image::config::ConfigDocument;
 use crate::image::digest::Digest;
 use crate::image::local::LocalLayer;
 use crate::image::snapshot::{self, Life, Writable};
-use crate::image::{chain_id, pack, save};
+use crate::image::{chain_id, manifest, pack, save};
 
 /// The directory of a workplace that becomes the layer's.
 const LAYER: &str = "layer";
@@ -247,6 +248,37 @@ impl ImageStore {
             chain = Some(here);
         }
         Ok(layers)
+    }
+
+    /// An image of a configuration document and the layers of a stack, to be sent somewhere. The
+    /// store has no record of it, so there is none to be removed.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if the document is none.
+    pub(crate) async fn hold_stack(&self, document: Vec<u8>, stack: &Stack) -> Result<Held> {
+        let config = ConfigDocument::parse(&document)?.config;
+        let mut size = document.len() as u64;
+        let (mut layers, mut described, mut leases) = (Vec::new(), Vec::new(), Vec::new());
+        for layer in &stack.0 {
+            let stored = layer.settled().await?;
+            size += stored.size;
+            leases.push(self.shared.layers.leases.take(stored.key.clone()));
+            layers.push(stored.key.clone());
+            described.push((stored.diff_id.clone(), 0));
+        }
+        let image = Image {
+            id: ImageId::new(Digest::of(&document)),
+            tags: Vec::new(),
+            digests: Vec::new(),
+            manifest: Digest::of(&manifest::write(&document, &described)?),
+            layers,
+            size,
+            config,
+            annotations: Default::default(),
+            generation: 0,
+            pinned: false,
+        };
+        Ok(Held { image: Arc::new(image), document: Some(document), _leases: leases })
     }
 }
 

@@ -84,6 +84,8 @@ pub(crate) struct Usage {
 /// An image whose layers stay, whatever becomes of its record.
 pub(crate) struct Held {
     pub(crate) image: Arc<Image>,
+    /// The configuration document of one that the store has no record of.
+    pub(in crate::image) document: Option<Vec<u8>>,
     _leases: Vec<Lease>,
 }
 
@@ -159,7 +161,7 @@ impl ImageStore {
         let held = image.layers.iter().map(|key| leases.take(key.clone())).collect();
         // Whoever removes takes the image out of the catalog first, and asks for leases then.
         let now = self.shared.catalog().images.get(&image.id).cloned()?;
-        (now.layers == image.layers).then_some(Held { image: now, _leases: held })
+        (now.layers == image.layers).then_some(Held { image: now, document: None, _leases: held })
     }
 
     /// Fetches an image and gives it the name it was asked for. Concurrent pulls of the same name

@@ -28,6 +28,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             ".moby.buildkit.secrets.v1.GetSecretResponse",
         ])
         .bytes(".moby.filesync.v1")
+        // Every warning has the whole Dockerfile with it.
+        .bytes(".moby.buildkit.v1.SourceInfo")
         .btree_map(".")
         .compile_fds(protox::compile(files, ["."])?)?;
     Ok(())

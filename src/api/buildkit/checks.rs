@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
 use cais_dockerfile::lint::{self, Report, Warning};
 use cais_dockerfile::{Platform, Range};
 use cais_proto::buildkit::control::{Position, Range as Lines, SourceInfo, VertexWarning};
@@ -16,6 +17,10 @@ use crate::builder::Options;
 
 /// Of the description, not of the language.
 const VERSION: &str = "1.0.0";
+
+/// Each goes to the client with the whole Dockerfile.
+const MOST_WARNINGS: usize = 100;
+
 const OPTIONS: &str = "BUILDKIT_DOCKERFILE_CHECK";
 
 pub(super) fn report(text: &str, options: &Options) -> Report {
@@ -38,9 +43,10 @@ pub(super) fn report(text: &str, options: &Options) -> Report {
     )
 }
 
-/// Shows the warnings with the step that has read the file.
+/// Shows the first warnings with the step that has read the file.
 pub(super) fn warn(report: &Report, source: &Source, task: &Task) {
-    for Warning { rule, message, range } in &report.warnings {
+    let data = Bytes::copy_from_slice(source.text.as_bytes());
+    for Warning { rule, message, range } in report.warnings.iter().take(MOST_WARNINGS) {
         let line = range.start.line;
         task.warn(VertexWarning {
             vertex: String::new(),
@@ -50,7 +56,7 @@ pub(super) fn warn(report: &Report, source: &Source, task: &Task) {
             url: rule.url.to_owned(),
             info: Some(SourceInfo {
                 filename: source.name.clone(),
-                data: source.text.clone().into_bytes(),
+                data: data.clone(),
                 language: "Dockerfile".to_owned(),
             }),
             ranges: vec![lines(*range)],
@@ -116,8 +122,30 @@ fn text(report: &Report) -> String {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::StreamExt;
+
     use super::*;
     use crate::api::buildkit::attrs;
+    use crate::api::buildkit::board::Board;
+
+    #[tokio::test]
+    async fn warnings_share_the_text_and_have_an_end() {
+        let options = attrs::read(&BTreeMap::new(), None).unwrap().options;
+        let text = format!("FROM scratch\n{}", "MAINTAINER me\n".repeat(300));
+        let source = Source { name: "Dockerfile".to_owned(), text };
+        let report = report(&source.text, &options);
+        assert!(report.warnings.len() > MOST_WARNINGS);
+        let board = Board::new();
+        warn(&report, &source, &board.announce("it"));
+        board.close();
+        let shown: Vec<_> = board.follow().collect().await;
+        assert_eq!(shown.len(), MOST_WARNINGS);
+        let places: std::collections::BTreeSet<_> = shown
+            .iter()
+            .map(|shown| shown.warnings[0].info.as_ref().unwrap().data.as_ptr().addr())
+            .collect();
+        assert_eq!(places.len(), 1);
+    }
 
     #[test]
     fn what_the_checks_find_is_told_in_buildkits_forms() {

@@ -18,6 +18,9 @@ use crate::image::digest::Digest;
 /// Of one step's output, as BuildKit has it.
 const MOST_OUTPUT: usize = 2 << 20;
 
+/// What it takes to keep a piece of it, however short.
+const PIECE: usize = 256;
+
 /// A board; clones are of the same one.
 #[derive(Clone)]
 pub(super) struct Board(Arc<Inner>);
@@ -103,7 +106,7 @@ pub(super) struct Task {
     name: String,
     digest: String,
     started: Timestamp,
-    /// Bytes that it has said.
+    /// Bytes that it has said, and what it took to keep them.
     output: usize,
     /// Parts of it that are not done.
     running: BTreeMap<String, Timestamp>,
@@ -128,7 +131,7 @@ impl Task {
         if self.output > MOST_OUTPUT {
             return;
         }
-        self.output += bytes.len();
+        self.output += bytes.len() + PIECE;
         let stream = if is_error { 2 } else { 1 };
         self.log(stream, bytes.to_vec());
         if self.output > MOST_OUTPUT {
@@ -222,6 +225,14 @@ mod tests {
         }
         board.close();
         let said: Vec<usize> = board.follow().map(|shown| shown.logs[0].msg.len()).collect().await;
-        assert_eq!(said, [1 << 20, 1 << 20, 1 << 20, 41]);
+        assert_eq!(said, [1 << 20, 1 << 20, 41]);
+
+        let board = Board::new();
+        let mut task = board.announce("RUN in little pieces");
+        for _ in 0..20_000 {
+            task.output(true, &Bytes::from_static(b"y"));
+        }
+        board.close();
+        assert!(board.follow().count().await < 10_000);
     }
 }

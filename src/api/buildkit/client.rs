@@ -158,12 +158,15 @@ impl SessionClient {
         let transfer = transfer::receive(session, &wanted, synced, &received);
         let mut transfer = std::pin::pin!(transfer);
         let mut ticks = tokio::time::interval(PERIOD);
+        let mut told = None;
         let done = loop {
             tokio::select! {
                 done = &mut transfer => break done,
                 _ = ticks.tick() => {
                     let bytes = received.load(Ordering::Relaxed);
-                    task.part("transferring context:", (bytes, 0), false);
+                    if told.replace(bytes) != Some(bytes) {
+                        task.part("transferring context:", (bytes, 0), false);
+                    }
                 }
             }
         };

@@ -17,7 +17,7 @@ use super::copy::{Owners, digest, find};
 use super::copying::Origin;
 use super::key::Key;
 use super::progress::Failure;
-use super::secrets::Secret;
+use super::secrets::{self, Secret};
 use super::stage::Stage;
 use super::{Builder, blocking};
 use crate::engine::cells::{RunMount, tree_of};
@@ -38,8 +38,7 @@ const MOST_PRIVATE: usize = 64;
 /// The mounts of one command, as they were asked for.
 pub(super) struct Mounts {
     all: Vec<Wanted>,
-    /// They are no part of what a layer is made from.
-    secrets: Vec<Secret>,
+    secrets: Vec<secrets::Wanted>,
 }
 
 struct Wanted {
@@ -67,6 +66,7 @@ impl Mounts {
         sources: &[Source],
     ) -> Result<Self, Failure> {
         let expander = stage.build.plan.expander();
+        let working_dir = stage.settings.working_dir();
         let (mut all, mut secrets) = (Vec::new(), Vec::new());
         for (flag, source) in run.mounts.iter().zip(sources) {
             let mount = flag.resolve(&mut |word| expander.expand(word, &stage.scope.env));
@@ -79,10 +79,10 @@ impl Mounts {
                 }
             }
             if mount.kind == MountType::Secret {
-                secrets.extend(Secret::fetch(stage, &mount).await?);
+                secrets.push(secrets::Wanted::read(&working_dir, &mount)?);
                 continue;
             }
-            let target = Path::new(&stage.settings.working_dir()).join(&mount.target);
+            let target = Path::new(&working_dir).join(&mount.target);
             let below = below_root(&target.to_string_lossy());
             if below.as_os_str().is_empty() {
                 return Err(Error::invalid("invalid mount target \"/\"").into());
@@ -97,7 +97,7 @@ impl Mounts {
         Ok(Self { all, secrets })
     }
 
-    /// What is in a cache is no part of it.
+    /// What is in a cache or a secret is no part of it.
     pub(super) async fn key(&self) -> Result<Digest> {
         let mut key = Key::new("mounts");
         for Wanted { mount, target, origin } in &self.all {
@@ -121,15 +121,20 @@ impl Mounts {
                 Origin::Nothing => key,
             };
         }
+        let key = self.secrets.iter().fold(key, |key, secret| secret.key(key));
         Ok(key.finish())
     }
 
-    /// Secrets that the command has as variables, `NAME=value`.
-    pub(super) fn variables(&self) -> Result<Vec<String>> {
-        self.secrets.iter().filter_map(|secret| secret.variable().transpose()).collect()
+    /// The values of the secrets; those that the client lacks and need not have are left out.
+    pub(super) async fn secrets(&mut self, stage: &Stage) -> Result<Vec<Secret>, Failure> {
+        let mut secrets = Vec::new();
+        for wanted in self.secrets.drain(..) {
+            secrets.extend(wanted.fetch(stage).await?);
+        }
+        Ok(secrets)
     }
 
-    pub(super) async fn open(self, stage: &Stage) -> Result<Opened, Failure> {
+    pub(super) async fn open(self, stage: &Stage, secrets: &[Secret]) -> Result<Opened, Failure> {
         let mut opened = Opened::default();
         let builder = &stage.build.builder;
         let waiting = async {
@@ -146,9 +151,9 @@ impl Mounts {
             () = waiting => {}
             () = stage.build.cancel.cancelled() => return Err(Failure::cancelled()),
         }
-        for secret in &self.secrets {
+        for secret in secrets {
             if let Some(mount) = secret.mount()? {
-                opened.targets.push(secret.target.clone());
+                opened.targets.push(secret.target().to_owned());
                 opened.mounts.push(mount);
             }
         }

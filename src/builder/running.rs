@@ -10,6 +10,7 @@ use super::blocking;
 use super::key::Key;
 use super::mounts::Mounts;
 use super::progress::{Failure, Progress};
+use super::secrets::Secret;
 use super::stage::{Stage, words};
 use super::stubs::Stubs;
 use crate::engine::cells::{Cell, CellNetwork, Output, Run as Command};
@@ -28,7 +29,7 @@ impl Stage {
         created_by: &str,
     ) -> Result<(), Failure> {
         let network = network(run, self.build.options.network)?;
-        let mounts = Mounts::read(self, run, sources).await?;
+        let mut mounts = Mounts::read(self, run, sources).await?;
         let (command, script) = self.command(run);
         let (own, proxies) = self.variables();
         let key = Key::new("run")
@@ -44,7 +45,14 @@ impl Stage {
         let layer = match self.find(&key).await {
             Some(layer) => layer,
             None => {
-                let env = [own, proxies, mounts.variables()?].concat();
+                // A layer that is there needs no secret.
+                let secrets = mounts.secrets(self).await?;
+                let lent: Vec<String> = secrets
+                    .iter()
+                    .filter_map(|secret| secret.variable().transpose())
+                    .collect::<Result<_>>()?;
+                let env = [own, proxies, lent].concat();
+                let mounts = (mounts, secrets.as_slice());
                 let layer = self.execute(network, mounts, (&command, script, env)).await?;
                 self.keep(&key, &layer, created_by);
                 layer
@@ -84,11 +92,11 @@ impl Stage {
     async fn execute(
         &mut self,
         network: CellNetwork,
-        mounts: Mounts,
+        (mounts, secrets): (Mounts, &[Secret]),
         (command, script, env): (&[String], Option<String>, Vec<String>),
     ) -> Result<StackedLayer, Failure> {
         let site = self.build.store().begin_site(&self.stack, self.build.latest)?;
-        let mut opened = mounts.open(self).await?;
+        let mut opened = mounts.open(self, secrets).await?;
         if let Some(script) = script {
             opened.add_script(self.build.store(), &script)?;
         }

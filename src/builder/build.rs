@@ -18,7 +18,7 @@ use super::key::Key;
 use super::plan::Plan;
 use super::progress::{Event, Failure, Teller};
 use super::stage::{Finished, Stage};
-use super::{Builder, Client, Context, Named, Options};
+use super::{Builder, Client, Context, Named, Options, context_name};
 use crate::engine::actions::ImageAct;
 use crate::engine::cells::{Cell, CellNetwork};
 use crate::engine::files::open_below;
@@ -161,11 +161,12 @@ impl Build {
 
     /// The same for files that the client gives this name to, if it does.
     pub(super) async fn named_context(&self, name: &str) -> Result<Option<Context>, Failure> {
-        if self.options.named.get(name) != Some(&Named::Files) {
+        let name = context_name(name);
+        if self.options.named.get(&name) != Some(&Named::Files) {
             return Ok(None);
         }
-        let cell = lock(&self.contexts).entry(name.to_owned()).or_default().clone();
-        let fetched = cell.get_or_try_init(|| self.client.named_context(name));
+        let cell = lock(&self.contexts).entry(name.clone()).or_default().clone();
+        let fetched = cell.get_or_try_init(|| self.client.named_context(&name));
         tokio::select! {
             fetched = fetched => Ok(Some(fetched?.clone())),
             () = self.cancel.cancelled() => Err(Failure::cancelled()),
@@ -224,7 +225,7 @@ impl Build {
     }
 
     async fn resolve(&self, name: &str) -> Result<Arc<BaseImage>, Failure> {
-        let name = match self.options.named.get(name) {
+        let name = match self.options.named.get(&context_name(name)) {
             Some(Named::Image(reference)) => reference,
             Some(Named::Files) => {
                 let text = format!("FROM {name}, which is a directory, is not supported yet");

@@ -81,7 +81,8 @@ pub(crate) struct Options {
     pub(crate) is_without_cache: bool,
     /// The same for these stages.
     pub(crate) stages_without_cache: Vec<String>,
-    /// What FROM and `--from` mean by names of the client's (`--build-context`).
+    /// What FROM and `--from` mean by names of the client's (`--build-context`); keys are as
+    /// [`context_name`] has them.
     pub(crate) named: BTreeMap<String, Named>,
     /// Images are asked for at their registries, whatever is here.
     pub(crate) pulls: bool,
@@ -99,6 +100,13 @@ pub(crate) enum Named {
     Image(String),
     /// Files that it has.
     Files,
+}
+
+/// One form for all spellings of a name: `docker.io/library/busybox:latest` is `busybox`.
+pub(crate) fn context_name(text: &str) -> String {
+    let Ok(name) = Reference::parse(text) else { return text.to_owned() };
+    let name = name.familiar();
+    name.strip_suffix(":latest").unwrap_or(&name).to_owned()
 }
 
 impl Builder {

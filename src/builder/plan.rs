@@ -8,7 +8,7 @@ use cais_dockerfile::dockerignore::{self, Matcher};
 use cais_dockerfile::{Base, Command, Dockerfile, Env, Expander, Graph, ParseError, Platform};
 
 use super::progress::{Failure, Step};
-use super::{Context, Options};
+use super::{Context, Options, context_name};
 use crate::error::{Error, Kind, Result};
 
 pub(super) struct Plan {
@@ -66,7 +66,7 @@ impl Plan {
         let graph = dockerfile.graph(&globals).map_err(|error| refused(&error))?;
         let needed = graph.needed_by(target);
         let mut names = dockerfile.stages.iter().filter_map(|stage| stage.name.as_ref());
-        if let Some(name) = names.find(|name| options.named.contains_key(*name)) {
+        if let Some(name) = names.find(|name| options.named.contains_key(&context_name(name))) {
             let text = format!("a build context in place of the stage {name} is not supported yet");
             return Err(Error::new(Kind::Unsupported, text).into());
         }

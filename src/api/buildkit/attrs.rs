@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
+use cais_dockerfile::Platform;
+
 use crate::api::docker::convert::{host, network};
 use crate::api::docker::wire::container::{HostConfig, Ulimit};
-use crate::builder::{Named, Options};
+use crate::builder::{Named, Options, context_name};
 use crate::engine::cells::{CellConfig, CellNetwork};
 use crate::error::{Error, Kind, Result};
 
@@ -36,15 +38,28 @@ pub(super) fn read(attrs: &Attrs, gateway: Option<Ipv4Addr>) -> Result<Asked> {
     check_supported(attrs)?;
     let mut sessions = BTreeMap::new();
     let (mut named, mut directories) = (BTreeMap::new(), BTreeMap::new());
+    let mut means_of = BTreeMap::new();
     for (key, value) in attrs {
         if let Some(directory) = key.strip_prefix("local-sessionid:") {
             sessions.insert(directory.to_owned(), value.clone());
         }
         if let Some(name) = key.strip_prefix("context:") {
-            let (means, directory) = named_context(name, value)?;
-            named.insert(short(name).to_owned(), means);
-            directories.extend(directory.map(|directory| (short(name).to_owned(), directory)));
+            let (name, is_of_a_platform) = match name.split_once("::") {
+                Some((_, platform)) if !is_host(platform) => continue,
+                Some((name, _)) => (name, true),
+                None => (name, false),
+            };
+            let means = named_context(name, value)?;
+            // What is said of our platform goes before what is said of all.
+            let name = context_name(name);
+            if is_of_a_platform || !means_of.contains_key(&name) {
+                means_of.insert(name, means);
+            }
         }
+    }
+    for (name, (means, directory)) in means_of {
+        directories.extend(directory.map(|directory| (name.clone(), directory)));
+        named.insert(name, means);
     }
     let no_cache = attrs.get("no-cache").map(|stages| stages.split(',').map(str::to_owned));
     let stages_without_cache: Vec<String> =
@@ -132,9 +147,11 @@ fn lacking<T>(what: &str) -> Result<T> {
     Err(Error::new(Kind::Unsupported, format!("{what} is not supported yet")))
 }
 
-/// `name::linux/amd64` is the name for one platform, of which we have one.
-fn short(name: &str) -> &str {
-    name.split_once("::").map_or(name, |(name, _)| name)
+/// `name::linux/amd64` is the name for one platform.
+fn is_host(platform: &str) -> bool {
+    let host = Platform::host();
+    Platform::parse(platform)
+        .is_ok_and(|it| it.os == host.os && it.architecture == host.architecture)
 }
 
 /// What it means, and the client's name of its directory, if it is one.
@@ -215,7 +232,10 @@ mod tests {
             ("memory", "10000000"),
             ("force-network-mode", "none"),
             ("context:lib", "local:lib"),
-            ("context:base::linux/amd64", "docker-image://alpine:3"),
+            ("context:base", "local:base"),
+            (&format!("context:base::{}", Platform::host()), "docker-image://alpine:3"),
+            ("context:base::linux/mips64le", "docker-image://alpine:mips"),
+            ("context:docker.io/library/busybox:latest", "docker-image://alpine:4"),
             ("local-sessionid:context", "abc"),
         ])
         .unwrap();
@@ -236,7 +256,9 @@ mod tests {
         assert_eq!(hosts, ["1.2.3.4", "::1"]);
         assert_eq!(options.named["lib"], Named::Files);
         assert_eq!(options.named["base"], Named::Image("alpine:3".to_owned()));
-        assert_eq!(asked.named["lib"], "lib");
+        assert_eq!(options.named["busybox"], Named::Image("alpine:4".to_owned()));
+        assert_eq!(options.named.len(), 3);
+        assert_eq!((asked.named["lib"].as_str(), asked.named.len()), ("lib", 1));
         assert_eq!(asked.sessions["context"], "abc");
         assert_eq!((asked.context.as_str(), asked.request), ("context", None));
 

@@ -48,7 +48,7 @@ pub(crate) use self::context::{Context, ContextUpload};
 use self::plan::Plan;
 use self::progress::Teller;
 pub(crate) use self::progress::{Event, Failure, Progress, Step};
-pub(crate) use self::synced::{Entry, Synced};
+pub(crate) use self::synced::{Entry, Synced, goes_along};
 use crate::engine::Engine;
 use crate::engine::cells::{CellConfig, CellNetwork};
 use crate::error::{Context as _, Result};

@@ -37,8 +37,14 @@ pub(crate) struct Entry {
     pub(crate) link: String,
     /// Major and minor number.
     pub(crate) device: (u32, u32),
-    /// Extended attributes.
+    /// Extended attributes; those that go along ([`goes_along`]).
     pub(crate) attributes: BTreeMap<String, Vec<u8>>,
+}
+
+/// Whether an extended attribute is copied with its file.
+pub(crate) fn goes_along(kind: FileType, attribute: &str) -> bool {
+    let is_copied = attribute == "security.capability" || attribute.starts_with("user.");
+    kind == FileType::RegularFile && is_copied
 }
 
 /// The files as they were told and kept. For threads that may block.
@@ -52,7 +58,7 @@ pub(crate) struct Synced {
 }
 
 impl Synced {
-    pub(super) fn begin(store: &ImageStore) -> Result<Self> {
+    pub(crate) fn begin(store: &ImageStore) -> Result<Self> {
         Ok(Self {
             context: Context::begin(store)?,
             known: BTreeMap::new(),
@@ -170,6 +176,10 @@ impl Synced {
                     made.map(drop).with_context(context)
                 }
             },
+            // In a layer it says that a file is gone.
+            FileType::CharacterDevice | FileType::BlockDevice if entry.device == (0, 0) => {
+                Err(Error::invalid(format!("{} is a device 0:0", entry.path.display())))
+            }
             FileType::Fifo | FileType::CharacterDevice | FileType::BlockDevice => {
                 let device = makedev(entry.device.0, entry.device.1);
                 let mode = Mode::from_raw_mode(entry.mode);
@@ -205,8 +215,7 @@ impl Synced {
     pub(crate) fn close(&mut self, entry: &Entry, file: &File) -> Result<()> {
         let context = || format!("write {}", entry.path.display());
         for (name, value) in &entry.attributes {
-            // Those that go along with files that are copied.
-            if name == "security.capability" || name.starts_with("user.") {
+            if goes_along(entry.kind, name) {
                 let set = rustix::fs::fsetxattr(file, name, value, XattrFlags::empty());
                 match set {
                     Ok(()) | Err(Errno::OPNOTSUPP) => {}
@@ -393,6 +402,8 @@ mod tests {
             let linked = link("linked", FileType::RegularFile, first);
             assert!(test.synced.take(linked).is_err(), "{first}");
         }
+        let gone = entry("gone", FileType::CharacterDevice);
+        assert!(test.synced.take(gone).unwrap_err().chain().contains("0:0"));
         // A link that was followed by nobody, and is in nobody's way.
         symlink(outside.path(), test.root.join("planted")).unwrap();
         assert!(test.synced.take(directory("planted")).is_err());

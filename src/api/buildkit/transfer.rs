@@ -24,14 +24,24 @@ use tonic::metadata::{MetadataKey, MetadataMap, MetadataValue};
 
 use super::errors::failed_call;
 use super::session::Session;
-use super::wire::{Caller, LARGEST_MESSAGE};
-use crate::builder::{Entry, Synced};
+use super::wire::Caller;
+use crate::builder::{Entry, Synced, goes_along};
 use crate::error::{Context, Error, Kind, Result};
 
 const METHOD: &str = "/moby.filesync.v1.FileSync/DiffCopy";
 
 /// Packets that were not written yet.
-const BACKLOG: usize = 64;
+const BACKLOG: usize = 8;
+
+/// Of one packet, in bytes, and of the content in it. Clients send 32 KiB at a time.
+const LARGEST_PACKET: usize = 4 << 20;
+const LARGEST_CONTENT: usize = 1 << 20;
+
+/// Files whose content comes at the same time: clients send four.
+const MOST_OPEN: usize = 64;
+
+/// Files of one directory.
+const MOST_FILES: u32 = 2_000_000;
 
 /// Bits of Go's `os.FileMode`.
 const GO_KINDS: u32 = GO_DIRECTORY | GO_SYMLINK | GO_DEVICE | GO_FIFO | GO_SOCKET | GO_IRREGULAR;
@@ -75,7 +85,7 @@ pub(super) async fn receive(
     put(request.metadata_mut(), "exclude-patterns", &wanted.excludes)?;
     put(request.metadata_mut(), "followpaths", &wanted.follow)?;
     let mut client = FileSyncClient::with_origin(session.caller(), Caller::origin())
-        .max_decoding_message_size(LARGEST_MESSAGE);
+        .max_decoding_message_size(LARGEST_PACKET);
     let context = || format!("transfer of {}", wanted.directory);
     let answer = client.diff_copy(request).await;
     let mut incoming = answer.map_err(|status| failed_call(&status)).with_context(context)?;
@@ -136,6 +146,7 @@ struct Receiver {
     number: u32,
     /// Whose content was asked for, and as far as it is there.
     asked: HashMap<u32, (Entry, Option<File>)>,
+    open: usize,
     is_told: bool,
     is_answered: bool,
     is_over: bool,
@@ -148,6 +159,7 @@ impl Receiver {
             outgoing,
             number: 0,
             asked: HashMap::new(),
+            open: 0,
             is_told: false,
             is_answered: false,
             is_over: false,
@@ -159,6 +171,9 @@ impl Receiver {
             PacketType::PacketErr => {
                 let text = String::from_utf8_lossy(&packet.data).into_owned();
                 return Err(Error::invalid(format!("error from sender: {text}")));
+            }
+            PacketType::PacketStat if self.is_told => {
+                return Err(Error::invalid("a file after the last one"));
             }
             PacketType::PacketStat => match packet.stat {
                 Some(stat) => self.told(stat)?,
@@ -179,7 +194,10 @@ impl Receiver {
 
     fn told(&mut self, stat: Stat) -> Result<()> {
         let number = self.number;
-        self.number = number.checked_add(1).context("too many files")?;
+        if number >= MOST_FILES {
+            return Err(Error::invalid(format!("there are more than {MOST_FILES} files")));
+        }
+        self.number = number + 1;
         let entry = entry(stat);
         if self.synced.take(entry.clone())? {
             self.asked.insert(number, (entry, None));
@@ -192,8 +210,15 @@ impl Receiver {
     fn content(&mut self, number: u32, data: &[u8]) -> Result<()> {
         let unasked = || Error::invalid(format!("invalid file request {number}"));
         let (entry, open) = self.asked.get_mut(&number).ok_or_else(unasked)?;
+        if data.len() > LARGEST_CONTENT {
+            return Err(Error::invalid("too much content in one packet"));
+        }
         if open.is_none() {
+            if self.open >= MOST_OPEN {
+                return Err(Error::invalid("too many files at the same time"));
+            }
             *open = Some(self.synced.open(entry)?);
+            self.open += 1;
         }
         let file = open.as_mut().context("no file is open")?;
         if !data.is_empty() {
@@ -201,6 +226,7 @@ impl Receiver {
         }
         self.synced.close(entry, file)?;
         self.asked.remove(&number);
+        self.open -= 1;
         Ok(())
     }
 
@@ -212,6 +238,9 @@ impl Receiver {
     fn finish(mut self) -> Result<Synced> {
         if !self.is_over {
             return Err(Error::new(Kind::Cancelled, "it was broken off"));
+        }
+        if !self.is_told || !self.asked.is_empty() {
+            return Err(Error::invalid("it ended before all was there"));
         }
         self.synced.finish()?;
         Ok(self.synced)
@@ -231,6 +260,7 @@ fn entry(stat: Stat) -> Entry {
     };
     let bits = GO_BITS.iter().filter(|(go, _)| mode & go != 0).map(|(_, unix)| unix);
     let number = |number: i64| u32::try_from(number).unwrap_or_default();
+    let attributes = stat.xattrs.into_iter().filter(|(name, _)| goes_along(kind, name));
     Entry {
         path: stat.path.into(),
         kind,
@@ -239,13 +269,73 @@ fn entry(stat: Stat) -> Entry {
         modified: stat.mod_time,
         link: stat.linkname,
         device: (number(stat.devmajor), number(stat.devminor)),
-        attributes: stat.xattrs.into_iter().map(|(name, value)| (name, value.to_vec())).collect(),
+        attributes: attributes.map(|(name, value)| (name, value.to_vec())).collect(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::{ImageStore, Settings};
+
+    fn file(name: &str) -> Packet {
+        let stat = Stat { path: name.to_owned(), mode: 0o644, ..Stat::default() };
+        Packet { stat: Some(stat), ..end() }
+    }
+
+    fn end() -> Packet {
+        Packet { r#type: PacketType::PacketStat.into(), ..Packet::default() }
+    }
+
+    fn data(id: u32, size: usize) -> Packet {
+        let data = vec![b'x'; size].into();
+        Packet { r#type: PacketType::PacketData.into(), id, data, ..Packet::default() }
+    }
+
+    fn fin() -> Packet {
+        Packet { r#type: PacketType::PacketFin.into(), ..Packet::default() }
+    }
+
+    #[tokio::test]
+    async fn a_sender_keeps_to_the_order_and_the_bounds() {
+        let receive = |packets: Vec<Packet>| {
+            let temp = tempfile::tempdir().unwrap();
+            let store = ImageStore::open(temp.path(), Settings::default()).unwrap();
+            let (outgoing, _listening) = mpsc::unbounded_channel();
+            let mut receiver = Receiver::new(Synced::begin(&store).unwrap(), outgoing);
+            packets.into_iter().try_for_each(|packet| receiver.take(packet))?;
+            receiver.finish().map(|_| ())
+        };
+        receive(vec![file("a"), end(), data(0, 3), data(0, 0), fin()]).unwrap();
+        receive(vec![end(), fin()]).unwrap();
+        for (why, packets) in [
+            ("all was there", vec![fin()]),
+            ("all was there", vec![file("a"), end(), data(0, 3), fin()]),
+            ("broken off", vec![file("a"), end(), data(0, 0)]),
+            ("after the last", vec![file("a"), end(), file("b")]),
+            ("request 1", vec![file("a"), end(), data(1, 0)]),
+            ("too much content", vec![file("a"), end(), data(0, LARGEST_CONTENT + 1)]),
+        ] {
+            let error = receive(packets).unwrap_err().chain();
+            assert!(error.contains(why), "{error}");
+        }
+        let count = u32::try_from(MOST_OPEN).unwrap();
+        let names = (0..=count).map(|number| file(&format!("f{number}")));
+        let begun = names.chain((0..=count).map(|number| data(number, 1))).collect();
+        assert!(receive(begun).unwrap_err().chain().contains("too many files"));
+    }
+
+    #[test]
+    fn attributes_that_are_never_set_are_not_kept() {
+        let attributes = ["user.a", "security.capability", "security.selinux", "trusted.x"];
+        let xattrs: std::collections::BTreeMap<_, _> =
+            attributes.map(|name| (name.to_owned(), vec![1].into())).into();
+        let kept = entry(Stat { xattrs: xattrs.clone(), ..Stat::default() }).attributes;
+        assert_eq!(kept.into_keys().collect::<Vec<_>>(), ["security.capability", "user.a"]);
+        assert!(
+            entry(Stat { xattrs, mode: GO_DIRECTORY, ..Stat::default() }).attributes.is_empty()
+        );
+    }
 
     #[test]
     fn modes_are_those_of_go() {

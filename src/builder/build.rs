@@ -244,7 +244,10 @@ impl Build {
 
     async fn pull(&self, name: &str) -> Result<Arc<Image>, Failure> {
         let reference = Reference::parse(name)?;
-        let credentials = self.client.credentials(reference.registry()).await?;
+        let credentials = tokio::select! {
+            credentials = self.client.credentials(reference.registry()) => credentials?,
+            () = self.cancel.cancelled() => return Err(Failure::cancelled()),
+        };
         let pull = self.store().begin_pull(reference.clone(), credentials);
         let id = tokio::select! {
             pulled = pull.done() => pulled?,

@@ -34,9 +34,8 @@ const EPOCH: &str = "SOURCE_DATE_EPOCH";
 pub(super) struct Build {
     pub(super) builder: Builder,
     client: Arc<dyn Client>,
-    context: OnceCell<Context>,
-    /// By their names.
-    contexts: Mutex<BTreeMap<String, Arc<OnceCell<Context>>>>,
+    /// By their names; the build's own has none. They go when the stages are done.
+    contexts: Mutex<BTreeMap<Option<String>, Arc<OnceCell<Context>>>>,
     pub(super) options: Options,
     pub(super) plan: Plan,
     pub(super) teller: Teller,
@@ -90,7 +89,6 @@ impl Build {
         Self {
             builder,
             client,
-            context: OnceCell::new(),
             contexts: Mutex::default(),
             options,
             plan,
@@ -131,6 +129,7 @@ impl Build {
         });
         let outcome = self.stages().await;
         watching.abort();
+        lock(&self.contexts).clear();
         self.close_cells().await;
         let kept = self.keep().await.context("keep what the build made");
         let outcome = match (outcome, kept) {
@@ -152,7 +151,8 @@ impl Build {
 
     /// Fetched when the first step needs it.
     pub(super) async fn context(&self) -> Result<Context, Failure> {
-        let fetched = self.context.get_or_try_init(|| self.client.context());
+        let cell = lock(&self.contexts).entry(None).or_default().clone();
+        let fetched = cell.get_or_try_init(|| self.client.context());
         tokio::select! {
             fetched = fetched => Ok(fetched?.clone()),
             () = self.cancel.cancelled() => Err(Failure::cancelled()),
@@ -165,7 +165,7 @@ impl Build {
         if self.options.named.get(&name) != Some(&Named::Files) {
             return Ok(None);
         }
-        let cell = lock(&self.contexts).entry(name.clone()).or_default().clone();
+        let cell = lock(&self.contexts).entry(Some(name.clone())).or_default().clone();
         let fetched = cell.get_or_try_init(|| self.client.named_context(&name));
         tokio::select! {
             fetched = fetched => Ok(Some(fetched?.clone())),

@@ -13,9 +13,10 @@ use cais_proto::buildkit::control::frontend::{
 use tonic::{Request, Response, Status};
 
 use super::BuildKit;
-use super::job::Job;
+use super::job::{Job, is_over};
 use super::solve::Solved;
 use super::{errors, solve};
+use crate::error::Error;
 
 /// The metadata that names the build.
 const BUILD: &str = "buildkit-controlapi-buildid";
@@ -57,8 +58,13 @@ impl LlbBridge for BuildKit {
         if let Some(name) = frontend_inputs.keys().next() {
             return Err(errors::unsupported(&format!("the build input {name:?}")));
         }
-        let (id, metadata) = match solve::solve(self, &job, &frontend_opt).await? {
-            Solved::Built(built) => (job.keep(built), BTreeMap::new()),
+        let refused = |error: Error| errors::refused(&error);
+        let solved = tokio::select! {
+            solved = solve::solve(self, &job, &frontend_opt) => solved?,
+            () = job.over.cancelled() => return Err(refused(is_over())),
+        };
+        let (id, metadata) = match solved {
+            Solved::Built(built) => (job.keep(built).map_err(refused)?, BTreeMap::new()),
             Solved::Described(forms) => (String::new(), forms),
         };
         let result = Some(Refs::Ref(Ref { id }));

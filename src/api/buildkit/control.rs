@@ -68,8 +68,8 @@ impl Control for BuildKit {
         request: Request<StatusRequest>,
     ) -> Result<Response<Self::StatusStream>, Status> {
         let name = request.into_inner().r#ref;
-        let job = self.0.jobs.find(&name).await.map_err(|error| errors::refused(&error))?;
-        Ok(Response::new(Box::pin(job.board.follow().map(Ok))))
+        let board = self.0.jobs.board(&name).await.map_err(|error| errors::refused(&error))?;
+        Ok(Response::new(Box::pin(board.follow().map(Ok))))
     }
 
     async fn disk_usage(

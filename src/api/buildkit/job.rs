@@ -8,11 +8,14 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cais_proto::buildkit::control::frontend::Result as Returned;
 use cais_proto::buildkit::control::{RpcStatus, SolveRequest};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
+
+use tokio_util::sync::CancellationToken;
 
 use super::board::Board;
 use crate::builder::Built;
@@ -21,14 +24,18 @@ use crate::error::{Context, Error, Kind, Result};
 /// The calls of one build come at the same time.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Builds that are over, for who asks late how they went.
+/// Builds that are over, for who asks late how they went, and how long that is of interest.
 const MOST_OVER: usize = 16;
+const LATE: Duration = Duration::from_secs(30);
 
 /// One build of a client's.
 pub(super) struct Job {
     pub(super) request: SolveRequest,
     pub(super) board: Board,
-    results: Mutex<BTreeMap<String, Arc<Built>>>,
+    /// `None` when it is over.
+    results: Mutex<Option<BTreeMap<String, Arc<Built>>>>,
+    /// What is still done for it is done in vain.
+    pub(super) over: CancellationToken,
     returned: watch::Sender<Option<Result<Returned, RpcStatus>>>,
 }
 
@@ -37,23 +44,28 @@ impl Job {
         Self {
             request,
             board: Board::new(),
-            results: Mutex::default(),
+            results: Mutex::new(Some(BTreeMap::new())),
+            over: CancellationToken::new(),
             returned: watch::Sender::new(None),
         }
     }
 
     /// Keeps what was built; the name of it.
-    pub(super) fn keep(&self, built: Built) -> String {
+    ///
+    /// # Errors
+    /// `Cancelled` if it is over.
+    pub(super) fn keep(&self, built: Built) -> Result<String> {
         let mut results = self.lock();
+        let results = results.as_mut().ok_or_else(is_over)?;
         let name = format!("{}:{}", self.request.r#ref, results.len());
         results.insert(name.clone(), Arc::new(built));
-        name
+        Ok(name)
     }
 
     /// # Errors
-    /// `NotFound` for a name that we did not give.
+    /// `NotFound` for a name that we did not give; `Cancelled` if it is over.
     pub(super) fn built(&self, name: &str) -> Result<Arc<Built>> {
-        let found = self.lock().get(name).cloned();
+        let found = self.lock().as_ref().ok_or_else(is_over)?.get(name).cloned();
         found.ok_or_else(|| Error::not_found(format!("no such ref: {name}")))
     }
 
@@ -71,18 +83,29 @@ impl Job {
     /// Nothing more will come of it; layers are no longer kept for it.
     fn end(&self) {
         self.board.close();
-        self.lock().clear();
+        self.over.cancel();
+        let results = self.lock().take();
+        // Not under the lock.
+        drop(results);
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Built>>> {
-        self.results.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Option<BTreeMap<String, Arc<Built>>>> {
+        lock(&self.results)
     }
+}
+
+pub(super) fn is_over() -> Error {
+    Error::new(Kind::Cancelled, "the build is over")
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Those that are known.
 #[derive(Default)]
 pub(super) struct Jobs {
-    known: Mutex<Known>,
+    known: Arc<Mutex<Known>>,
     /// Counts those that were begun.
     begun: watch::Sender<u64>,
 }
@@ -90,7 +113,20 @@ pub(super) struct Jobs {
 #[derive(Default)]
 struct Known {
     running: BTreeMap<String, Arc<Job>>,
-    over: VecDeque<Arc<Job>>,
+    over: VecDeque<Over>,
+}
+
+/// What is left of a build.
+struct Over {
+    name: String,
+    board: Board,
+    since: Instant,
+}
+
+impl Known {
+    fn over(&self, name: &str) -> Option<&Over> {
+        self.over.iter().rev().find(|over| over.name == name)
+    }
 }
 
 /// Ends its job when it is dropped.
@@ -102,11 +138,23 @@ pub(super) struct Running<'a> {
 impl Drop for Running<'_> {
     fn drop(&mut self) {
         self.job.end();
-        let mut known = self.jobs.lock();
-        known.running.remove(&self.job.request.r#ref);
-        known.over.push_back(self.job.clone());
-        while known.over.len() > MOST_OVER {
-            known.over.pop_front();
+        let name = self.job.request.r#ref.clone();
+        {
+            let mut known = lock(&self.jobs.known);
+            known.running.remove(&name);
+            let board = self.job.board.clone();
+            known.over.push_back(Over { name, board, since: Instant::now() });
+            while known.over.len() > MOST_OVER {
+                known.over.pop_front();
+            }
+        }
+        let known = self.jobs.known.clone();
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move {
+                #[expect(clippy::disallowed_methods, reason = "it is kept for so long")]
+                tokio::time::sleep(LATE).await;
+                lock(&known).over.retain(|over| over.since.elapsed() < LATE);
+            });
         }
     }
 }
@@ -118,7 +166,7 @@ impl Jobs {
         let name = request.r#ref.clone();
         let job = Arc::new(Job::new(request));
         {
-            let mut known = self.lock();
+            let mut known = lock(&self.known);
             if name.is_empty() || known.running.contains_key(&name) {
                 let text = format!("build {name:?} has no name, or that of another");
                 return Err(Error::new(Kind::AlreadyExists, text));
@@ -129,32 +177,42 @@ impl Jobs {
         Ok(Running { jobs: self, job })
     }
 
-    /// One that runs or is over, or is about to begin.
+    /// One that runs, or is about to begin.
+    ///
+    /// # Errors
+    /// `NotFound` if it does not; `Cancelled` if it is over.
+    pub(super) async fn find(&self, name: &str) -> Result<Arc<Job>> {
+        let look = |known: &Known| match known.running.get(name) {
+            Some(job) => Some(Ok(job.clone())),
+            None => known.over(name).map(|_| Err(is_over())),
+        };
+        self.wait(name, look).await?
+    }
+
+    /// The board of one that runs or is over, or is about to begin.
     ///
     /// # Errors
     /// `NotFound` if it does not.
-    pub(super) async fn find(&self, name: &str) -> Result<Arc<Job>> {
+    pub(super) async fn board(&self, name: &str) -> Result<Board> {
+        let look = |known: &Known| match known.running.get(name) {
+            Some(job) => Some(job.board.clone()),
+            None => known.over(name).map(|over| over.board.clone()),
+        };
+        self.wait(name, look).await
+    }
+
+    async fn wait<T>(&self, name: &str, look: impl Fn(&Known) -> Option<T>) -> Result<T> {
         let mut begun = self.begun.subscribe();
         let looking = async {
             loop {
-                if let Some(job) = self.look(name) {
-                    return Ok(job);
+                if let Some(found) = look(&lock(&self.known)) {
+                    return Ok(found);
                 }
                 begun.changed().await.context("wait for a build")?;
             }
         };
         let found = tokio::time::timeout(PATIENCE, looking).await;
         found.map_err(|_| Error::not_found(format!("no such job {name}")))?
-    }
-
-    fn look(&self, name: &str) -> Option<Arc<Job>> {
-        let known = self.lock();
-        let over = || known.over.iter().find(|job| job.request.r#ref == name);
-        known.running.get(name).or_else(over).cloned()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -177,11 +235,16 @@ mod tests {
         let job = running.job.clone();
         job.returns(Err(RpcStatus { message: "no".to_owned(), ..RpcStatus::default() }));
         assert_eq!(job.returned().await.unwrap().unwrap_err().message, "no");
+        assert_eq!(job.built("x").err().unwrap().kind(), Kind::NotFound);
         drop(running);
-        assert!(Arc::ptr_eq(&jobs.find("a").await.unwrap(), &job));
+        // What is left is what was shown of it.
+        jobs.board("a").await.unwrap();
+        assert_eq!(jobs.find("a").await.err().unwrap().kind(), Kind::Cancelled);
+        assert_eq!(job.built("x").err().unwrap().kind(), Kind::Cancelled);
+        assert!(job.over.is_cancelled() && Arc::strong_count(&job) == 1);
         for number in 0..MOST_OVER {
             drop(jobs.begin(request(&number.to_string())).unwrap());
         }
-        assert!(jobs.look("a").is_none());
+        assert!(lock(&jobs.known).over("a").is_none());
     }
 }

@@ -94,9 +94,7 @@ impl Control for BuildKit {
         let now = i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
         let until = (request.keep_duration > 0).then(|| now - request.keep_duration);
         let prune = Prune { all: request.all, until, ids: Vec::new() };
-        if until.is_none() {
-            self.forget_contexts();
-        }
+        self.forget_contexts(until);
         let cached = self.0.builder.cached();
         let pruned = self.0.builder.prune(&prune).await;
         let (deleted, _) = pruned.map_err(|error| errors::refused(&error))?;

@@ -83,8 +83,9 @@ impl BuildKit {
         self.0.sessions.keep(offer, io).await
     }
 
-    /// Removes the contexts that wait for the next build.
-    pub(super) fn forget_contexts(&self) {
-        self.0.kept.forget();
+    /// Removes the contexts that wait for the next build: those that were not used since then
+    /// (nanoseconds since the epoch), or all.
+    pub(super) fn forget_contexts(&self, since: Option<i64>) {
+        self.0.kept.forget(since);
     }
 }

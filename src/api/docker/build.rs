@@ -95,8 +95,8 @@ pub(super) async fn prune(door: &Door, call: &Call) -> Answer {
         Some(_) => return Err(Error::invalid("more than one unused-for filter specified")),
     };
     let prune = Prune { all: call.query.switch("all"), until, ids };
-    if prune.until.is_none() && prune.ids.is_empty() {
-        door.buildkit.forget_contexts();
+    if prune.ids.is_empty() {
+        door.buildkit.forget_contexts(prune.until);
     }
     let (deleted, bytes) = door.builder.prune(&prune).await?;
     reply::json(&json!({ "CachesDeleted": some(deleted), "SpaceReclaimed": bytes }))

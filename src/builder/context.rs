@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -80,15 +80,16 @@ impl Context {
         if below.as_os_str().is_empty() {
             return Ok(None);
         }
-        // Not blocking: it might be a FIFO.
-        let opened = open_below(&*self.root, &below, OFlags::RDONLY | OFlags::NONBLOCK);
-        let Ok(opened) = opened else { return Ok(None) };
-        let stat = rustix::fs::fstat(&opened).with_context(|| format!("stat {path}"))?;
+        // To open a device, or a FIFO, would already do something.
+        let Ok(found) = open_below(&*self.root, &below, OFlags::PATH) else { return Ok(None) };
+        let stat = rustix::fs::fstat(&found).with_context(|| format!("stat {path}"))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(Error::invalid(format!("{path} is not a regular file")));
         }
+        let file = File::open(format!("/proc/self/fd/{}", found.as_raw_fd()));
+        let file = file.with_context(|| format!("open {path}"))?;
         let mut bytes = Vec::new();
-        let read = File::from(opened).take(LARGEST_FILE + 1).read_to_end(&mut bytes);
+        let read = file.take(LARGEST_FILE + 1).read_to_end(&mut bytes);
         read.with_context(|| format!("read {path}"))?;
         if bytes.len() as u64 > LARGEST_FILE {
             return Err(Error::invalid(format!("{path} is larger than {LARGEST_FILE} bytes")));

@@ -53,6 +53,21 @@ pub(crate) struct Docker {
     /// Who else than root may connect. Whoever may has the host. A group that does not exist is
     /// nobody.
     pub(crate) group: String,
+    /// The same over TCP. `None`: not over TCP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tls: Option<DockerTls>,
+}
+
+/// The Docker Engine API for clients that show a certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DockerTls {
+    pub(crate) address: SocketAddr,
+    /// Whose certificates let a client in.
+    pub(crate) ca: PathBuf,
+    /// What the daemon shows, with those between it and the authority that clients know.
+    pub(crate) cert: PathBuf,
+    pub(crate) key: PathBuf,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -172,7 +187,12 @@ impl Default for Cri {
 
 impl Default for Docker {
     fn default() -> Self {
-        Self { enabled: true, socket: "/run/cais/docker.sock".into(), group: "cais".into() }
+        Self {
+            enabled: true,
+            socket: "/run/cais/docker.sock".into(),
+            group: "cais".into(),
+            tls: None,
+        }
     }
 }
 
@@ -271,7 +291,14 @@ impl Config {
             ("nri.plugin_config_path", &self.nri.plugin_config_path),
         ];
         let cdi = self.cdi.spec_dirs.iter().map(|path| ("cdi.spec_dirs", path));
-        for (key, path) in directories.into_iter().chain(cdi) {
+        let tls = self.docker.tls.iter().flat_map(|tls| {
+            [
+                ("docker.tls.ca", &tls.ca),
+                ("docker.tls.cert", &tls.cert),
+                ("docker.tls.key", &tls.key),
+            ]
+        });
+        for (key, path) in directories.into_iter().chain(cdi).chain(tls) {
             if !path.is_absolute() {
                 return Err(Error::invalid(format!("{key}: {path:?} is not an absolute path")));
             }
@@ -354,6 +381,11 @@ mod tests {
             ("root = \"var\"", "root"),
             // Over TCP the door would be anybody's.
             ("[docker]\nsocket = \"tcp://127.0.0.1:2375\"", "docker.socket"),
+            ("[docker.tls]\naddress = \"127.0.0.1:2376\"", "missing field `ca`"),
+            (
+                "[docker.tls]\naddress = \"[::]:2376\"\nca = \"/ca\"\ncert = \"cert.pem\"\nkey = \"/key\"",
+                "docker.tls.cert",
+            ),
             ("[cri]\nstream_address = \"0.0.0.0:1\"", "cri.stream_address"),
             ("[network]\nbridge = \"much-too-long-for-an-interface\"", "network.bridge"),
             ("[cdi]\nspec_dirs = [\"cdi\"]", "cdi.spec_dirs"),

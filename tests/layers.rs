@@ -124,7 +124,17 @@ const CLIENT_LAYERS: Layers = &[
     ("attached", &["client", "error", "http", "terminal"]),
     ("client", &["error", "host", "http", "json"]),
     ("http", &["error", "host"]),
-    ("host", &["error", "http::Stream", "program"]),
+    (
+        "host",
+        &[
+            "config_file",
+            "error",
+            "http::Certificates",
+            "http::Stream",
+            "http::TlsStream",
+            "program",
+        ],
+    ),
     ("config_file", &["error", "json"]),
     ("context", &["Cais", "client", "error", "http", "packing"]),
     ("packing", &["error"]),

@@ -39,14 +39,19 @@ impl Credentials {
     }
 }
 
+/// Where the client's files are: this directory, else `DOCKER_CONFIG`, else `~/.docker`.
+pub(crate) fn directory(given: Option<&str>) -> PathBuf {
+    let home = || std::env::var_os("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from);
+    given
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("DOCKER_CONFIG").map(PathBuf::from))
+        .unwrap_or_else(|| home().join(".docker"))
+}
+
 impl ConfigFile {
-    /// From this directory, else `DOCKER_CONFIG`, else `~/.docker`. A file that is not there is empty.
+    /// A file that is not there is empty.
     pub(crate) fn load(directory: Option<&str>) -> Result<Self> {
-        let directory = directory
-            .map(PathBuf::from)
-            .or_else(|| std::env::var_os("DOCKER_CONFIG").map(PathBuf::from));
-        let home = || std::env::var_os("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from);
-        let path = directory.unwrap_or_else(|| home().join(".docker")).join("config.json");
+        let path = self::directory(directory).join("config.json");
         let values = match fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes)
                 .context(format_args!("WARNING: Error loading config file: {}", path.display()))?,

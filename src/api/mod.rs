@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   kubelet ──▶ Unix socket ──▶ call (span, deadline, panic guard) ──▶ cri ─────┐
-//!   docker  ──▶ Unix socket ──▶ docker (span, panic guard, router) ────────────┴─▶ engine
+//!   docker  ──▶ Unix socket, TLS ──▶ docker (span, panic guard, router) ───────┴─▶ engine
 //! ```
 //!
 //! The sockets are bound before the engine has taken up its pods: who connects meanwhile waits in
@@ -13,6 +13,7 @@ mod call;
 mod cri;
 mod docker;
 mod socket;
+mod tls;
 
 use std::time::Duration;
 
@@ -40,17 +41,18 @@ pub(crate) struct Listening {
     cri: Socket,
     /// `None`: not wanted.
     docker: Option<Socket>,
+    docker_tls: Option<tls::Port>,
 }
 
 /// Binds the sockets. Clients may connect from now on, and wait.
 pub(crate) fn listen(config: &Config) -> Result<Listening> {
-    let docker = config
-        .docker
-        .enabled
-        .then(|| Socket::bind(&config.docker.socket, Access::of_group(&config.docker.group)));
+    let wanted = Some(&config.docker).filter(|docker| docker.enabled);
+    let docker = wanted.map(|docker| Socket::bind(&docker.socket, Access::of_group(&docker.group)));
+    let docker_tls = wanted.and_then(|docker| docker.tls.as_ref()).map(tls::Port::bind);
     Ok(Listening {
         cri: Socket::bind(&config.cri.socket, Access::Owner)?,
         docker: docker.transpose()?,
+        docker_tls: docker_tls.transpose()?,
     })
 }
 
@@ -67,6 +69,10 @@ impl Listening {
         let under_way = TaskTracker::new();
         if let Some(socket) = &self.docker {
             let door = docker::Door::new(engine.clone(), under_way.clone());
+            if let Some(port) = self.docker_tls {
+                let (listener, handshakes) = port.open()?;
+                tokio::spawn(door.clone().serve_tls(listener, handshakes, stopping.clone()));
+            }
             tokio::spawn(door.serve(socket.listener()?, stopping.clone()));
         }
         let layer = CallLayer { engine: Handle::current(), under_way: under_way.clone() };

@@ -59,6 +59,7 @@ mod docker_restarts;
 mod docker_sharing;
 mod docker_stats;
 mod docker_system;
+mod docker_tls;
 mod docker_update;
 mod docker_volumes;
 mod events;

@@ -36,10 +36,10 @@ fn run(program: &str, words: &[&str]) -> Vec<u8> {
 }
 
 /// A certificate authority with a certificate for the server and one for a client.
-struct Certificates(PathBuf);
+pub(crate) struct Certificates(PathBuf);
 
 impl Certificates {
-    fn make(directory: &Path) -> Self {
+    pub(crate) fn make(directory: &Path) -> Self {
         fs::create_dir_all(directory).unwrap();
         let made = Self(directory.to_owned());
         let key = made.path("ca.key");
@@ -52,7 +52,7 @@ impl Certificates {
         made
     }
 
-    fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         self.0.join(name).to_str().unwrap().to_owned()
     }
 

@@ -14,7 +14,7 @@ use self::verbs::Verb;
 use crate::Cais;
 use crate::client::Client;
 use crate::error::{Failure, Result};
-use crate::host::Host;
+use crate::host::{Host, TlsFlags};
 use crate::program::Program;
 
 /// Run containers, as with docker, on a Cais daemon
@@ -36,6 +36,8 @@ pub(crate) struct Cli {
     /// Set the logging level ("debug", "info", "warn", "error", "fatal")
     #[arg(short, long, hide = true)]
     log_level: Option<String>,
+    #[command(flatten)]
+    tls: TlsFlags,
     /// Print version information and quit
     #[arg(short, long)]
     version: bool,
@@ -81,7 +83,7 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<()> {
         )));
     }
     let Some(verb) = cli.verb else { return usage::help(&mut command(program)) };
-    let host = Host::choose(cli.host.as_deref(), program)?;
+    let host = Host::choose(cli.host.as_deref(), cli.tls, cli.config.as_deref(), program)?;
     let cais = Cais { client: Client { host }, program, config_directory: cli.config };
     verb.run(&cais)
 }

@@ -4,11 +4,13 @@
 
 mod body;
 mod stream;
+mod tls;
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 
 pub(crate) use self::body::Body;
 pub(crate) use self::stream::Stream;
+pub(crate) use self::tls::{Certificates, TlsStream};
 use crate::error::{Failure, Result};
 use crate::host::Host;
 

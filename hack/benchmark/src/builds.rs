@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -141,16 +142,21 @@ pub(crate) async fn compare(options: Options) -> Result<()> {
 /// A directory with a Dockerfile and so many small files below `files`.
 fn context(directory: &Path, dockerfile: &str, files: usize) -> Result<PathBuf> {
     fs::create_dir_all(directory)?;
-    fs::write(directory.join("Dockerfile"), dockerfile)?;
+    write(&directory.join("Dockerfile"), dockerfile)?;
     for number in 0..files {
         let below = directory.join(format!("files/{}", number / 200));
         if number % 200 == 0 {
             fs::create_dir_all(&below)?;
         }
         let text = format!("{number}\n").repeat(1 + number % 300);
-        fs::write(below.join(number.to_string()), text)?;
+        write(&below.join(number.to_string()), &text)?;
     }
     Ok(directory.to_owned())
+}
+
+/// Nobody reads it meanwhile.
+fn write(path: &Path, text: &str) -> Result<()> {
+    Ok(fs::File::create(path)?.write_all(text.as_bytes())?)
 }
 
 async fn run(

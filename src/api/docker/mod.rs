@@ -45,6 +45,7 @@ pub(super) mod wire;
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
@@ -53,13 +54,16 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use self::peer::Peer;
 use self::reply::Body;
+use super::tls::Handshakes;
 use crate::api::buildkit::BuildKit;
 use crate::builder::Builder;
 use crate::engine::Engine;
@@ -73,6 +77,16 @@ const OLDEST_API_VERSION: &str = "1.24";
 
 /// A client that opens a connection and does not ask for anything.
 const HEAD_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Clients from elsewhere that are shaking hands; more wait in the listen queue.
+const MOST_HANDSHAKES: usize = 128;
+
+/// Without a descriptor or memory for a client, nobody is heard for so long.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A client from elsewhere that says nothing for so long is asked whether it is there, and how often it is asked (tcp(7)).
+const ASKED_AFTER: Duration = Duration::from_secs(30);
+const TIMES_ASKED: u32 = 4;
 
 /// The door; clones share the engine.
 #[derive(Clone)]
@@ -100,20 +114,62 @@ impl Door {
             };
             match accepted {
                 Ok((stream, _)) => {
-                    let connection = self.clone().connection(stream, stopping.clone());
-                    tokio::spawn(connection);
+                    let peer = Peer::local(&stream);
+                    tokio::spawn(self.clone().connection(stream, peer, stopping.clone()));
                 }
-                Err(error) => {
-                    // Out of descriptors; connections that end give some back.
-                    tracing::warn!(%error, "accept a docker client");
-                    tokio::task::yield_now().await;
-                }
+                Err(error) => missed(&error).await,
             }
         }
     }
 
-    async fn connection(self, stream: UnixStream, stopping: CancellationToken) {
-        let peer = match Peer::of(&stream) {
+    /// As [`Door::serve`], for those who are let in.
+    pub(super) async fn serve_tls(
+        self,
+        listener: TcpListener,
+        handshakes: Handshakes,
+        stopping: CancellationToken,
+    ) {
+        let places = Arc::new(Semaphore::new(MOST_HANDSHAKES));
+        loop {
+            let next = async {
+                let place = places.clone().acquire_owned().await;
+                (place, listener.accept().await)
+            };
+            let (place, accepted) = tokio::select! {
+                next = next => next,
+                () = stopping.cancelled() => return,
+            };
+            let (stream, from) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    missed(&error).await;
+                    continue;
+                }
+            };
+            let (door, handshakes, stopping) = (self.clone(), handshakes.clone(), stopping.clone());
+            tokio::spawn(async move {
+                let shaken = handshakes.with(stream).await;
+                drop(place);
+                match shaken {
+                    Ok(stream) => {
+                        let peer = remote(stream.get_ref().0);
+                        door.connection(stream, peer, stopping).await;
+                    }
+                    Err(error) => {
+                        tracing::info!(%from, error = error.chain(), "a docker client is refused");
+                    }
+                }
+            });
+        }
+    }
+
+    async fn connection(
+        self,
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        peer: std::io::Result<Peer>,
+        stopping: CancellationToken,
+    ) {
+        let peer = match peer {
             Ok(peer) => peer,
             Err(error) => return tracing::warn!(%error, "watch a docker client"),
         };
@@ -169,6 +225,27 @@ impl Door {
         };
         self.under_way.track_future(answering.instrument(span)).await
     }
+}
+
+/// Out of descriptors; connections that end give some back.
+async fn missed(error: &std::io::Error) {
+    tracing::warn!(%error, "accept a docker client");
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "nothing tells when there are descriptors again"
+    )]
+    tokio::time::sleep(PAUSE).await;
+}
+
+/// A client that loses its power says nothing, and would be waited for.
+fn remote(stream: &TcpStream) -> std::io::Result<Peer> {
+    use rustix::net::sockopt;
+
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, ASKED_AFTER)?;
+    sockopt::set_tcp_keepintvl(stream, ASKED_AFTER)?;
+    sockopt::set_tcp_keepcnt(stream, TIMES_ASKED)?;
+    Peer::remote(stream)
 }
 
 /// What every reply says about who sent it.

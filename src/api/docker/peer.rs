@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::net::UnixStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use crate::sys::readiness;
@@ -22,29 +22,42 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A connection's other end. Copies are of the same one.
 #[derive(Debug, Clone)]
-pub(super) struct Peer(Arc<AsyncFd<std::os::fd::OwnedFd>>);
+pub(super) struct Peer {
+    watched: Arc<AsyncFd<std::os::fd::OwnedFd>>,
+    interest: Interest,
+}
 
 impl Peer {
-    pub(super) fn of(stream: &UnixStream) -> std::io::Result<Self> {
-        let copy = stream.as_fd().try_clone_to_owned()?;
+    /// Is gone when both halves of the connection have ended.
+    pub(super) fn local(stream: &UnixStream) -> std::io::Result<Self> {
         // A hang-up is told whatever is asked for; this asks for nothing that comes otherwise.
-        readiness::watch(copy, Interest::PRIORITY).map(|watched| Self(Arc::new(watched)))
+        Self::watch(stream, Interest::PRIORITY)
+    }
+
+    /// Is gone when its half has ended: in TLS, who reads on says with an alert that it has said all.
+    pub(super) fn remote(stream: &TcpStream) -> std::io::Result<Self> {
+        Self::watch(stream, Interest::READABLE)
+    }
+
+    fn watch(stream: &impl AsFd, interest: Interest) -> std::io::Result<Self> {
+        let copy = stream.as_fd().try_clone_to_owned()?;
+        let watched = Arc::new(readiness::watch(copy, interest)?);
+        Ok(Self { watched, interest })
     }
 
     /// Returns when it has read all that was sent to it, or does not read.
     pub(super) async fn has_read(&self) {
         let read = async {
-            while socket::unread_by_peer(&*self.0).is_ok_and(|unread| unread > 0) {
+            while socket::unread_by_peer(&*self.watched).is_ok_and(|unread| unread > 0) {
                 let _ = timeout(LOOK_AGAIN, std::future::pending::<()>()).await;
             }
         };
         let _ = timeout(PATIENCE, read).await;
     }
 
-    /// Returns when both halves of the connection have ended.
     pub(super) async fn gone(&self) {
         loop {
-            let Ok(mut guard) = self.0.ready(Interest::PRIORITY).await else { return };
+            let Ok(mut guard) = self.watched.ready(self.interest).await else { return };
             if guard.ready().is_read_closed() {
                 return;
             }
@@ -62,13 +75,13 @@ mod tests {
     #[tokio::test]
     async fn a_client_has_read_when_nothing_is_left_of_what_was_sent() {
         let (mut ours, mut theirs) = UnixStream::pair().unwrap();
-        let peer = Peer::of(&ours).unwrap();
+        let peer = Peer::local(&ours).unwrap();
         peer.has_read().await;
         ours.write_all(b"head").await.unwrap();
-        assert!(socket::unread_by_peer(&*peer.0).unwrap() > 0);
+        assert!(socket::unread_by_peer(&*peer.watched).unwrap() > 0);
         let mut head = [0; 4];
         theirs.read_exact(&mut head).await.unwrap();
-        assert_eq!(socket::unread_by_peer(&*peer.0), Ok(0));
+        assert_eq!(socket::unread_by_peer(&*peer.watched), Ok(0));
         peer.has_read().await;
     }
 }

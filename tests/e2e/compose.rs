@@ -292,6 +292,48 @@ services:
     project.is_gone().await;
 }
 
+/// What fails on the way leaves what was there, and nothing that passes for more than it is.
+#[tokio::test]
+async fn cais_compose_leaves_nothing_half_made() {
+    let (_node, docker) = node().await;
+    let text = r#"
+services:
+  job: {image: busybox, command: "true"}
+  app:
+    image: busybox
+    command: sleep 1000
+    stop_signal: SIGKILL
+    depends_on: {job: {condition: service_completed_successfully}}
+    environment: {SETTING: "${SETTING:-one}"}
+    secrets: [{source: word, uid: "7"}]
+  built: {build: site, profiles: [more]}
+secrets: {word: {file: ./word}}
+"#;
+    let project = Project::new(&docker, text);
+    let word = project.path("word");
+    write(&word, "hello");
+    // A job that is done is no service that has failed.
+    project.run("cais", "one", &["up", "-d", "--wait"]).await;
+    let app = project.id("shop-app-1").await;
+    std::fs::remove_file(&word).unwrap();
+    let refused = project.done("cais", "two", &["up", "-d"]).await;
+    assert_ne!(refused.code, 0);
+    assert_eq!(project.run("cais", "two", &["ps", "-aq", "app"]).await, app);
+    assert_eq!(project.run("cais", "two", &["ps", "-q"]).await, app);
+
+    let site = project.path("site");
+    std::fs::create_dir(&site).unwrap();
+    write(&site.join("Dockerfile"), "FROM busybox\n");
+    let odd: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(b"z\xff");
+    write(&site.join(odd), "");
+    let refused = project.done("cais", "", &["build", "built"]).await;
+    assert_ne!(refused.code, 0);
+    assert!(refused.stderr.contains("is not UTF-8"), "{refused:?}");
+    assert_eq!(docker.run(&["images", "-q", "shop-built"]).await, "");
+    project.run("cais", "", &["down"]).await;
+    project.is_gone().await;
+}
+
 /// What the two write on networks and volumes is the same, so neither refuses, renews or changes what the other made.
 #[tokio::test]
 async fn networks_and_volumes_are_the_same_to_both_clients() {

@@ -21,10 +21,15 @@ impl Served {
     async fn new(directory: &Path) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         fs::create_dir(directory).unwrap();
-        let daemon = Command::new("git")
-            .args(["daemon", "--listen=127.0.0.1", "--export-all", "--reuseaddr"])
+        // As a program of its own: `git daemon` starts it, and would leave it behind when it is killed.
+        let programs = Command::new("git").arg("--exec-path").output().unwrap().stdout;
+        let programs = String::from_utf8(programs).unwrap();
+        let daemon = Command::new(Path::new(programs.trim()).join("git-daemon"))
+            .args(["--listen=127.0.0.1", "--export-all", "--reuseaddr"])
             .arg(format!("--port={port}"))
             .arg(format!("--base-path={}", directory.display()))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();

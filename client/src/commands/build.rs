@@ -171,25 +171,20 @@ impl Build {
             return Err(Failure::new(format!("a context from elsewhere {NOT_YET}")));
         }
         let mut text = String::new();
+        let absolute;
         let dockerfile = match self.file.as_deref() {
             Some("-") => {
                 io::stdin().read_to_string(&mut text).context("read the Dockerfile")?;
                 Dockerfile::Inline(&text)
             }
-            Some(file) => Dockerfile::File(file),
-            None => Dockerfile::File("Dockerfile"),
-        };
-        let directory = LocalPath::new(&self.path);
-        // As with docker, the file's path is the user's and not the directory's.
-        let absolute;
-        let dockerfile = match dockerfile {
-            Dockerfile::File(file) if self.file.is_some() => {
+            Some(file) => {
+                // As with docker, the file's path is the user's and not the directory's.
                 absolute = std::path::absolute(file)?;
                 Dockerfile::File(absolute.to_str().unwrap_or(file))
             }
-            other => other,
+            None => Dockerfile::File("Dockerfile"),
         };
-        Context::open(&std::path::absolute(directory)?, dockerfile).map(Source::Directory)
+        Context::open(&std::path::absolute(&self.path)?, dockerfile).map(Source::Directory)
     }
 
     /// An archive, or else the text of a Dockerfile that has no context.

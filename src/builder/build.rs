@@ -153,10 +153,7 @@ impl Build {
     pub(super) async fn context(&self) -> Result<Context, Failure> {
         let cell = lock(&self.contexts).entry(None).or_default().clone();
         let fetched = cell.get_or_try_init(|| self.client.context());
-        tokio::select! {
-            fetched = fetched => Ok(fetched?.clone()),
-            () = self.cancel.cancelled() => Err(Failure::cancelled()),
-        }
+        Ok(self.unless_cancelled(fetched).await??.clone())
     }
 
     /// The same for files that the client gives this name to, if it does.
@@ -167,14 +164,22 @@ impl Build {
         }
         let cell = lock(&self.contexts).entry(Some(name.clone())).or_default().clone();
         let fetched = cell.get_or_try_init(|| self.client.named_context(&name));
-        tokio::select! {
-            fetched = fetched => Ok(Some(fetched?.clone())),
-            () = self.cancel.cancelled() => Err(Failure::cancelled()),
-        }
+        Ok(Some(self.unless_cancelled(fetched).await??.clone()))
     }
 
-    pub(super) async fn secret(&self, id: &str) -> Result<Option<Vec<u8>>> {
-        self.client.secret(id).await
+    pub(super) async fn secret(&self, id: &str) -> Result<Option<Vec<u8>>, Failure> {
+        Ok(self.unless_cancelled(self.client.secret(id)).await??)
+    }
+
+    /// Waits for something, and no longer than the build goes on.
+    pub(super) async fn unless_cancelled<T>(
+        &self,
+        what: impl Future<Output = T>,
+    ) -> Result<T, Failure> {
+        tokio::select! {
+            it = what => Ok(it),
+            () = self.cancel.cancelled() => Err(Failure::cancelled()),
+        }
     }
 
     /// The target, when all stages that it needs are done. After a failure no stage goes on.
@@ -244,16 +249,11 @@ impl Build {
 
     async fn pull(&self, name: &str) -> Result<Arc<Image>, Failure> {
         let reference = Reference::parse(name)?;
-        let credentials = tokio::select! {
-            credentials = self.client.credentials(reference.registry()) => credentials?,
-            () = self.cancel.cancelled() => return Err(Failure::cancelled()),
-        };
+        let credentials = self.client.credentials(reference.registry());
+        let credentials = self.unless_cancelled(credentials).await??;
         let pull = self.store().begin_pull(reference.clone(), credentials);
-        let id = tokio::select! {
-            pulled = pull.done() => pulled?,
-            // It goes on for whoever asks next.
-            () = self.cancel.cancelled() => return Err(Failure::cancelled()),
-        };
+        // Without us it goes on for whoever asks next.
+        let id = self.unless_cancelled(pull.done()).await??;
         self.builder.engine.image_done(&id, ImageAct::Pull(&reference));
         let image = self.store().resolve(&id.to_string());
         Ok(image.ok_or_else(|| Error::not_found(format!("No such image: {name}")))?)

@@ -101,10 +101,9 @@ pub(super) async fn fetch(
         text => Some(Digest::parse(text)?),
     };
     let download = download(stage.build.store(), url, wanted.as_ref());
-    let (fetched, file) = tokio::select! {
-        fetched = download => fetched.with_context(|| format!("ADD failed: {}", without_secrets(url)))?,
-        () = stage.build.cancel.cancelled() => return Err(Failure::cancelled()),
-    };
+    let downloaded = stage.build.unless_cancelled(download).await?;
+    let (fetched, file) =
+        downloaded.with_context(|| format!("ADD failed: {}", without_secrets(url)))?;
     if !unpacks {
         return Ok(fetched);
     }

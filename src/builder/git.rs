@@ -53,10 +53,7 @@ const SETTINGS: [&str; 6] = [
 pub(super) async fn check_out(stage: &Stage, git: Git) -> Result<Fetched, Failure> {
     let shown = format!("ADD failed: {}", without_secrets(&git.remote));
     let checking_out = fetched(stage.build.store(), git);
-    tokio::select! {
-        fetched = checking_out => Ok(fetched.context(shown)?),
-        () = stage.build.cancel.cancelled() => Err(Failure::cancelled()),
-    }
+    Ok(stage.build.unless_cancelled(checking_out).await?.context(shown)?)
 }
 
 async fn fetched(store: &ImageStore, git: Git) -> Result<Fetched> {

@@ -147,10 +147,7 @@ impl Mounts {
                 opened.caches.push(builder.caches.clone().read_owned().await);
             }
         };
-        tokio::select! {
-            () = waiting => {}
-            () = stage.build.cancel.cancelled() => return Err(Failure::cancelled()),
-        }
+        stage.build.unless_cancelled(waiting).await?;
         for secret in secrets {
             if let Some(mount) = secret.mount()? {
                 opened.targets.push(secret.target().to_owned());

@@ -95,10 +95,7 @@ impl Wanted {
     /// # Errors
     /// `NotFound` if it must.
     pub(super) async fn fetch(self, stage: &Stage) -> Result<Option<Secret>, Failure> {
-        let value = tokio::select! {
-            value = stage.build.secret(&self.id) => value?,
-            () = stage.build.cancel.cancelled() => return Err(Failure::cancelled()),
-        };
+        let value = stage.build.secret(&self.id).await?;
         let id = &self.id;
         match value {
             Some(value) if value.len() > LARGEST => {

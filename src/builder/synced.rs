@@ -15,7 +15,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::Context;
+use super::{Context, copy};
 use crate::engine::files::open_below;
 use crate::error::{Context as _, Error, Result};
 use crate::image::ImageStore;
@@ -41,10 +41,9 @@ pub(crate) struct Entry {
     pub(crate) attributes: BTreeMap<String, Vec<u8>>,
 }
 
-/// Whether an extended attribute is copied with its file.
+/// Whether an extended attribute is kept of what a client says.
 pub(crate) fn goes_along(kind: FileType, attribute: &str) -> bool {
-    let is_copied = attribute == "security.capability" || attribute.starts_with("user.");
-    kind == FileType::RegularFile && is_copied
+    kind == FileType::RegularFile && copy::goes_along(attribute.as_bytes())
 }
 
 /// The files as they were told and kept. For threads that may block.

@@ -5,10 +5,10 @@ use std::net::Ipv4Addr;
 
 use cais_dockerfile::Platform;
 
-use crate::api::docker::convert::{host, network};
+use crate::api::docker::convert::build;
 use crate::api::docker::wire::container::{HostConfig, Ulimit};
 use crate::builder::{Named, Options, context_name};
-use crate::engine::cells::{CellConfig, CellNetwork};
+use crate::engine::cells::CellNetwork;
 use crate::error::{Error, Kind, Result};
 
 pub(super) type Attrs = BTreeMap<String, String>;
@@ -64,8 +64,6 @@ pub(super) fn read(attrs: &Attrs, gateway: Option<Ipv4Addr>) -> Result<Asked> {
     let no_cache = attrs.get("no-cache").map(|stages| stages.split(',').map(str::to_owned));
     let stages_without_cache: Vec<String> =
         no_cache.into_iter().flatten().filter(|stage| !stage.is_empty()).collect();
-    let host = host_config(attrs)?;
-    host::check_limits(&host)?;
     let options = Options {
         dockerfile: or("filename", "Dockerfile"),
         target: text("target"),
@@ -88,13 +86,7 @@ pub(super) fn read(attrs: &Attrs, gateway: Option<Ipv4Addr>) -> Result<Asked> {
             "host" => CellNetwork::Host,
             other => return Err(Error::invalid(format!("invalid network mode {other:?}"))),
         },
-        cells: CellConfig {
-            hosts: network::hosts(&host, gateway)?,
-            shm_size: host.shm_size.filter(|size| *size > 0),
-            cgroup_parent: text("cgroup-parent"),
-            resources: host::resources(&host),
-            rlimits: host::rlimits(&host)?,
-        },
+        cells: build::cells(&host_config(attrs)?, text("cgroup-parent"), gateway)?,
         platform: text("platform"),
     };
     Ok(Asked {

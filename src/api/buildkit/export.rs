@@ -20,6 +20,7 @@ use super::job::Job;
 use super::send;
 use super::session::Session;
 use super::wire::Caller;
+use crate::api::docker::convert::build;
 use crate::builder::Built;
 use crate::engine::actions::ImageAct;
 use crate::error::{Context, Error, Kind, Result};
@@ -84,14 +85,7 @@ fn is_true(text: &str) -> bool {
 /// Names that the image is to have.
 fn names(attrs: &BTreeMap<String, String>) -> Result<Vec<Reference>> {
     let text = attrs.get("name").map(String::as_str).unwrap_or_default();
-    let parse = |name: &str| {
-        let reference = Reference::parse(name)?;
-        match reference.digest() {
-            Some(_) => Err(Error::invalid("build tag cannot contain a digest")),
-            None => Ok(reference),
-        }
-    };
-    text.split(',').filter(|name| !name.is_empty()).map(parse).collect()
+    text.split(',').filter(|name| !name.is_empty()).map(build::tag).collect()
 }
 
 /// All that was asked for, one after the other.

@@ -84,12 +84,12 @@ pub(super) async fn solve(kit: &BuildKit, job: &Job, attrs: &Attrs) -> Result<So
     let dockerfile = client.dockerfile(&asked.dockerfile, &name).await;
     let Dockerfile { text, task, .. } = dockerfile.map_err(|error| errors::refused(&error))?;
     let source = Source { name, text };
-    let report = checks::report(&source.text, &asked.options);
     if is_list {
         let described = targets::describe(&source.text);
         let described = described.map_err(|error| errors::wrong(&error, &source))?;
         return Ok(Solved::Described(described));
     }
+    let report = checks::report(&source.text, &asked.options);
     if is_check {
         return Ok(Solved::Described(checks::describe(&report, &source)));
     }

@@ -95,6 +95,11 @@ fn open_file(parent: BorrowedFd<'_>, name: &std::ffi::CStr) -> Result<(OwnedFd, 
     Err(Error::invalid(format!("{} was replaced meanwhile", name.to_string_lossy())))
 }
 
+/// Whether an extended attribute is copied with its file.
+pub(super) fn goes_along(attribute: &[u8]) -> bool {
+    attribute == b"security.capability" || attribute.starts_with(b"user.")
+}
+
 /// Names and values of the extended attributes that go along with a file.
 fn attributes(file: BorrowedFd<'_>) -> Result<Vec<(std::ffi::CString, Vec<u8>)>> {
     use rustix::io::Errno;
@@ -107,7 +112,7 @@ fn attributes(file: BorrowedFd<'_>) -> Result<Vec<(std::ffi::CString, Vec<u8>)>>
     };
     let mut all = Vec::new();
     for name in list.get(..length).unwrap_or_default().split(|byte| *byte == 0) {
-        let goes_along = name == b"security.capability" || name.starts_with(b"user.");
+        let goes_along = goes_along(name);
         let Some(name) = std::ffi::CString::new(name).ok().filter(|_| goes_along) else { continue };
         let mut value = vec![0_u8; 64 << 10];
         let length = rustix::fs::fgetxattr(file, name.as_c_str(), value.as_mut_slice())

@@ -23,18 +23,10 @@ use crate::image::registry::auth::host_of;
 ///
 /// # Errors
 /// `Unsupported` for what we lack: contexts from elsewhere, `squash`, BuildKit's version of the call.
-pub(crate) fn options(query: &Query, gateway: Option<Ipv4Addr>) -> Result<Options> {
+pub(in crate::api::docker) fn options(query: &Query, gateway: Option<Ipv4Addr>) -> Result<Options> {
     check_supported(query)?;
     let text = |key: &str| query.text(key).unwrap_or_default().to_owned();
-    let host = host_config(query)?;
-    host::check_limits(&host)?;
-    let cells = CellConfig {
-        hosts: network::hosts(&host, gateway)?,
-        shm_size: host.shm_size.filter(|size| *size > 0),
-        cgroup_parent: text("cgroupparent"),
-        resources: host::resources(&host),
-        rlimits: host::rlimits(&host)?,
-    };
+    let cells = cells(&host_config(query)?, text("cgroupparent"), gateway)?;
     Ok(Options {
         dockerfile: query.text("dockerfile").unwrap_or("Dockerfile").to_owned(),
         target: text("target"),
@@ -79,7 +71,30 @@ fn json<T: DeserializeOwned>(query: &Query, key: &str) -> Result<Option<T>> {
     read.with_context(|| format!("error reading {key}")).kind(Kind::InvalidArgument)
 }
 
-fn tag(text: &str) -> Result<Reference> {
+/// What all commands have in common, as a container's configuration has it.
+///
+/// # Errors
+/// `InvalidArgument` for limits and hosts that cannot be.
+pub(in crate::api) fn cells(
+    host: &HostConfig,
+    cgroup_parent: String,
+    gateway: Option<Ipv4Addr>,
+) -> Result<CellConfig> {
+    host::check_limits(host)?;
+    Ok(CellConfig {
+        hosts: network::hosts(host, gateway)?,
+        shm_size: host.shm_size.filter(|size| *size > 0),
+        cgroup_parent,
+        resources: host::resources(host),
+        rlimits: host::rlimits(host)?,
+    })
+}
+
+/// A name that an image is to have.
+///
+/// # Errors
+/// `InvalidArgument` for what is none, and for a digest.
+pub(in crate::api) fn tag(text: &str) -> Result<Reference> {
     let reference = Reference::parse(text)?;
     if reference.digest().is_some() {
         return Err(Error::invalid("build tag cannot contain a digest"));

@@ -1,18 +1,18 @@
 //! Between the API's shapes and the engine's types.
 
 pub(super) mod archive;
-pub(super) mod build;
+pub(in crate::api) mod build;
 pub(super) mod changes;
 pub(super) mod container;
 pub(super) mod create;
 pub(super) mod credentials;
 pub(super) mod health;
-pub(in crate::api) mod host;
+mod host;
 pub(super) mod image;
 mod log;
 pub(super) mod mounts;
 mod namespaces;
-pub(in crate::api) mod network;
+pub(super) mod network;
 pub(super) mod network_object;
 mod network_settings;
 mod security;

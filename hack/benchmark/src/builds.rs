@@ -4,44 +4,30 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use crate::client::Engine;
+use crate::docker::Client;
 use crate::record::Record;
-use crate::{Doing, Result};
+use crate::{Doing, Result, Sides};
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// NAME,SOCKET,PID,- of the engine in question.
-    #[arg(long)]
-    ours: Engine,
-    /// The same of the engine to compare with.
-    #[arg(long)]
-    peer: Engine,
+    #[command(flatten)]
+    sides: Sides,
     /// Docker's client.
     #[arg(long)]
     docker: PathBuf,
     /// buildx, as a program of its own.
     #[arg(long)]
     buildx: PathBuf,
-    /// The image, as both engines know it.
-    #[arg(long)]
-    image: String,
     /// Measured builds of each kind and engine.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// A directory for contexts.
     #[arg(long)]
     scratch: PathBuf,
-    /// Facts to keep in the record, such as versions of other programs.
-    #[arg(long)]
-    note: Vec<String>,
-    /// The record to write.
-    #[arg(long)]
-    out: PathBuf,
 }
 
 const STEPS: usize = 40;
@@ -60,11 +46,11 @@ struct Build {
 }
 
 pub(crate) async fn compare(options: Options) -> Result<()> {
-    let names = [options.ours.name.clone(), options.peer.name.clone()];
-    let mut record = Record::new("Builds", names, options.note.clone());
+    let names = [options.sides.ours.name.clone(), options.sides.peer.name.clone()];
+    let mut record = Record::new("Builds", names, options.sides.note.clone());
     record.parameter("rounds", options.rounds);
     record.parameter("client", "docker buildx build");
-    let from = format!("FROM {}\n", options.image);
+    let from = format!("FROM {}\n", options.sides.image);
     let mut steps = from.clone();
     for number in 1..STEPS {
         let _ = writeln!(steps, "RUN echo {number} > /{number}");
@@ -101,12 +87,14 @@ pub(crate) async fn compare(options: Options) -> Result<()> {
             words: &["--no-cache"],
         },
     ];
-    let engines = [&options.ours, &options.peer];
+    let engines = [&options.sides.ours, &options.sides.peer];
+    let buildx = engines.map(|engine| Client { program: &options.buildx, engine });
+    let docker = engines.map(|engine| Client { program: &options.docker, engine });
     for build in &builds {
         // The first one fills caches, of whoever has one.
         for round in 0..=options.rounds {
             for side in if round % 2 == 0 { [0, 1] } else { [1, 0] } {
-                let took = run(&options, engines[side], &build.context, build.words).await?;
+                let took = run(&buildx[side], &build.context, build.words).await?;
                 if round > 0 {
                     record.add(side, build.sample, took.as_secs_f64() * 1e3);
                 }
@@ -117,10 +105,10 @@ pub(crate) async fn compare(options: Options) -> Result<()> {
     let large = context(&options.scratch.join("large"), &format!("{from}{LARGE}"), 0)?;
     for round in 0..options.rounds.min(3) {
         for side in if round % 2 == 0 { [0, 1] } else { [1, 0] } {
-            run(&options, engines[side], &large, &["--no-cache"]).await?;
+            run(&buildx[side], &large, &["--no-cache"]).await?;
             let answered = uptime(&fs::read_to_string("/proc/uptime")?)?;
             let words = ["run", "--rm", NAME, "cat", "/ended"];
-            let ended = uptime(&output(&options.docker, engines[side], &words)?)?;
+            let ended = uptime(&docker[side].output(&words)?)?;
             record.add(side, "large", (answered - ended) * 1e3);
         }
     }
@@ -130,13 +118,13 @@ pub(crate) async fn compare(options: Options) -> Result<()> {
         "large",
     );
     record.notes.push("the last row has a resolution of 10 ms".to_owned());
-    for engine in engines {
-        output(&options.docker, engine, &["builder", "prune", "--all", "--force"])?;
-        output(&options.docker, engine, &["rmi", "--force", NAME])?;
+    for client in docker {
+        client.output(&["builder", "prune", "--all", "--force"])?;
+        client.output(&["rmi", "--force", NAME])?;
     }
     fs::remove_dir_all(&options.scratch)?;
     record.print();
-    record.write(&options.out)
+    record.write(&options.sides.out)
 }
 
 /// A directory with a Dockerfile and so many small files below `files`.
@@ -159,41 +147,17 @@ fn write(path: &Path, text: &str) -> Result<()> {
     Ok(fs::File::create(path)?.write_all(text.as_bytes())?)
 }
 
-async fn run(
-    options: &Options,
-    engine: &Engine,
-    context: &Path,
-    words: &[&str],
-) -> Result<Duration> {
+async fn run(buildx: &Client<'_>, context: &Path, words: &[&str]) -> Result<Duration> {
     crate::lives::idle(GAP).await;
-    let mut command = Command::new(&options.buildx);
-    command
-        .args(["build", "--quiet", "--provenance=false", "--tag", NAME])
-        .args(words)
-        .arg(context);
+    let context = context.to_str().ok_or("a context that is no text")?;
+    let build = ["build", "--quiet", "--provenance=false", "--tag", NAME];
     let before = Instant::now();
-    let said = finish(command, engine)?;
+    let said = buildx.output(&[&build, words, &[context]].concat())?;
     let took = before.elapsed();
     if !said.starts_with("sha256:") {
-        return Err(format!("{}: no image but {said:?}", engine.name).into());
+        return Err(format!("{}: no image but {said:?}", buildx.engine.name).into());
     }
     Ok(took)
-}
-
-fn output(program: &Path, engine: &Engine, words: &[&str]) -> Result<String> {
-    let mut command = Command::new(program);
-    command.args(words);
-    finish(command, engine)
-}
-
-fn finish(mut command: Command, engine: &Engine) -> Result<String> {
-    command.stdin(Stdio::null()).env("DOCKER_HOST", format!("unix://{}", engine.socket.display()));
-    let output = command.output().doing(format!("{command:?}"))?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        return Err(format!("{}: {command:?}: {said}", engine.name).into());
-    }
-    Ok(String::from_utf8(output.stdout)?)
 }
 
 fn uptime(text: &str) -> Result<f64> {

@@ -10,25 +10,18 @@ use crate::client::Engine;
 use crate::record::Record;
 use crate::statistics::median;
 use crate::usage::Usage;
-use crate::{Doing, Result, memory};
+use crate::{Doing, Result, Sides, memory};
 
 #[derive(Args, Clone)]
 pub(crate) struct Options {
-    /// NAME,SOCKET,PID,- of the engine in question.
-    #[arg(long)]
-    ours: Engine,
-    /// The same of the engine to compare with.
-    #[arg(long)]
-    peer: Engine,
+    #[command(flatten)]
+    sides: Sides,
     /// Docker's client.
     #[arg(long)]
     docker: PathBuf,
     /// Our own; without it the peer is compared with itself.
     #[arg(long)]
     cais: Option<PathBuf>,
-    /// The image, as both engines know it.
-    #[arg(long)]
-    image: String,
     /// Measured commands of each kind and engine.
     #[arg(long, default_value_t = 50)]
     rounds: usize,
@@ -41,12 +34,6 @@ pub(crate) struct Options {
     /// Containers that run while memory is read.
     #[arg(long, default_value_t = 20)]
     standing: usize,
-    /// Facts to keep in the record, such as versions of other programs.
-    #[arg(long)]
-    note: Vec<String>,
-    /// The record to write.
-    #[arg(long)]
-    out: PathBuf,
 }
 
 const WARM_UP: usize = 3;
@@ -60,21 +47,22 @@ struct Clients<'a> {
 }
 
 /// A client program that talks to one engine.
-struct Client<'a> {
-    program: &'a Path,
-    engine: &'a Engine,
+pub(crate) struct Client<'a> {
+    pub(crate) program: &'a Path,
+    pub(crate) engine: &'a Engine,
 }
 
 pub(crate) async fn compare(options: Options) -> Result<()> {
-    let names = [options.ours.name.clone(), options.peer.name.clone()];
-    let mut record = Record::new("Docker's commands", names, options.note.clone());
+    let names = [options.sides.ours.name.clone(), options.sides.peer.name.clone()];
+    let mut record = Record::new("Docker's commands", names, options.sides.note.clone());
     record.parameter("rounds", options.rounds);
     record.parameter("gap", format!("{} ms", options.gap_ms));
     record.parameter("log", format!("{} MB in lines of 100 bytes", options.log_mb));
-    let engines = [&options.ours, &options.peer];
+    let engines = [&options.sides.ours, &options.sides.peer];
     let usages = [Usage::follow(engines[0])?, Usage::follow(engines[1])?];
     let docker = engines.map(|engine| Client { program: &options.docker, engine });
-    let cais = options.cais.as_deref().map(|program| Client { program, engine: &options.ours });
+    let cais =
+        options.cais.as_deref().map(|program| Client { program, engine: &options.sides.ours });
     let clients = Clients { docker, cais };
     for client in &clients.docker {
         let version = client.output(&["version", "--format", "{{.Server.Version}}"])?;
@@ -86,7 +74,7 @@ pub(crate) async fn compare(options: Options) -> Result<()> {
     logs(&mut record, &options, &clients).await?;
     stand(&mut record, &options, &clients, &usages).await?;
     record.print();
-    record.write(&options.out)
+    record.write(&options.sides.out)
 }
 
 /// What the client programs take without any engine: no engine can make a command faster than that.
@@ -104,14 +92,14 @@ async fn alone(record: &mut Record, options: &Options, clients: &Clients<'_>) ->
 
 /// `run --rm IMAGE true`, with both engines in turn.
 async fn lives(record: &mut Record, options: &Options, clients: &Clients<'_>) -> Result<()> {
-    let words = ["run", "--rm", &options.image, "true"];
+    let words = ["run", "--rm", &options.sides.image, "true"];
     alternate(record, options, "run", &words, clients).await
 }
 
 /// `exec CONTAINER true`.
 async fn execs(record: &mut Record, options: &Options, clients: &Clients<'_>) -> Result<()> {
     for client in &clients.docker {
-        client.output(&["run", "-d", "--name", TARGET, &options.image, "sleep", "3600"])?;
+        client.output(&["run", "-d", "--name", TARGET, &options.sides.image, "sleep", "3600"])?;
     }
     alternate(record, options, "exec", &["exec", TARGET, "true"], clients).await?;
     for client in &clients.docker {
@@ -155,7 +143,7 @@ async fn logs(record: &mut Record, options: &Options, clients: &Clients<'_>) -> 
     let line = "x".repeat(99);
     let talk = format!("yes {line} | head -c {}", options.log_mb * 1_000_000);
     for client in &clients.docker {
-        client.output(&["run", "-d", "--name", TALKER, &options.image, "sh", "-c", &talk])?;
+        client.output(&["run", "-d", "--name", TALKER, &options.sides.image, "sh", "-c", &talk])?;
         client.output(&["wait", TALKER])?;
         let size = client.output(&["logs", TALKER])?.len();
         if size != options.log_mb * 1_000_000 {
@@ -190,7 +178,7 @@ async fn stand(
     for ((client, usage), sum) in clients.docker.iter().zip(usages).zip(&mut sums) {
         let mut standing = Vec::new();
         for _ in 0..options.standing {
-            let id = client.output(&["run", "-d", &options.image, "sleep", "3600"])?;
+            let id = client.output(&["run", "-d", &options.sides.image, "sleep", "3600"])?;
             standing.push(id.trim().to_owned());
         }
         crate::lives::idle(Duration::from_secs(3)).await;
@@ -221,7 +209,8 @@ impl Client<'_> {
         command
     }
 
-    fn output(&self, words: &[&str]) -> Result<String> {
+    /// What it says; it must succeed.
+    pub(crate) fn output(&self, words: &[&str]) -> Result<String> {
         let output = self.command(words).output().doing(self.program.display())?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);

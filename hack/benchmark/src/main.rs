@@ -69,7 +69,7 @@ enum Command {
 }
 
 /// The two engines and where the record goes; common to all but `floor`.
-#[derive(Args)]
+#[derive(Args, Clone)]
 struct Sides {
     /// NAME,SOCKET,PID,LOG-DIRECTORY of the engine in question.
     #[arg(long)]

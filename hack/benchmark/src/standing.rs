@@ -37,7 +37,8 @@ struct Side {
 }
 
 /// What is called: the row's name, and the sample's.
-const CALLS: [(&str, &str); 5] = [
+const CALLS: [(&str, &str); 6] = [
+    ("Version", "version"),
     ("ListPodSandbox", "pods"),
     ("ListContainers", "containers"),
     ("ListContainerStats", "container stats"),
@@ -116,6 +117,7 @@ async fn calls(record: &mut Record, number: usize, side: &mut Side, gap: Duratio
         let cpu = side.usage.seconds()?;
         let before = Instant::now();
         match sample {
+            "version" => side.client.version().await?.len(),
             "pods" => side.client.list_pods().await?,
             "containers" => side.client.list_containers().await?,
             "container stats" => side.client.list_container_stats().await?,

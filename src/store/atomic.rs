@@ -36,6 +36,13 @@ impl Directory {
 
     /// Gives `name` these bytes. The file is readable by its owner only.
     pub(crate) fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.replace_with(name, bytes, |_| Ok(()))?;
+        self.sync()
+    }
+
+    /// As [`Directory::replace`], and does not wait until the name points to the new bytes on the disk: after a
+    /// power cut there are the old ones or these, whole.
+    pub(crate) fn replace_soon(&self, name: &str, bytes: &[u8]) -> Result<()> {
         self.replace_with(name, bytes, |_| Ok(()))
     }
 
@@ -45,7 +52,8 @@ impl Directory {
             let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
             rustix::fs::fchown(file, Some(uid), Some(gid))?;
             Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(0o644))?)
-        })
+        })?;
+        self.sync()
     }
 
     fn replace_with(
@@ -73,8 +81,7 @@ impl Directory {
             let _ = rustix::fs::unlinkat(&self.fd, &temporary, AtFlags::empty());
             return Err(error).with_context(context);
         }
-        rustix::fs::renameat(&self.fd, &temporary, &self.fd, name).with_context(context)?;
-        self.sync()
+        rustix::fs::renameat(&self.fd, &temporary, &self.fd, name).with_context(context)
     }
 
     pub(crate) fn read(&self, name: impl AsRef<OsStr>) -> std::io::Result<Vec<u8>> {

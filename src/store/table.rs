@@ -29,8 +29,12 @@ impl<T: Serialize + DeserializeOwned> Table<T> {
     }
 
     pub(crate) fn put(&self, key: &str, record: &T) -> Result<()> {
-        let bytes = serde_json::to_vec(record).with_context(|| format!("encode record {key}"))?;
-        self.directory.replace(&file_name(key)?, &bytes)
+        self.directory.replace(&file_name(key)?, &encode(key, record)?)
+    }
+
+    /// As [`Table::put`] over a record that is there. After a power cut the next boot finds one of the two.
+    pub(crate) fn put_soon(&self, key: &str, record: &T) -> Result<()> {
+        self.directory.replace_soon(&file_name(key)?, &encode(key, record)?)
     }
 
     /// `None` if there is no such record, also when it was damaged and set aside.
@@ -86,6 +90,10 @@ impl<T: Serialize + DeserializeOwned> Table<T> {
         tracing::warn!(file = %self.path.join(&damaged).display(), "the record is set aside");
         self.directory.rename(name, &damaged)
     }
+}
+
+fn encode(key: &str, record: &impl Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(record).with_context(|| format!("encode record {key}"))
 }
 
 fn file_name(key: &str) -> Result<String> {

@@ -45,7 +45,7 @@ pub(crate) use self::attach::{Session, Waiting};
 pub(crate) use self::create::create;
 use self::health::Health;
 pub(crate) use self::log::older as older_logs;
-use self::record::{Record, State};
+use self::record::{Record, State, Writing};
 pub(super) use self::recover::load;
 pub(crate) use self::recover::recover;
 pub(crate) use self::registry::Standalones;
@@ -152,7 +152,11 @@ impl Standalone {
         let before = self.record();
         let mut record = (*before).clone();
         change(&mut record);
-        shared.standalone_records.put(self.id.as_str(), &record)?;
+        match record.writing_over(&before) {
+            Writing::Synced => shared.standalone_records.put(self.id.as_str(), &record)?,
+            Writing::Soon => shared.standalone_records.put_soon(self.id.as_str(), &record)?,
+            Writing::Unneeded => {}
+        }
         let has_ended = before.run().is_some() && record.run().is_none();
         let (is_running, is_paused) = (record.run().is_some(), record.is_paused());
         let code = record.exit_code();

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::config::Config;
+use super::config::{Config, RestartPolicy};
 use super::health::Status;
 use crate::engine::container::phase::End;
 use crate::engine::networks::membership::Membership;
@@ -64,6 +64,16 @@ pub(crate) enum State {
     },
 }
 
+/// How a record takes the place of the one before it on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Writing {
+    /// The call returns when the disk has it.
+    Synced,
+    Soon,
+    /// The record that is there says enough.
+    Unneeded,
+}
+
 /// One run: a pod with one container in it, which has the standalone container's id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Run {
@@ -94,6 +104,29 @@ impl Record {
         match &self.state {
             State::Running(run) => Some(run),
             State::Created { .. } | State::Restarting(_) | State::Exited { .. } => None,
+        }
+    }
+
+    /// What a client changed is to stay changed, a container that the boot starts again is to be what it was,
+    /// and one that goes with its end has to be known to have run. Of all others a boot may find this record or
+    /// the one `before` it.
+    pub(super) fn writing_over(&self, before: &Self) -> Writing {
+        let goes_with_its_end = self.config.auto_remove;
+        // Its end is on record, and it is removed next.
+        if goes_with_its_end
+            && matches!(self.state, State::Exited { .. })
+            && before.run().is_some_and(|run| run.end.is_some())
+        {
+            return Writing::Unneeded;
+        }
+        let is_asked_for = !Arc::ptr_eq(&self.config, &before.config)
+            || self.name != before.name
+            || self.networks != before.networks
+            || self.is_stopped != before.is_stopped;
+        let is_first_run = goes_with_its_end && self.runs != before.runs;
+        match is_asked_for || is_first_run || self.config.restart != RestartPolicy::No {
+            true => Writing::Synced,
+            false => Writing::Soon,
         }
     }
 

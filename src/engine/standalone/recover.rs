@@ -6,7 +6,7 @@
 //! | Running | gone | Exited: its end on record, or 137 as after a boot; then its restart policy |
 //! | any other | is there: the start was not over | taken down |
 //! | Restarting | – | started again |
-//! | Created, Exited | – | as it is, or started as its restart policy says |
+//! | Created, Exited | – | as it is, or started as its restart policy says, or removed where its run was to be its end |
 //!
 //! Records are loaded before pods are taken up, whose layers and directories they hold.
 
@@ -47,7 +47,9 @@ pub(crate) async fn recover(shared: &Arc<Shared>) {
             }
             State::Restarting(end) => restart::schedule(shared, &container, end),
             // It was to go when it ended, and its daemon died in between.
-            State::Exited { .. } if record.config.auto_remove => {
+            State::Created { .. } | State::Exited { .. }
+                if record.config.auto_remove && record.runs > 0 =>
+            {
                 let _mutation = container.mutation.lock().await;
                 remove::auto_remove(shared, &container).await;
             }

@@ -20,9 +20,13 @@ pub(crate) enum Started {
 pub(crate) async fn start(shared: Arc<Shared>, container: Arc<Standalone>) -> Result<Started> {
     operation::run(async move {
         let _mutation = container.mutation.lock().await;
-        container.update(&shared, |record| {
-            (record.is_stopped, record.restarts) = (false, 0);
-        })?;
+        let record = container.record();
+        // One that was made a moment ago is not written again for nothing.
+        if record.is_stopped || record.restarts > 0 {
+            container.update(&shared, |record| {
+                (record.is_stopped, record.restarts) = (false, 0);
+            })?;
+        }
         let started = start_locked(&shared, &container).await;
         if started.is_err() && container.record().config.auto_remove {
             remove::remove_locked(&shared, &container, true).await?;

@@ -583,6 +583,22 @@ impl Shared {
         }
     }
 
+    /// Makes the pod's own group ahead of its containers' groups. `None`: it comes with the first of them, or is not
+    /// ours to make, or could not be made, which the first container is then told.
+    fn make_pod_cgroup(&self, id: &PodId, config: &pod::config::Config) -> Option<cgroup::Record> {
+        if !config.cgroup_parent.is_empty() || self.config.cgroup.driver != CgroupDriver::Cgroupfs {
+            return None;
+        }
+        let request = cgroup::Request {
+            parent: &self.config.cgroup.parent,
+            name: id.as_str(),
+            resources: &Resources::default(),
+            devices: None,
+            holder: None,
+        };
+        self.cgroups.create(&request).ok().map(|group| group.record().clone())
+    }
+
     /// Removes the pod's group if it is one of our own; kubelet removes its own.
     fn remove_pod_cgroup(&self, pod: &pod::record::Record) -> Result<()> {
         if !pod.config.cgroup_parent.is_empty() {

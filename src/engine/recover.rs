@@ -117,6 +117,7 @@ async fn undo_making(
         run::end_monitor(&monitor).await?;
     }
     shared.network.detach(&record.id, None).await?;
+    shared.remove_pod_cgroup(&record)?;
     files::remove_directory(&shared.layout.pod(&record.id))?;
     shared.pod_records.remove(record.id.as_str())
 }

@@ -139,7 +139,20 @@ async fn assemble(shared: &Arc<Shared>, mut record: Record, undo: &mut Undo) -> 
         async move { files::remove_directory(&directory) }
     });
 
-    let Started { monitor, reports, pid } = start_monitor(shared, &record.id, undo).await?;
+    // On cgroup v1 that is a directory in each of many hierarchies: time enough while the monitor starts.
+    let group = tokio::task::spawn_blocking({
+        let (shared, id, config) = (shared.clone(), record.id.clone(), record.config.clone());
+        move || shared.make_pod_cgroup(&id, &config)
+    });
+    let started = start_monitor(shared, &record.id, undo).await;
+    if let Some(group) = group.await.context("make the pod's cgroup")? {
+        undo.push("remove the pod's cgroup", {
+            let (shared, group) = (shared.clone(), group.clone());
+            async move { shared.cgroups.open(&group)?.remove() }
+        });
+        record.cgroup = group;
+    }
+    let Started { monitor, reports, pid } = started?;
     record.monitor_pid = Some(pid);
     // From here on a killed daemon's successor can end this monitor.
     shared.pod_records.put(record.id.as_str(), &record)?;

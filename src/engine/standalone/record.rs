@@ -107,13 +107,11 @@ impl Record {
         }
     }
 
-    /// What a client changed is to stay changed, a container that the boot starts again is to be what it was,
-    /// and one that goes with its end has to be known to have run. Of all others a boot may find this record or
-    /// the one `before` it.
+    /// What a client changed is to stay changed, and a container that the boot starts again is to be what it was.
+    /// Of all others a boot may find this record or the one `before` it.
     pub(super) fn writing_over(&self, before: &Self) -> Writing {
-        let goes_with_its_end = self.config.auto_remove;
         // Its end is on record, and it is removed next.
-        if goes_with_its_end
+        if self.config.auto_remove
             && matches!(self.state, State::Exited { .. })
             && before.run().is_some_and(|run| run.end.is_some())
         {
@@ -123,8 +121,7 @@ impl Record {
             || self.name != before.name
             || self.networks != before.networks
             || self.is_stopped != before.is_stopped;
-        let is_first_run = goes_with_its_end && self.runs != before.runs;
-        match is_asked_for || is_first_run || self.config.restart != RestartPolicy::No {
+        match is_asked_for || self.config.restart != RestartPolicy::No {
             true => Writing::Synced,
             false => Writing::Soon,
         }

@@ -124,7 +124,7 @@ impl Docker {
     }
 
     pub(crate) fn spawn<S: AsRef<OsStr>>(&self, words: &[S]) -> Child {
-        self.command(words).stdin(Stdio::piped()).spawn().expect("docker: run hack/docker-client")
+        self.command(words).stdin(Stdio::piped()).spawn().expect("docker: run hack/docker-clients")
     }
 
     /// Runs it to its end, whatever that is.

@@ -23,7 +23,7 @@ async fn with_buildx() -> (Node, Docker) {
     let plugin = plugin.into_iter().find(|plugin| plugin.exists());
     let plugins = node.home.join("docker-config/cli-plugins");
     fs::create_dir_all(&plugins).unwrap();
-    symlink(plugin.expect("run hack/buildx-client"), plugins.join(CLIENT)).unwrap();
+    symlink(plugin.expect("run hack/docker-clients"), plugins.join(CLIENT)).unwrap();
     (node, docker)
 }
 

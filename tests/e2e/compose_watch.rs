@@ -5,12 +5,13 @@ use std::fs;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::compose::{Project, write};
+use crate::compose::{Project, THEIRS, write};
 use crate::docker::output;
 use crate::docker_containers::node;
 use crate::wait::until;
 
-/// What is no file of the machine is copied, as docker compose does it. That a file is to belong to somebody is honoured too.
+/// What is no file of the machine is copied, as docker compose does it. That a file is to belong to somebody is honoured here,
+/// and passed over there.
 #[tokio::test]
 async fn secrets_and_configs_have_their_owners_and_modes() {
     let (_node, docker) = node().await;
@@ -28,6 +29,8 @@ configs: {settings: {content: hello}}
     write(&project.path("file"), "kept");
     let said = project.run("cais", "secret", &["run", "--rm", "-T", "app"]).await;
     assert_eq!(said, "7 8 400\nsecret\n0 0 444\nhello\n9 0 440\nkept");
+    let theirs = project.run(THEIRS, "secret", &["run", "--rm", "-T", "app"]).await;
+    assert!(theirs.starts_with("7 8 400\nsecret\n0 0 444\nhello\n"), "{theirs}");
     project.run("cais", "", &["down"]).await;
     project.is_gone().await;
 }

@@ -52,6 +52,15 @@ pub(in crate::image) enum Names {
 
 /// Reads a member's path.
 pub(super) fn target(path: &[u8], names: Names) -> Result<Target<'_>> {
+    let path = match names {
+        Names::OfLayer => path,
+        // Below the directory that it is for, as with docker: docker compose writes `/run/secrets/NAME`.
+        Names::Plain => match path.iter().position(|byte| *byte != b'/') {
+            Some(at) => &path[at..],
+            None if path.is_empty() => path,
+            None => return Ok(Target::Root),
+        },
+    };
     let Some(place) = place(path)? else { return Ok(Target::Root) };
     if names == Names::Plain {
         return Ok(Target::Member(place));
@@ -146,6 +155,19 @@ mod tests {
             Target::Member(at(b"", b".whatever"))
         );
         assert_eq!(target(b".wh.x", Names::Plain).unwrap(), Target::Member(at(b"", b".wh.x")));
+    }
+
+    #[test]
+    fn in_an_archive_that_is_no_layer_the_root_is_its_directory() {
+        let at = |parent: &[u8], name: &'static [u8]| Place { parent: parent.to_vec(), name };
+        assert_eq!(
+            target(b"/run/secrets/a", Names::Plain).unwrap(),
+            Target::Member(at(b"run/secrets", b"a"))
+        );
+        assert_eq!(target(b"//", Names::Plain).unwrap(), Target::Root);
+        for path in [&b"/../a"[..], b"/a/../../b", b""] {
+            assert!(target(path, Names::Plain).is_err(), "{path:?}");
+        }
     }
 
     #[test]

@@ -22,7 +22,7 @@ const SMALL: u64 = 64 << 10;
 pub(super) struct Call {
     pub(super) query: Query,
     pub(super) headers: HeaderMap,
-    /// The second number of the version in front of the path. Without one it is the newest.
+    /// The second number of the version that the client knows. None: the newest.
     minor: Option<u32>,
     body: Either<Full<Bytes>, Incoming>,
     pub(super) peer: Option<Peer>,
@@ -40,7 +40,7 @@ impl Call {
     pub(super) async fn of(mut request: Request<Incoming>) -> Result<Self> {
         let upgrade = hyper::upgrade::on(&mut request);
         let query = Query::parse(request.uri().query().unwrap_or_default());
-        let minor = minor(request.uri().path());
+        let minor = minor(request.uri().path(), request.headers());
         let peer = request.extensions_mut().remove::<Peer>();
         let (head, body) = request.into_parts();
         let is_small = body.size_hint().upper().is_some_and(|most| most <= SMALL);
@@ -54,7 +54,7 @@ impl Call {
         Ok(Self { query, headers: head.headers, minor, body, peer, upgrade })
     }
 
-    /// Whether version 1.`minor` of the API has something that the asked one has not.
+    /// Whether version 1.`minor` of the API is newer than the one that the client knows.
     pub(super) fn is_before(&self, minor: u32) -> bool {
         self.minor.is_some_and(|own| own < minor)
     }
@@ -104,8 +104,16 @@ impl Call {
     }
 }
 
-/// Of `/v1.41/…`: 41.
-fn minor(path: &str) -> Option<u32> {
+/// The last version that docker-compose 1 was made for.
+const OF_OLD_COMPOSE: u32 = 41;
+
+/// Of `/v1.41/…`: 41. docker-compose 1 asks for the daemon's newest version, whichever that is, and knows those of its own
+/// time only.
+fn minor(path: &str, headers: &HeaderMap) -> Option<u32> {
+    let agent = headers.get(http::header::USER_AGENT).and_then(|it| it.to_str().ok());
+    if agent.is_some_and(|it| it.starts_with("docker-compose/1.")) {
+        return Some(OF_OLD_COMPOSE);
+    }
     path.strip_prefix("/v1.")?.split('/').next()?.parse().ok()
 }
 
@@ -115,4 +123,23 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
         return Err(Error::invalid("invalid JSON: the body is not an object"));
     }
     serde_json::from_slice(bytes).context("invalid JSON").kind(Kind::InvalidArgument)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clients_age_is_its_version_or_its_name() {
+        let of = |path: &str, agent: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(http::header::USER_AGENT, agent.parse().unwrap());
+            minor(path, &headers)
+        };
+        assert_eq!(of("/v1.44/images/a/json", "Docker-Client/28.0"), Some(44));
+        assert_eq!(of("/images/a/json", "curl/8"), None);
+        assert_eq!(of("/v1.51/images/a/json", "compose/v2.40.3"), Some(51));
+        let old = "docker-compose/1.29.2 docker-py/5.0.3 Linux/6.1";
+        assert_eq!(of("/v1.51/images/a/json", old), Some(OF_OLD_COMPOSE));
+    }
 }

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Every path may begin with a version (`/v1.24/…`). No client is refused for its age; which one is asked for makes a
-//! difference only where a client of that age cannot do without what later versions have no more (`Call::is_before`). Shapes of requests and replies are in `wire`, what they
-//! mean to the engine in `convert`.
+//! difference only where a client of that age cannot do without what later versions have no more (`Call::is_before`).
+//! Shapes of requests and replies are in `wire`, what they mean to the engine in `convert`.
 
 mod archive;
 mod attach;

@@ -30,6 +30,7 @@ mod checkpoint;
 mod cni;
 mod cni_checks;
 mod compose;
+mod compose_boot;
 mod compose_watch;
 mod cri_containers;
 mod cri_exec;

@@ -14,6 +14,7 @@
 //! does not know.
 
 mod attach;
+mod boot;
 pub(crate) mod config;
 mod create;
 pub(crate) mod exec;

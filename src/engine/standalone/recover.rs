@@ -3,9 +3,9 @@
 //! | record | its pod | becomes |
 //! |---|---|---|
 //! | Running | was rejoined, or its end is known | supervised as before; an end is dealt with now |
-//! | Running | gone | Exited: its end on record, or 137 as after a boot; then its restart policy |
+//! | Running | gone | Exited: its end on record, or 137 as after a boot; then its restart policy, in the order of `boot` |
 //! | any other | is there: the start was not over | taken down |
-//! | Restarting | – | started again |
+//! | Restarting | – | started again, in the order of `boot` |
 //! | Created, Exited | – | as it is, or started as its restart policy says, or removed where its run was to be its end |
 //!
 //! Records are loaded before pods are taken up, whose layers and directories they hold.
@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use super::config::RestartPolicy;
 use super::record::State;
-use super::{Standalone, health, log, remove, restart, start, supervise};
+use super::{Standalone, boot, health, log, remove, supervise};
 use crate::engine::Shared;
 use crate::error::Result;
 
@@ -29,6 +29,7 @@ pub(in crate::engine) fn load(shared: &Shared) -> Result<()> {
 /// When pods are taken up.
 pub(crate) async fn recover(shared: &Arc<Shared>) {
     take_back_starts(shared).await;
+    let mut due = Vec::new();
     for container in shared.standalones.all() {
         let record = container.record();
         match &record.state {
@@ -43,9 +44,11 @@ pub(crate) async fn recover(shared: &Arc<Shared>) {
             State::Running(_) => {
                 let end = supervise::recorded_end(&container);
                 let _mutation = container.mutation.lock().await;
-                supervise::over(shared, &container, end).await;
+                if supervise::ended(shared, &container, &end).await {
+                    due.push(container.clone());
+                }
             }
-            State::Restarting(end) => restart::schedule(shared, &container, end),
+            State::Restarting(_) => due.push(container.clone()),
             // It was to go when it ended, and its daemon died in between.
             State::Created { .. } | State::Exited { .. }
                 if record.config.auto_remove && record.runs > 0 =>
@@ -54,14 +57,12 @@ pub(crate) async fn recover(shared: &Arc<Shared>) {
                 remove::auto_remove(shared, &container).await;
             }
             State::Exited { .. } if is_due(record.config.restart, record.is_stopped) => {
-                let _mutation = container.mutation.lock().await;
-                if let Err(error) = start::start_locked(shared, &container).await {
-                    tracing::warn!(container = %container.id, error = error.chain(), "start again");
-                }
+                due.push(container.clone());
             }
             State::Created { .. } | State::Exited { .. } => {}
         }
     }
+    boot::start_all(shared, &due);
 }
 
 /// Takes down the pods of starts that were not over: no record has them.

@@ -50,25 +50,29 @@ pub(super) fn schedule(shared: &Arc<Shared>, container: &Arc<Standalone>, end: &
     tokio::spawn(async move {
         // Who changes its mind meanwhile need not wait for us.
         let _ = tokio::time::timeout(wait, container.hurry.notified()).await;
-        let _mutation = container.mutation.lock().await;
-        let State::Restarting(end) = container.record().state.clone() else { return };
-        let counted = container.update(&shared, |record| record.restarts += 1);
-        let started = match counted {
-            Ok(()) => start::start_locked(&shared, &container).await.map(drop),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = started {
-            tracing::warn!(container = %container.id, error = error.chain(), "restart");
-            let record = container.record();
-            if wants(&record, record.exit_code()) {
-                let again =
-                    container.update(&shared, |it| it.state = State::Restarting(end.clone()));
-                if again.is_ok() {
-                    schedule(&shared, &container, &end);
-                }
+        again(&shared, &container).await;
+    });
+}
+
+/// Starts the container again now. Nothing is done about one that does not wait for that any more.
+pub(super) async fn again(shared: &Arc<Shared>, container: &Arc<Standalone>) {
+    let _mutation = container.mutation.lock().await;
+    let State::Restarting(end) = container.record().state.clone() else { return };
+    let counted = container.update(shared, |record| record.restarts += 1);
+    let started = match counted {
+        Ok(()) => start::start_locked(shared, container).await.map(drop),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = started {
+        tracing::warn!(container = %container.id, error = error.chain(), "restart");
+        let record = container.record();
+        if wants(&record, record.exit_code()) {
+            let again = container.update(shared, |it| it.state = State::Restarting(end.clone()));
+            if again.is_ok() {
+                schedule(shared, container, &end);
             }
         }
-    });
+    }
 }
 
 #[cfg(test)]

@@ -78,6 +78,13 @@ pub(super) async fn take_down(shared: &Arc<Shared>, pod: &PodId) {
 
 /// For callers that hold the container's mutation lock.
 pub(super) async fn over(shared: &Arc<Shared>, container: &Arc<Standalone>, end: End) {
+    if ended(shared, container, &end).await {
+        restart::schedule(shared, container, &end);
+    }
+}
+
+/// Puts an end on record; whether the container is to be started again. For callers that hold its mutation lock.
+pub(super) async fn ended(shared: &Arc<Shared>, container: &Arc<Standalone>, end: &End) -> bool {
     let record = container.record();
     let again = restart::wants(&record, end.code);
     let state = match again {
@@ -88,15 +95,14 @@ pub(super) async fn over(shared: &Arc<Shared>, container: &Arc<Standalone>, end:
         if end.reason == Reason::OomKilled {
             shared.tell(record, Act::Plain("oom"));
         }
-        shared.tell(record, Act::Die(&end));
+        shared.tell(record, Act::Die(end));
         shared.tell_of_leaving(record);
     };
     if let Err(error) = container.update_and(shared, |record| record.state = state, told) {
         tracing::error!(container = %container.id, error = error.chain(), "record an end");
     }
-    if again {
-        restart::schedule(shared, container, &end);
-    } else if record.config.auto_remove && !container.is_restarting.load(Ordering::SeqCst) {
+    if !again && record.config.auto_remove && !container.is_restarting.load(Ordering::SeqCst) {
         remove::auto_remove(shared, container).await;
     }
+    again
 }

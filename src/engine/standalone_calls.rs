@@ -42,8 +42,23 @@ impl Engine {
         standalone::create(self.shared.clone(), name, image, config, networks).await
     }
 
-    pub(crate) async fn start_standalone(&self, container: &Container) -> Result<Started> {
-        standalone::start(self.shared.clone(), container.clone()).await
+    /// `is_aside`: it is about to take another one's place, and not to be reached before.
+    pub(crate) async fn start_standalone(
+        &self,
+        container: &Container,
+        is_aside: bool,
+    ) -> Result<Started> {
+        standalone::start(self.shared.clone(), container.clone(), is_aside).await
+    }
+
+    /// Of `old`, which it outlives by `patience` at most.
+    pub(crate) async fn take_over_standalone(
+        &self,
+        container: &Container,
+        old: &Container,
+        patience: Duration,
+    ) -> Result<()> {
+        standalone::take_over(self.shared.clone(), container.clone(), old.clone(), patience).await
     }
 
     /// False if it did not run.

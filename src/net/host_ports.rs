@@ -6,10 +6,10 @@ use std::net::{IpAddr, SocketAddr};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, bind, listen, socket, sockopt};
 
-use super::Protocol;
+use super::{Protocol, sockets};
 
 /// Of a TCP socket that listens, and of a UDP socket without a peer, in /proc/net.
-const LISTENS: &str = "0A";
+const LISTENS: &str = sockets::LISTENS;
 const BOUND: &str = "07";
 /// ::1 there. What waits on it is in nobody's way: the packet filter leaves it alone.
 const LOOPBACK_IPV6: &str = "00000000000000000000000001000000";
@@ -61,14 +61,10 @@ fn waits(protocol: Protocol, address: IpAddr, port: u16) -> bool {
     })
 }
 
-/// `0: 0100007F:1F90 00000000:0000 0A …`: number, local and remote address, state.
 fn has(line: &str, port: u16, wanted: &str) -> bool {
-    let mut fields = line.split_whitespace();
-    let local = fields.nth(1).and_then(|local| local.rsplit_once(':'));
-    let is_port = local.is_some_and(|(address, hex)| {
-        address != LOOPBACK_IPV6 && u16::from_str_radix(hex, 16) == Ok(port)
-    });
-    is_port && fields.nth(1) == Some(wanted)
+    sockets::local(line).is_some_and(|(address, own, state)| {
+        address != LOOPBACK_IPV6 && own == port && state == wanted
+    })
 }
 
 #[cfg(test)]

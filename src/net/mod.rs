@@ -26,6 +26,7 @@ mod pod_names;
 pub(crate) mod ports;
 #[cfg(test)]
 mod ports_tests;
+pub(crate) mod sockets;
 pub(crate) mod stats;
 mod sysctls;
 #[cfg(test)]

@@ -21,6 +21,7 @@ pub(crate) use super::bridge::{Held, Wish};
 use super::leases::Pool;
 use super::nft::{Net, Reach};
 use super::ports::Published;
+use super::sockets::Sockets;
 use super::{Attachment, Network, PodSocket};
 use crate::error::{Context, Error, Kind, Result};
 use crate::id::{NetworkId, PodId};
@@ -212,6 +213,16 @@ impl Network {
             builtin.ports.publish(&published)
         })
         .await
+    }
+
+    /// Publishes ports of a pod, and takes those of another back at the same moment.
+    pub(crate) async fn hand_over(&self, published: Published, from: PodId) -> Result<()> {
+        self.blocking(move |shared| shared.builtin()?.ports.hand_over(&published, &from)).await
+    }
+
+    /// What the TCP sockets of the network namespace of this process are at.
+    pub(crate) async fn sockets(&self, pid: i32) -> Result<Sockets> {
+        self.blocking(move |_| Ok(Sockets::of(pid))).await
     }
 
     pub(crate) async fn unpublish(&self, pod: PodId) -> Result<()> {

@@ -340,6 +340,42 @@ fn a_restart_restores_the_ports_and_cuts_no_connection() {
 }
 
 #[test]
+fn a_port_changes_hands_and_its_connections_stay() {
+    let world = World::new();
+    let (old, new, other) = (world.pod(), world.pod(), world.pod());
+    let listener = old.netns.run(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, 80)).unwrap());
+    new.serve(81);
+    world.ports.publish(&old.publishes(&[tcp(8080, 80), tcp(8081, 80)])).unwrap();
+    world.ports.publish(&other.publishes(&[tcp(9000, 80)])).unwrap();
+    let mut open_stream = world.outside.run(|| TcpStream::connect((HOST, 8080)).unwrap());
+    let (mut accepted, _) = listener.accept().unwrap();
+    let before = world.nft();
+
+    // One that somebody else has is refused, and nothing is another.
+    let wrong = new.publishes(&[tcp(8080, 81), tcp(9000, 81)]);
+    assert_eq!(world.ports.hand_over(&wrong, &old.id).unwrap_err().kind(), Kind::AlreadyExists);
+    assert_eq!(world.nft(), before);
+
+    world.ports.hand_over(&new.publishes(&[tcp(8080, 81), tcp(8082, 81)]), &old.id).unwrap();
+    assert_eq!(ask(&world.outside, HOST, 8080), OUTSIDE);
+    assert_eq!(ask(&world.outside, HOST, 8082), OUTSIDE);
+    assert!(is_silent(&world.outside, HOST, 8081));
+    accepted.write_all(b"still here").unwrap();
+    drop(accepted);
+    let mut answer = String::new();
+    open_stream.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "still here");
+
+    // After somebody flushed the rules, too.
+    world.host.command("nft flush ruleset");
+    old.serve(82);
+    world.ports.hand_over(&old.publishes(&[tcp(8080, 82)]), &new.id).unwrap();
+    assert_eq!(ask(&world.outside, HOST, 8080), OUTSIDE);
+    world.ports.unpublish(&old.id).unwrap();
+    assert!(is_silent(&world.outside, HOST, 8080));
+}
+
+#[test]
 fn a_port_of_a_range_is_one_that_nobody_has() {
     let world = World::new();
     let pod = world.pod();

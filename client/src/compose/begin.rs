@@ -28,7 +28,7 @@ impl Act<'_> {
     }
 
     /// Starts a service's containers, once what it waits for is ready.
-    fn start(&self, name: &str, goes_on: &(impl Fn() -> bool + Sync)) -> Result<()> {
+    pub(super) fn start(&self, name: &str, goes_on: &(impl Fn() -> bool + Sync)) -> Result<()> {
         let all = containers::of_project(self.cais, &self.project.name)?;
         let mut to_start =
             all.iter().filter(|it| it.service == name && !it.is_running()).peekable();

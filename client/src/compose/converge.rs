@@ -3,6 +3,7 @@
 //! A container is made anew when the hash of its service, its image or what it is connected to is another one.
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 
 use cais_compose::{Node, Project};
 
@@ -11,6 +12,7 @@ use super::containers::{self, Container, at_once};
 use super::images::Images;
 use super::making::{Making, check_sharing};
 use super::resources::{self, text};
+use super::rolling::Later;
 use super::{copied, hooks, labels, order, references};
 use crate::Cais;
 use crate::client::Path;
@@ -27,6 +29,9 @@ pub(super) struct Act<'a> {
     /// The services that this is about: those that others depend on come first.
     pub(super) order: Vec<&'a str>,
     pub(super) tells_of_orphans: bool,
+    /// Containers that run are not made anew at once, but put into `later`.
+    pub(super) is_rolling: bool,
+    pub(super) later: Mutex<Vec<Later>>,
     scales: BTreeMap<&'a str, i64>,
 }
 
@@ -46,7 +51,17 @@ impl<'a> Act<'a> {
             check_sharing(name, service, scales[name])?;
             body::check(project, name, service)?;
         }
-        Ok(Self { cais, project, making, named, order, tells_of_orphans: true, scales })
+        Ok(Self {
+            cais,
+            project,
+            making,
+            named,
+            order,
+            tells_of_orphans: true,
+            is_rolling: false,
+            later: Mutex::default(),
+            scales,
+        })
     }
 
     /// Makes all containers, and starts none.
@@ -54,7 +69,10 @@ impl<'a> Act<'a> {
         let images = Images { cais: self.cais, project: self.project, making: self.making };
         let images = images.ensure(&self.order)?;
         resources::ensure(self.cais, self.project, &self.order)?;
-        let existing = containers::of_project(self.cais, &self.project.name)?;
+        let mut existing = containers::of_project(self.cais, &self.project.name)?;
+        if self.finish_left(&existing)? {
+            existing = containers::of_project(self.cais, &self.project.name)?;
+        }
         self.orphans(&existing)?;
         for level in order::levels(self.project, &self.order) {
             at_once(&level, |name| {
@@ -102,7 +120,9 @@ impl<'a> Act<'a> {
             self.remove(container)?;
         }
         for (is_outdated, container) in &kept {
-            if *is_outdated {
+            if *is_outdated && self.is_rolling && container.is_running() {
+                self.put_off(service, container, image)?;
+            } else if *is_outdated {
                 self.recreate(service, container, (&hash, image))?;
             }
         }
@@ -185,7 +205,22 @@ impl<'a> Act<'a> {
     }
 
     /// Puts a new container in the place of one, with its name, number and volumes.
-    fn recreate(&self, service: &Node, old: &Container, (hash, image): (&str, &str)) -> Result<()> {
+    pub(super) fn recreate(&self, service: &Node, old: &Container, of: (&str, &str)) -> Result<()> {
+        let made = self.make_successor(service, old, of)?;
+        // Beside the one that could not be removed it would pass for the service's container.
+        self.clear(old).inspect_err(|_| containers::discard(self.cais, &made))?;
+        self.rename(&made, &old.name)?;
+        output::notice(&format!(" Container {}  Recreated", old.name));
+        Ok(())
+    }
+
+    /// Makes the container that is to come after one, under a name of its own.
+    pub(super) fn make_successor(
+        &self,
+        service: &Node,
+        old: &Container,
+        (hash, image): (&str, &str),
+    ) -> Result<String> {
         let volumes =
             old.listed["Mounts"].items().iter().filter(|it| it["Type"].text() == "volume");
         let is_unnamed =
@@ -205,18 +240,15 @@ impl<'a> Act<'a> {
             inherited: &inherited,
             replaces: Some(&old.id),
         };
-        let made = self.create(&name, service, &which)?;
-        // Beside the one that could not be removed it would pass for the service's container.
-        self.clear(old).inspect_err(|_| containers::discard(self.cais, &made))?;
-        self.cais
-            .client
-            .post(Path::new(&["containers", &made, "rename"]).with("name", &old.name))?;
-        output::notice(&format!(" Container {}  Recreated", old.name));
-        Ok(())
+        self.create(&name, service, &which)
+    }
+
+    pub(super) fn rename(&self, id: &str, name: &str) -> Result<()> {
+        self.cais.client.post(Path::new(&["containers", id, "rename"]).with("name", name))
     }
 
     /// Removes a container that another takes the place of.
-    fn clear(&self, old: &Container) -> Result<()> {
+    pub(super) fn clear(&self, old: &Container) -> Result<()> {
         self.stop_dependents(&old.service)?;
         self.stop(old)?;
         self.cais.client.delete(Path::new(&["containers", &old.id])).map(drop)

@@ -21,6 +21,7 @@ mod others;
 mod references;
 mod registry;
 mod resources;
+mod rolling;
 mod run;
 mod seen;
 mod stopping;

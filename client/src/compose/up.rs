@@ -2,15 +2,16 @@
 
 use clap::Args;
 
-use super::Files;
 use super::converge::Act;
 use super::foreground::{Attaching, Foreground};
 use super::making::Making;
+use super::{Files, rolling};
 use crate::Cais;
 use crate::error::{Failure, Result};
 
 /// Create and start containers
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "they are docker compose's flags, and one more")]
 pub(super) struct Up {
     #[command(flatten)]
     attaching: Attaching,
@@ -28,21 +29,32 @@ pub(super) struct Up {
     /// Maximum duration in seconds to wait for the project to be running|healthy
     #[arg(long)]
     wait_timeout: Option<u64>,
+    /// Replace running containers one by one, each once its successor is healthy. Implies detached mode.
+    #[arg(long, conflicts_with = "no_start")]
+    rolling: bool,
     #[arg(value_name = "SERVICE")]
     service: Vec<String>,
 }
 
 impl Up {
     pub(super) fn run(&self, cais: &Cais, files: &Files) -> Result<()> {
-        let is_detached = self.detach || self.wait;
+        let is_detached = self.detach || self.wait || self.rolling;
         if is_detached && self.attaching.is_asked_for() {
-            let flag = if self.wait { "--wait" } else { "--detach" };
+            let flag = match (self.rolling, self.wait) {
+                (true, _) => "--rolling",
+                (false, true) => "--wait",
+                (false, false) => "--detach",
+            };
             return Err(Failure::new(format!(
                 "{flag} cannot be combined with --abort-on-container-exit, --abort-on-container-failure, --attach or --attach-dependencies"
             )));
         }
         let project = files.project(&files.options()?, &self.service)?;
-        let act = Act::new(cais, &project, &self.making, &self.service)?;
+        let mut act = Act::new(cais, &project, &self.making, &self.service)?;
+        if self.rolling {
+            rolling::check(cais)?;
+            act.is_rolling = true;
+        }
         let foreground = Foreground::new(&act, &self.attaching)?;
         act.make()?;
         if self.no_start {
@@ -52,6 +64,7 @@ impl Up {
             return foreground.run();
         }
         act.start_all(&|| true)?;
+        act.roll()?;
         if self.wait { act.wait_for_all(self.wait_timeout) } else { Ok(()) }
     }
 }

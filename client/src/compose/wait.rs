@@ -116,6 +116,19 @@ pub(super) fn running(client: &Client, container: &Container) -> Result<()> {
     until(client, container, &|| true, |state| runs(&container.name, state))
 }
 
+/// The same for one that has a single life to show what it is.
+pub(super) fn ready(client: &Client, container: &Container) -> Result<()> {
+    until(client, container, &|| true, |state| lives(&container.name, state))
+}
+
+fn lives(name: &str, state: &Value) -> Option<Result<()>> {
+    if state["Restarting"].is_true() {
+        let code = state["ExitCode"].integer();
+        return Some(Err(Failure::new(format!("container {name} exited ({code})"))));
+    }
+    runs(name, state)
+}
+
 fn runs(name: &str, state: &Value) -> Option<Result<()>> {
     let is_up = has_no_check(state) && state["Status"].text() == "running";
     checked(name, state).or_else(|| is_up.then_some(Ok(())))
@@ -155,6 +168,9 @@ mod tests {
             assert_eq!(runs("a", &state(open)), None, "{open}");
         }
         assert_eq!(runs("a", &state(r#"{"Status": "running"}"#)), Some(Ok(())));
+        let again = r#"{"Status": "restarting", "Restarting": true, "ExitCode": 2}"#;
+        assert!(lives("a", &state(again)).unwrap().unwrap_err().message.contains("exited (2)"));
+        assert_eq!(lives("a", &state(r#"{"Status": "created"}"#)), None);
         let ended = runs("a", &state(r#"{"Status": "exited", "ExitCode": 3}"#));
         assert_eq!(ended, Some(Err(Failure::new("container a exited (3)"))));
     }

@@ -1,6 +1,7 @@
 //! Containers: made, started, ended, waited for, removed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
@@ -23,6 +24,9 @@ use crate::id::ContainerId;
 /// In Docker's words.
 const NO_WEIGHT: &str =
     "Your kernel does not support Block I/O weight or the cgroup is not mounted";
+
+/// As for a stop.
+const PATIENCE_SECONDS: u64 = 10;
 
 /// A container of either door.
 pub(super) enum Found {
@@ -155,9 +159,10 @@ pub(super) fn inspect(door: &Door, id: &str) -> Answer {
     }
 }
 
-pub(super) async fn start(door: &Door, id: &str) -> Answer {
+/// `aside=1` is Cais' own: see [`take_over`].
+pub(super) async fn start(door: &Door, id: &str, call: &Call) -> Answer {
     let container = standalone(door, id)?;
-    match door.engine.start_standalone(&container).await? {
+    match door.engine.start_standalone(&container, call.query.switch("aside")).await? {
         Started::Now => reply::nothing(),
         Started::Before => reply::unchanged(),
     }
@@ -180,7 +185,7 @@ pub(super) async fn restart(door: &Door, id: &str, call: &Call) -> Answer {
 }
 
 /// The signal and the patience that a caller asks for.
-fn ending(call: &Call) -> Result<(Option<i32>, Option<std::time::Duration>)> {
+fn ending(call: &Call) -> Result<(Option<i32>, Option<Duration>)> {
     let signal = call.query.text("signal").map(parse_signal).transpose()?;
     let timeout = call.query.number::<i64>("t")?.map(create::seconds_or_for_ever);
     Ok((signal, timeout))
@@ -218,6 +223,18 @@ pub(super) async fn remove(door: &Door, id: &str, call: &Call) -> Answer {
     let removal =
         Removal { is_forced: call.query.switch("force"), with_volumes: call.query.switch("v") };
     door.engine.remove_standalone(&container, removal).await?;
+    reply::nothing()
+}
+
+/// Cais' own: a container that was started aside takes the published ports and the names of `from`, without a moment in
+/// which nobody has them. The answer comes when connections to `from` have ended, or after `t` seconds.
+pub(super) async fn take_over(door: &Door, id: &str, call: &Call) -> Answer {
+    let container = standalone(door, id)?;
+    let from = call.query.text("from");
+    let from = from.ok_or_else(|| Error::invalid("from: whose place is it to take?"))?;
+    let old = standalone(door, from)?;
+    let patience = Duration::from_secs(call.query.number("t")?.unwrap_or(PATIENCE_SECONDS));
+    door.engine.take_over_standalone(&container, &old, patience).await?;
     reply::nothing()
 }
 

@@ -90,7 +90,8 @@ async fn post(door: &Door, call: Call, path: &[&str]) -> Answer {
     match path {
         ["containers", "create"] => containers::create(door, call).await,
         ["containers", "prune"] => prune::containers(door, &call).await,
-        ["containers", id, "start"] => containers::start(door, id).await,
+        ["containers", id, "start"] => containers::start(door, id, &call).await,
+        ["containers", id, "takeover"] => containers::take_over(door, id, &call).await,
         ["containers", id, "stop"] => containers::stop(door, id, &call).await,
         ["containers", id, "restart"] => containers::restart(door, id, &call).await,
         ["containers", id, "kill"] => containers::kill(door, id, &call).await,

@@ -141,10 +141,15 @@ fn check_address(record: &Record, address: IpAddr) -> Result<()> {
 }
 
 impl Membership {
-    /// By which others in the network know this container. The first one is its own.
+    /// By which others in the network know this container. The first one is its own. One that is aside has none that another
+    /// one may have, too.
     pub(crate) fn names(&self, container: &Container) -> Vec<String> {
         let mut names = vec![container.name.clone()];
         let short = container.id.as_str().get(..12).unwrap_or_default();
+        if container.is_aside {
+            names.push(short.to_owned());
+            return names;
+        }
         let more = self.aliases.iter().map(String::as_str).chain([short]);
         for name in more.chain([container.config.hostname.as_str()]) {
             if !name.is_empty() && !names.iter().any(|known| known == name) {

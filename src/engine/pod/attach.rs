@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::config::{NamespaceMode, OwnNetwork};
+use super::config::{Config, NamespaceMode, OwnNetwork, PortMapping};
 use super::record::Record;
 use super::run::netns;
 use super::{Pod, names};
@@ -230,6 +230,35 @@ pub(in crate::engine) async fn reroute(
         (record.way_out, record.way_out_ipv6) = (way_out, way_out_ipv6);
     })?;
     lead_out(shared, &pod.record(), socket(pod).await?).await
+}
+
+/// `to` publishes these ports, and `from` none any more, at the same moment. For callers that hold the mutation locks of both.
+///
+/// # Errors
+/// As when a pod publishes; then `from` has what it had.
+pub(in crate::engine) async fn hand_over(
+    shared: &Shared,
+    from: &Pod,
+    to: &Pod,
+    ports: Vec<PortMapping>,
+) -> Result<()> {
+    let with = |ports: Vec<PortMapping>| {
+        |record: &mut Record| record.config = Arc::new(Config { ports, ..(*record.config).clone() })
+    };
+    // Of two records with the same port the next daemon takes one at its word: better than none.
+    to.networks_changed(shared, with(ports))?;
+    let handed = match published(&to.record()) {
+        Some(published) => match published.check() {
+            Ok(()) => shared.network.hand_over(published, from.id.clone()).await,
+            Err(error) => Err(error),
+        },
+        None => shared.network.unpublish(from.id.clone()).await,
+    };
+    if let Err(error) = handed {
+        to.networks_changed(shared, with(Vec::new()))?;
+        return Err(error);
+    }
+    from.networks_changed(shared, with(Vec::new()))
 }
 
 async fn socket(pod: &Pod) -> Result<PodSocket> {

@@ -46,6 +46,7 @@ pub(crate) async fn create(
                 runs: 0,
                 restarts: 0,
                 is_stopped: false,
+                is_aside: false,
                 config: Arc::new(config),
             };
             if let Err(error) = shared.standalone_records.put(id.as_str(), &record) {

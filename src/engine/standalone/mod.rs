@@ -31,6 +31,7 @@ mod share;
 mod start;
 mod stop;
 mod supervise;
+mod takeover;
 pub(crate) mod update;
 mod volumes;
 
@@ -54,6 +55,7 @@ pub(crate) use self::remove::{Removal, remove};
 pub(crate) use self::run::LOG;
 pub(crate) use self::start::{Started, start};
 pub(crate) use self::stop::{kill, parse_signal, pause, rename, restart, stop, unpause};
+pub(crate) use self::takeover::take_over;
 use super::Shared;
 use super::actions::Act;
 use super::networks::membership::Membership;

@@ -43,6 +43,10 @@ pub(crate) struct Record {
     pub(crate) restarts: u32,
     /// Somebody ended it: the restart policy rests.
     pub(crate) is_stopped: bool,
+    /// It runs beside the container whose place it takes, or beside the one that took its own: without published ports,
+    /// and without names that the other one has.
+    #[serde(default)]
+    pub(crate) is_aside: bool,
 }
 
 fn node_only() -> Vec<Membership> {
@@ -120,7 +124,7 @@ impl Record {
         let is_asked_for = !Arc::ptr_eq(&self.config, &before.config)
             || self.name != before.name
             || self.networks != before.networks
-            || self.is_stopped != before.is_stopped;
+            || (self.is_stopped, self.is_aside) != (before.is_stopped, before.is_aside);
         match is_asked_for || self.config.restart != RestartPolicy::No {
             true => Writing::Synced,
             false => Writing::Soon,

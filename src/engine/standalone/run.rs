@@ -21,7 +21,8 @@ pub(crate) const LOG: &str = "container.log";
 /// After an error nothing of the run is left.
 pub(super) async fn make(shared: &Arc<Shared>, container: &Standalone) -> Result<Run> {
     let record = container.record();
-    let reservation = shared.network.reserve(record.config.ports.clone()).await;
+    let ports = if record.is_aside { Vec::new() } else { record.config.ports.clone() };
+    let reservation = shared.network.reserve(ports).await;
     let reservation = reservation.map_err(|error| no_port(&record, error))?;
     let is_ipv6 = shared.networks.way_out_ipv6(&record.networks).is_some();
     let ports = shown_by_family(&reservation.mappings, is_ipv6);
@@ -51,7 +52,7 @@ pub(super) async fn make(shared: &Arc<Shared>, container: &Standalone) -> Result
 }
 
 /// A port on every address of the host is one of each family, as clients see it.
-fn shown_by_family(ports: &[PortMapping], is_ipv6: bool) -> Vec<PortMapping> {
+pub(super) fn shown_by_family(ports: &[PortMapping], is_ipv6: bool) -> Vec<PortMapping> {
     let by_family = |port: &PortMapping| match (port.host_ip, is_ipv6) {
         (None, true) => [Family::Ipv4, Family::Ipv6]
             .map(|family| PortMapping { host_ip: Some(family.any()), ..*port })

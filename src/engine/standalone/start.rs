@@ -15,16 +15,26 @@ pub(crate) enum Started {
     Before,
 }
 
+/// `is_aside`: it is not to be reached yet, for it is about to take another one's place.
+///
 /// # Errors
 /// In Docker's words; the container then is what it was, with the failure on record.
-pub(crate) async fn start(shared: Arc<Shared>, container: Arc<Standalone>) -> Result<Started> {
+pub(crate) async fn start(
+    shared: Arc<Shared>,
+    container: Arc<Standalone>,
+    is_aside: bool,
+) -> Result<Started> {
     operation::run(async move {
         let _mutation = container.mutation.lock().await;
         let record = container.record();
+        let changes_place = record.run().is_none() && record.is_aside != is_aside;
         // One that was made a moment ago is not written again for nothing.
-        if record.is_stopped || record.restarts > 0 {
+        if record.is_stopped || record.restarts > 0 || changes_place {
             container.update(&shared, |record| {
                 (record.is_stopped, record.restarts) = (false, 0);
+                if changes_place {
+                    record.is_aside = is_aside;
+                }
             })?;
         }
         let started = start_locked(&shared, &container).await;

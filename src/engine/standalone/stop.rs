@@ -120,7 +120,7 @@ async fn end_and_start(
         shared.tell(&container.record(), Act::Plain("stop"));
     }
     let _mutation = container.mutation.lock().await;
-    container.update(shared, |record| record.is_stopped = false)?;
+    container.update(shared, |record| (record.is_stopped, record.is_aside) = (false, false))?;
     start::start_locked(shared, container).await?;
     shared.tell(&container.record(), Act::Plain("restart"));
     Ok(())

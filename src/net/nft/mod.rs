@@ -160,6 +160,20 @@ impl Ruleset {
         Ok(())
     }
 
+    /// Removes and adds in one transaction, so that no packet finds a port between the two without an element. Only of more
+    /// elements than a transaction can hold some are added later.
+    pub(crate) fn exchange(&mut self, gone: &[Element], come: &[Element]) -> Result<(), Refused> {
+        let mut transaction = Transaction::new();
+        let gone = self.push_elements(&mut transaction, Message::DeleteElement, gone);
+        let come = match gone.is_empty() {
+            true => self.push_elements(&mut transaction, Message::NewElement, come),
+            false => come,
+        };
+        transaction.commit(&mut self.socket)?;
+        self.change(Message::DeleteElement, gone)?;
+        self.change(Message::NewElement, come)
+    }
+
     /// Lets the next packet of each UDP flow to these ports be looked at anew.
     pub(crate) fn forget_flows(&mut self, elements: &[Element]) -> Result<(), Refused> {
         conntrack::forget(&mut self.socket, elements)

@@ -137,6 +137,28 @@ impl Ports {
         Ok(())
     }
 
+    /// Publishes what `from` publishes no more: a port that both have changes hands at once. Connections stay with the
+    /// pod that they were made to.
+    ///
+    /// # Errors
+    /// As when a pod publishes; then `from` has what it had.
+    pub(crate) fn hand_over(&self, published: &Published, from: &PodId) -> Result<()> {
+        let mut table = self.lock();
+        let gone = table.held.pods.get(from).cloned().unwrap_or_default();
+        table.held.remove(from);
+        match table.exchange(published, &gone) {
+            Ok(come) => {
+                table.forget_flows(&[gone, come.clone()].concat());
+                table.held.insert(&published.pod, come);
+                Ok(())
+            }
+            Err(error) => {
+                table.held.insert(from, gone);
+                Err(error)
+            }
+        }
+    }
+
     /// Writes the whole table again if somebody flushed the host's rules.
     pub(crate) fn ensure(&self) -> Result<()> {
         let mut table = self.lock();
@@ -183,6 +205,28 @@ impl Table {
     fn replace(&mut self) -> Result<()> {
         let elements: Vec<Element> = self.held.pods.values().flatten().copied().collect();
         self.ruleset.replace(&elements)
+    }
+
+    /// The elements that these mappings get, in the place of those that are not held any more.
+    fn exchange(&mut self, published: &Published, gone: &[Element]) -> Result<Vec<Element>> {
+        let come = self.held.claim(published)?;
+        let was_held = |element: &Element| {
+            gone.iter().any(|it| {
+                (it.host_address, it.protocol, it.host_port)
+                    == (element.host_address, element.protocol, element.host_port)
+            })
+        };
+        come.iter().filter(|it| !was_held(it)).try_for_each(check_host)?;
+        match self.ruleset.exchange(gone, &come) {
+            // Not as we left it: somebody else wrote into our table, or flushed it.
+            Err(refused) if matches!(refused.errno, Errno::EXIST | Errno::NOENT) => {
+                let held = self.held.pods.values().flatten();
+                let all: Vec<Element> = held.chain(&come).copied().collect();
+                self.ruleset.replace(&all)?;
+            }
+            other => other.context("hand the pod's ports over")?,
+        }
+        Ok(come)
     }
 
     fn forget_flows(&mut self, elements: &[Element]) {

@@ -229,6 +229,7 @@ fn state(engine: &Engine, record: &Record) -> WireState {
             .map_or_else(|| time::NEVER.to_owned(), time::text),
         finished_at: finished(ended),
         health: health::shown(engine, record),
+        aside: record.is_aside.then_some(true),
     }
 }
 
@@ -256,6 +257,7 @@ fn phase_state(phase: &Phase) -> WireState {
         started_at: started_at.map_or_else(|| time::NEVER.to_owned(), time::text),
         finished_at: finished(end),
         health: None,
+        aside: None,
     }
 }
 

@@ -55,6 +55,9 @@ pub(crate) struct State {
     pub(crate) finished_at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) health: Option<Health>,
+    /// Cais' own: it has no ports and no names, for another one has its place, or still has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) aside: Option<bool>,
 }
 
 #[derive(Serialize)]

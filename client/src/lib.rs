@@ -62,7 +62,7 @@ pub fn run(arguments: &[OsString]) -> ExitCode {
 }
 
 /// What every verb has at hand.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Cais {
     pub(crate) client: Client,
     pub(crate) program: Program,

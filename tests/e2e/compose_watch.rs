@@ -89,6 +89,20 @@ services:
     let done = output(watch, "watch").await;
     assert!(done.stdout.contains("Watch enabled"), "{done:?}");
     assert!(done.stdout.contains("service \"web\" successfully built"), "{done:?}");
+
+    // The same while one looks at what it writes: that its only container is made anew does not end it.
+    write(&project.path("src/deep/second"), "3");
+    let up = project.spawn("cais", "", &["up", "--watch"]);
+    let pid = Pid::from_raw(up.id().unwrap().try_into().unwrap());
+    says(&["cat", "/app/deep/second"], "3").await;
+    let before = docker.inspect("shop-web-1").await["Id"].clone();
+    write(&project.path("site/page"), "newer");
+    says(&["cat", "/page"], "newer").await;
+    assert_ne!(docker.inspect("shop-web-1").await["Id"], before);
+    kill(pid, Signal::SIGINT).unwrap();
+    let done = output(up, "up --watch").await;
+    assert_eq!(done.code, 130, "{done:?}");
+    assert!(done.stdout.contains("Watch enabled"), "{done:?}");
     project.run("cais", "", &["down", "-t", "0"]).await;
     project.is_gone().await;
 }

@@ -143,11 +143,12 @@ impl<'a> Foreground<'a> {
         Ok(Self { act, flags, cascade, shown, awaited })
     }
 
-    /// Starts everything and stays until it has ended.
+    /// Starts everything and stays until it has ended. With something to do once it is started, it stays until it is told to
+    /// end: what does not run may be made anew.
     ///
     /// # Errors
     /// The exit code that was asked for, 130 after Ctrl-C, or what went wrong.
-    pub(super) fn run(&self) -> Result<()> {
+    pub(super) fn run(&self, then: Option<&dyn Fn()>) -> Result<()> {
         let interrupts = Interrupts::block();
         let (sender, happenings) = mpsc::channel();
         let told = sender.clone();
@@ -171,6 +172,7 @@ impl<'a> Foreground<'a> {
             alive: BTreeSet::new(),
             at_work: 0,
             is_stopping: &is_stopping,
+            then,
             interrupts: 0,
             has_cascaded: false,
             has_code_from: false,
@@ -238,6 +240,8 @@ struct Session<'a> {
     at_work: usize,
     /// Nothing more is started.
     is_stopping: &'a AtomicBool,
+    /// What is to be done when all is started.
+    then: Option<&'a dyn Fn()>,
     /// How often the user has asked for the end.
     interrupts: usize,
     has_cascaded: bool,
@@ -312,7 +316,12 @@ impl<'a> Session<'a> {
                 Happening::Started(started) => {
                     self.at_work -= 1;
                     // What was started at the last moment is stopped as well.
-                    if goes_on() { started? } else { self.end(scope, "stop") }
+                    if goes_on() {
+                        started?;
+                        self.then.into_iter().for_each(|then| then());
+                    } else {
+                        self.end(scope, "stop");
+                    }
                 }
                 Happening::Stopped(stopped) => {
                     self.at_work -= 1;
@@ -333,7 +342,11 @@ impl<'a> Session<'a> {
 
     fn is_over(&self) -> bool {
         let is_telling = |it: &Heard| it.is_open && it.end.is_some();
-        self.running.is_empty() && self.at_work == 0 && !self.heard.values().any(is_telling)
+        let is_ending = self.then.is_none() || self.is_stopping.load(Ordering::SeqCst);
+        is_ending
+            && self.running.is_empty()
+            && self.at_work == 0
+            && !self.heard.values().any(is_telling)
     }
 
     fn result(&mut self) -> Result<()> {

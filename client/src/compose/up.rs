@@ -5,7 +5,7 @@ use clap::Args;
 use super::converge::Act;
 use super::foreground::{Attaching, Foreground};
 use super::making::Making;
-use super::{Files, rolling};
+use super::{Files, rolling, watch};
 use crate::Cais;
 use crate::error::{Failure, Result};
 
@@ -32,6 +32,9 @@ pub(super) struct Up {
     /// Replace running containers one by one, each once its successor is healthy. Implies detached mode.
     #[arg(long, conflicts_with = "no_start")]
     rolling: bool,
+    /// Watch source code and rebuild/refresh containers when files are updated
+    #[arg(short, long, conflicts_with_all = ["detach", "no_start", "rolling", "wait"])]
+    watch: bool,
     #[arg(value_name = "SERVICE")]
     service: Vec<String>,
 }
@@ -50,6 +53,9 @@ impl Up {
             )));
         }
         let project = files.project(&files.options()?, &self.service)?;
+        if self.watch {
+            watch::check(&project, &self.service)?;
+        }
         let mut act = Act::new(cais, &project, &self.making, &self.service)?;
         if self.rolling {
             rolling::check(cais)?;
@@ -61,7 +67,8 @@ impl Up {
             return Ok(());
         }
         if !is_detached {
-            return foreground.run();
+            let watch = || watch::follow_beside(cais, &project, &self.service);
+            return foreground.run(self.watch.then_some(&watch));
         }
         act.start_all(&|| true)?;
         act.roll()?;

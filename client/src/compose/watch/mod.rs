@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path as LocalPath, PathBuf};
+use std::thread;
 
 use cais_compose::Project;
 use clap::Args;
@@ -45,37 +46,65 @@ pub(super) struct Watch {
 impl Watch {
     pub(super) fn run(&self, cais: &Cais, files: &Files) -> Result<()> {
         let project = files.project(&files.options()?, &self.service)?;
-        let mut watched = Vec::new();
-        for (name, service) in project.services() {
-            let Some(triggers) = service.get("develop").and_then(|it| it.get("watch")?.as_list())
-            else {
-                continue;
-            };
-            if !self.service.is_empty() && !self.service.contains(name) {
-                continue;
-            }
-            let build = service.get("build");
-            let rules: Result<Vec<Rule>> =
-                triggers.iter().map(|it| Rule::new(name, it, build)).collect();
-            watched.push(Watched { name, rules: rules? });
-        }
-        if watched.is_empty() {
-            return Err(Failure::new(
-                "none of the selected services is configured for watch, consider setting a 'develop' section",
-            ));
-        }
+        let watched = watched(&project, &self.service)?;
         if !self.no_up {
             let making = Making { build: true, quiet_build: self.quiet, ..Making::default() };
             let act = Act::new(cais, &project, &making, &self.service)?;
             act.make()?;
             act.start_all(&|| true)?;
         }
-        let doing = Doing { cais, project: &project, is_quiet: self.quiet };
-        let mut tree = tree(&watched)?;
+        Doing { cais, project: &project, is_quiet: self.quiet }.follow(&watched)
+    }
+}
+
+/// What of these services is watched, or of all.
+fn watched<'p>(project: &'p Project, services: &[String]) -> Result<Vec<Watched<'p>>> {
+    let mut watched = Vec::new();
+    for (name, service) in project.services() {
+        let Some(triggers) = service.get("develop").and_then(|it| it.get("watch")?.as_list())
+        else {
+            continue;
+        };
+        if !services.is_empty() && !services.contains(name) {
+            continue;
+        }
+        let build = service.get("build");
+        let rules: Result<Vec<Rule>> =
+            triggers.iter().map(|it| Rule::new(name, it, build)).collect();
+        watched.push(Watched { name, rules: rules? });
+    }
+    if watched.is_empty() {
+        return Err(Failure::new(
+            "none of the selected services is configured for watch, consider setting a 'develop' section",
+        ));
+    }
+    Ok(watched)
+}
+
+/// Whether there is something to watch in these services, or in all.
+pub(super) fn check(project: &Project, services: &[String]) -> Result<()> {
+    watched(project, services).map(drop)
+}
+
+/// Watches beside what else is done, until the program ends. Nobody joins the thread: it waits for changes that may never come.
+pub(super) fn follow_beside(cais: &Cais, project: &Project, services: &[String]) {
+    let (cais, project, services) = (cais.clone(), project.clone(), services.to_vec());
+    thread::spawn(move || {
+        let doing = Doing { cais: &cais, project: &project, is_quiet: false };
+        if let Err(failure) = watched(&project, &services).and_then(|it| doing.follow(&it)) {
+            output::notice(&format!("watch: {failure}"));
+        }
+    });
+}
+
+impl Doing<'_> {
+    /// Brings what changes to where it belongs, for ever.
+    fn follow(&self, watched: &[Watched<'_>]) -> Result<()> {
+        let mut tree = tree(watched)?;
         let all = tree.all();
-        for it in &watched {
+        for it in watched {
             for rule in it.rules.iter().filter(|rule| rule.syncs_first && rule.action.syncs()) {
-                doing.sync(it.name, rule, &rule.concerned(&all))?;
+                self.sync(it.name, rule, &rule.concerned(&all))?;
             }
         }
         output::line("Watch enabled")?;
@@ -86,7 +115,7 @@ impl Watch {
                 let mut paths = undone.remove(it.name).unwrap_or_default();
                 paths.extend(changed.iter().cloned());
                 // One that cannot be built today may be tomorrow: watching goes on.
-                if let Err(failure) = doing.react(it, &paths) {
+                if let Err(failure) = self.react(it, &paths) {
                     output::notice(&format!("{}: {failure}", it.name));
                     undone.insert(it.name, paths);
                 }

@@ -47,6 +47,6 @@ pub use self::dotenv::Variables;
 pub use self::error::{Error, Result};
 pub use self::locate::Options;
 pub use self::node::{Map, Node, Position, Value};
-pub use self::print::Format;
+pub use self::print::{Format, to_yaml};
 pub use self::project::{Project, service_hash};
 pub use self::words::split as words;

@@ -15,6 +15,7 @@ mod labels;
 mod lines;
 mod logs;
 mod making;
+mod manifests;
 mod mounts;
 mod order;
 mod others;
@@ -72,8 +73,8 @@ struct Files {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Parse, resolve and render compose file in canonical format
-    #[command(alias = "convert")]
     Config(config::Config),
+    Convert(manifests::Convert),
     Up(Box<up::Up>),
     Create(Box<up::Create>),
     Scale(up::Scale),
@@ -125,6 +126,7 @@ impl Compose {
         let files = &self.files;
         match self.verb {
             Verb::Config(it) => it.run(files),
+            Verb::Convert(it) => it.run(files),
             Verb::Up(it) => it.run(cais, files),
             Verb::Create(it) => it.run(cais, files),
             Verb::Scale(it) => it.run(cais, files),

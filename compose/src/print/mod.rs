@@ -14,6 +14,12 @@ pub enum Format {
     Json,
 }
 
+/// Any value as a document of YAML, its keys in an order for people.
+#[must_use]
+pub fn to_yaml(node: &Node) -> String {
+    yaml::document(&plain(node, Format::Yaml))
+}
+
 /// What is printed, in its order.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Out {

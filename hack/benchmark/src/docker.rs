@@ -220,7 +220,7 @@ impl Client<'_> {
     }
 
     /// Milliseconds from the client's start to its end. What it says is thrown away.
-    async fn time(&self, words: &[&str], gap_ms: u64) -> Result<f64> {
+    pub(crate) async fn time(&self, words: &[&str], gap_ms: u64) -> Result<f64> {
         crate::lives::idle(Duration::from_millis(gap_ms)).await;
         let mut command = self.command(words);
         command.stdout(Stdio::null());

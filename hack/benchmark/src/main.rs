@@ -1,11 +1,12 @@
 //! Times container engines through one CRI client or Docker's, and the bare system calls of a pod beside them.
 //!
-//! `start`, `standing`, `pull`, `docker` and `build` alternate between two engines, so that a drift of the machine meets both;
-//! `deadlines` loads one after the other. `floor` runs a hard-coded sequence of system calls for one pod: what no engine can undercut. Each writes a
+//! `start`, `standing`, `pull`, `docker`, `build` and `compose` alternate between two engines, so that a drift of the machine meets
+//! both; `deadlines` loads one after the other. `floor` runs a hard-coded sequence of system calls for one pod: what no engine can undercut. Each writes a
 //! record with its raw samples; `report` turns records into tables. `hack/bench` prepares the engines.
 
 mod builds;
 mod client;
+mod compose;
 mod deadlines;
 mod docker;
 mod execs;
@@ -62,6 +63,8 @@ enum Command {
     Docker(docker::Options),
     /// Builds by docker's own build client.
     Build(builds::Options),
+    /// Compose projects, by docker compose and by ours.
+    Compose(compose::Options),
     /// The system calls of one pod, without an engine.
     Floor(floor::Options),
     /// Appends tables of the records to a document.
@@ -96,6 +99,7 @@ fn main() -> ExitCode {
         Command::Pull(options) => in_tokio(pull::compare(options)),
         Command::Docker(options) => in_tokio(docker::compare(options)),
         Command::Build(options) => in_tokio(builds::compare(options)),
+        Command::Compose(options) => in_tokio(compose::compare(options)),
         // Forks, so there must be no second thread: no tokio.
         Command::Floor(options) => floor::measure(&options),
         Command::Report(options) => report::append(&options),

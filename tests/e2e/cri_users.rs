@@ -272,7 +272,7 @@ async fn a_shared_pid_namespace_is_the_users_own() {
         let options = c.namespace_options.get_or_insert_default();
         (options.pid, options.target_id) = (NamespaceMode::Target.into(), own.id.clone());
     });
-    assert_eq!(debug.output().await, "sleep 78 \n");
+    assert_eq!(debug.output().await, "sleep 78 ");
 }
 
 #[tokio::test]

@@ -211,6 +211,22 @@ async fn docker_logs_are_told_from_the_start_the_end_and_as_they_come() {
 }
 
 #[tokio::test]
+async fn docker_logs_add_no_newline_and_tell_details_when_asked() {
+    let (_node, docker) = node().await;
+    let options = ["-l", "tier=a b", "-e", "A=1", "--log-opt", "labels=tier", "--log-opt", "env=A"];
+    let words = ["--name", "half", "busybox", "printf", "one\\ntwo"];
+    docker.run(&[&["run"], &options[..], &words[..]].concat()).await;
+    let told = docker.try_run(&["logs", "--details", "half"]).await.stdout;
+    assert_eq!(told, "A=1,tier=a+b one\nA=1,tier=a+b two");
+    let logs = async |tail: &str| docker.try_run(&["logs", "--tail", tail, "half"]).await.stdout;
+    assert_eq!((logs("all").await, logs("1").await), ("one\ntwo".into(), "two".into()));
+    docker.run(&["start", "-a", "half"]).await;
+    assert_eq!(logs("all").await, "one\ntwoone\ntwo");
+    assert_eq!((logs("2").await, logs("3").await), ("one\ntwo".into(), "twoone\ntwo".into()));
+    docker.run(&["rm", "half"]).await;
+}
+
+#[tokio::test]
 async fn docker_exec_runs_beside_with_its_own_settings() {
     let (_node, docker) = node().await;
     docker.run(&["run", "-d", "--name", "web", "-e", "A=1", "busybox", "sleep", "1000"]).await;

@@ -71,6 +71,8 @@ async fn a_last_line_without_newline_is_kept() {
     let logs = container.logs();
     let texts: String = logs.iter().map(|line| line.text.as_str()).collect();
     assert_eq!(texts, "no end", "{logs:?}");
+    // As one line of the file, which says that no newline was written.
+    assert!(logs.len() == 1 && logs[0].partial, "{logs:?}");
 }
 
 #[tokio::test]

@@ -1,7 +1,9 @@
 //! What a container wrote, from its log file.
 //!
 //! The file has the form that kubelet reads, whoever made the container: one entry per line, `TIME
-//! STREAM F|P TEXT`, where `P` says that the line goes on in the next entry of its stream.
+//! STREAM F|P TEXT`, where `P` says that no newline follows: the line goes on in the next entry of its
+//! stream, or its writer ended without one. Such a last piece and what the container says first when it
+//! is started again are then shown as one, as Docker has it.
 
 use std::collections::VecDeque;
 use std::io::SeekFrom;
@@ -19,6 +21,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::Door;
 use super::call::Call;
 use super::containers::{self, Found};
+use super::convert::log::details;
 use super::convert::time;
 use super::hijack::{Framing, Stream};
 use super::log_files;
@@ -37,9 +40,12 @@ const BACKLOG: usize = 16;
 /// What is gathered before it goes out.
 pub(super) const PIECE: usize = 64 << 10;
 
+/// A longer line is written as entries of this many bytes, each but the last tagged `P`.
+const MAX_ENTRY: usize = 16 << 10;
+
 pub(super) async fn logs(door: &Door, id: &str, call: &Call) -> Answer {
     let found = containers::find(door, id)?;
-    let wanted = Wanted::of(call)?;
+    let mut wanted = Wanted::of(call)?;
     let (path, tty) = match &found {
         Found::Standalone(container) => {
             let record = container.record();
@@ -53,6 +59,12 @@ pub(super) async fn logs(door: &Door, id: &str, call: &Call) -> Answer {
         }
         Found::Pod(record) => (record.log_path.clone(), record.config.tty),
     };
+    if call.query.switch("details") {
+        wanted.details = Some(match &found {
+            Found::Standalone(container) => details(&container.record().config.request),
+            Found::Pod(_) => String::new(),
+        });
+    }
     let framing = Framing::of(tty);
     let Some(path) = path else {
         return Ok(reply::stream(framing.media_type(), futures_util::stream::empty()));
@@ -84,6 +96,7 @@ pub(super) fn so_far(
             since: None,
             until: None,
             tail: None,
+            details: None,
         },
         framing: Framing::of(streams.tty),
         pieces,
@@ -104,6 +117,8 @@ struct Wanted {
     until: Option<String>,
     /// `None`: all.
     tail: Option<usize>,
+    /// What stands before every line.
+    details: Option<String>,
 }
 
 impl Wanted {
@@ -127,6 +142,7 @@ impl Wanted {
                 // Docker takes what is no number for "all".
                 Some(text) => text.parse().ok(),
             },
+            details: None,
         };
         if !wanted.stdout && !wanted.stderr {
             return Err(Error::invalid("Bad parameters: you must choose at least one stream"));
@@ -164,6 +180,24 @@ impl<'a> Entry<'a> {
         };
         let is_whole = fields.next()? == b"F";
         Some(Self { at, stream, is_whole, text: fields.next()? })
+    }
+}
+
+/// Tells where lines begin among entries that come in their order.
+#[derive(Default)]
+struct Lines {
+    stdout_goes_on: bool,
+    stderr_goes_on: bool,
+}
+
+impl Lines {
+    fn begins_with(&mut self, entry: &Entry<'_>) -> bool {
+        let goes_on = match entry.stream {
+            Stream::Stdout => &mut self.stdout_goes_on,
+            Stream::Stderr => &mut self.stderr_goes_on,
+        };
+        // A piece that has room left is the last of its writer.
+        !std::mem::replace(goes_on, !entry.is_whole && entry.text.len() >= MAX_ENTRY)
     }
 }
 
@@ -285,6 +319,10 @@ impl Reader {
             text.extend_from_slice(entry.at.as_bytes());
             text.push(b' ');
         }
+        if let Some(details) = &self.wanted.details {
+            text.extend_from_slice(details.as_bytes());
+            text.push(b' ');
+        }
         text.extend_from_slice(entry.text);
         if entry.is_whole {
             text.push(b'\n');
@@ -307,7 +345,7 @@ impl Reader {
         tail: usize,
     ) -> std::io::Result<(u64, usize)> {
         let mut starts = VecDeque::new();
-        let (mut at, mut line, mut is_new) = (0_u64, Vec::new(), true);
+        let (mut at, mut line, mut lines) = (0_u64, Vec::new(), Lines::default());
         loop {
             line.clear();
             let count = file.read_until(b'\n', &mut line).await?;
@@ -316,13 +354,12 @@ impl Reader {
             }
             let text = line.strip_suffix(b"\n").unwrap_or(&line);
             if let Some(entry) = Entry::parse(text).filter(|entry| self.wanted.keeps(entry)) {
-                if is_new {
+                if lines.begins_with(&entry) {
                     starts.push_back(at);
                 }
                 if starts.len() > tail {
                     starts.pop_front();
                 }
-                is_new = entry.is_whole;
             }
             at += count as u64;
         }
@@ -358,6 +395,25 @@ impl Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_last_piece_without_a_newline_is_a_line() {
+        let (part, mut lines) = ("x".repeat(MAX_ENTRY), Lines::default());
+        let entries = [
+            ("stdout P", part.as_str(), true),
+            ("stderr P", "no end", true),
+            ("stdout P", &part, false),
+            ("stdout F", "end", false),
+            ("stderr F", "the next run", true),
+            ("stdout P", "no end", true),
+            ("stdout F", "the next run", true),
+        ];
+        for (number, (tag, text, begins)) in entries.into_iter().enumerate() {
+            let line = format!("t {tag} {text}");
+            let entry = Entry::parse(line.as_bytes()).unwrap();
+            assert_eq!(lines.begins_with(&entry), begins, "{number}");
+        }
+    }
 
     #[test]
     fn an_entry_is_taken_apart() {

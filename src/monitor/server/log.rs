@@ -2,7 +2,8 @@
 //!
 //! A line of at most 16 KiB is one entry tagged F; a longer one becomes entries of exactly 16 KiB
 //! tagged P and a last one tagged F. The start of a line waits here until its end comes, so what
-//! an entry holds does not depend on how the pipe was read.
+//! an entry holds does not depend on how the pipe was read. What no newline ended when the stream
+//! did is tagged P as well: who shows it adds none.
 //!
 //! All entries that one read gave go out in one write. The file changes between such writes only,
 //! and they end at an entry's end: a rotation loses and doubles nothing.
@@ -24,7 +25,7 @@ const KEPT: usize = 1024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tag {
-    /// The line goes on in the next entry.
+    /// The line goes on in the next entry, or nothing ended it.
     Partial,
     Full,
 }
@@ -56,10 +57,10 @@ impl Splitter {
         }
     }
 
-    /// The stream ended: what waits for its newline is a line too.
+    /// The stream ended: what waits for its newline will not have one.
     pub(super) fn finish(&mut self, mut emit: impl FnMut(Tag, &[u8], &[u8])) {
         if !self.pending.is_empty() {
-            emit(Tag::Full, &self.pending, b"");
+            emit(Tag::Partial, &self.pending, b"");
             self.forget_pending();
         }
     }
@@ -211,14 +212,14 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_one_entry_and_the_end_of_the_stream_ends_a_line() {
+    fn a_line_is_one_entry_and_the_end_of_the_stream_is_no_newline() {
         assert_eq!(
             entries(&[b"one\ntw", b"o\n\nthree"]),
             [
                 (Tag::Full, b"one".to_vec()),
                 (Tag::Full, b"two".to_vec()),
                 (Tag::Full, b"".to_vec()),
-                (Tag::Full, b"three".to_vec()),
+                (Tag::Partial, b"three".to_vec()),
             ]
         );
         assert!(entries(&[b""]).is_empty());

@@ -52,7 +52,7 @@ async fn a_line_over_16_kib_is_split_there() {
         .iter()
         .map(|line| (line[..8].to_owned(), line.len() - "stdout F ".len()))
         .collect();
-    let expected = [("stdout P", 16384), ("stdout P", 16384), ("stdout F", 7232), ("stdout F", 4)];
+    let expected = [("stdout P", 16384), ("stdout P", 16384), ("stdout F", 7232), ("stdout P", 4)];
     assert_eq!(lengths, expected.map(|(tag, length)| (tag.to_owned(), length)));
 }
 

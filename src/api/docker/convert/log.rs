@@ -1,5 +1,9 @@
 //! Log drivers and their options.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
 use super::create::unsupported;
 use crate::api::docker::wire::container::{HostConfig, LogConfig};
 use crate::engine::standalone::config::LogLimit;
@@ -11,7 +15,7 @@ pub(crate) const NO_LOG: &str = "none";
 /// Docker's, for the driver `local`.
 const LOCAL: LogLimit = LogLimit { bytes: 20 << 20, files: 5 };
 
-/// Options that change nothing here: how files are packed, what is written beside each line, and that a
+/// Options that the log itself has nothing of: how files are packed, what is told beside each line, and that a
 /// full pipe does not hold up who writes.
 const WITHOUT_EFFECT: [&str; 8] =
     ["compress", "env", "env-regex", "labels", "labels-regex", "max-buffer-size", "mode", "tag"];
@@ -65,6 +69,28 @@ pub(crate) fn limit(host: &HostConfig) -> Result<Option<LogLimit>> {
     Ok(bytes.map(|bytes| LogLimit { bytes, files: files.unwrap_or(1) }))
 }
 
+/// What `docker logs --details` has in front of each line: the labels and the variables of the container that its log
+/// options name, as `a=b,c=d`, escaped.
+pub(crate) fn details(request: &Value) -> String {
+    let option = |name: &str| request["HostConfig"]["LogConfig"]["Config"][name].as_str();
+    let names = |option: Option<&str>| -> BTreeSet<String> {
+        option.into_iter().flat_map(|all| all.split(',')).map(str::to_owned).collect()
+    };
+    let mut all = BTreeMap::new();
+    let labels = names(option("labels"));
+    for (name, value) in request["Config"]["Labels"].as_object().into_iter().flatten() {
+        all.extend(value.as_str().filter(|_| labels.contains(name)).map(|it| (name.as_str(), it)));
+    }
+    let variables = names(option("env"));
+    for variable in request["Config"]["Env"].as_array().into_iter().flatten() {
+        let pair = variable.as_str().and_then(|it| it.split_once('='));
+        all.extend(pair.filter(|(name, _)| variables.contains(*name)));
+    }
+    let escaped = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+    let pairs = all.iter().map(|(name, value)| format!("{}={}", escaped(name), escaped(value)));
+    pairs.collect::<Vec<_>>().join(",")
+}
+
 /// `10m`: bytes with a unit of 1024, as Docker reads it.
 fn size(text: &str) -> Option<u64> {
     let lower = text.to_ascii_lowercase();
@@ -89,6 +115,16 @@ mod tests {
         let options = options.iter().map(|(name, value)| ((*name).into(), (*value).into()));
         let log = LogConfig { driver: driver.to_owned(), options: options.collect() };
         limit(&HostConfig { log_config: Some(log), ..HostConfig::default() })
+    }
+
+    #[test]
+    fn details_are_the_labels_and_variables_that_options_name() {
+        let request = serde_json::json!({
+            "Config": { "Labels": { "b": "x y", "c": "no" }, "Env": ["A=1=2", "PATH=/bin"] },
+            "HostConfig": { "LogConfig": { "Config": { "labels": "b,none", "env": "A" } } },
+        });
+        assert_eq!(details(&request), "A=1%3D2,b=x+y");
+        assert_eq!(details(&serde_json::json!({ "HostConfig": null })), "");
     }
 
     #[test]

@@ -9,7 +9,7 @@ pub(super) mod credentials;
 pub(super) mod health;
 mod host;
 pub(super) mod image;
-mod log;
+pub(super) mod log;
 pub(super) mod mounts;
 mod namespaces;
 pub(super) mod network;

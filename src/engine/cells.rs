@@ -315,6 +315,7 @@ fn stand_in() -> Image {
         size: 0,
         config: ImageConfig::default(),
         annotations: BTreeMap::new(),
+        tagged_at: None,
         generation: 0,
         pinned: false,
     }

@@ -1,6 +1,7 @@
 //! Images by the docker client: its words, its tables, and one store for both doors.
 
 use http::{Method, StatusCode};
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::docker::Docker;
@@ -88,7 +89,18 @@ async fn docker_tag_and_rmi_move_names_and_the_last_one_takes_the_image() {
     }
     let id = docker.run(&["images", "-q", "--no-trunc"]).await;
 
+    // A pull is no tag of ours; docker compose shows the time of one.
+    let tagged = async || {
+        let shown = docker.inspect("busybox").await["Metadata"]["LastTagTime"].clone();
+        shown.as_str().unwrap().parse::<Timestamp>().unwrap()
+    };
+    assert_eq!(tagged().await, "0001-01-01T00:00:00Z".parse().unwrap());
+    let before = Timestamp::now();
     docker.run(&["tag", "busybox", "cais/mine:v1"]).await;
+    let first = tagged().await;
+    assert!(before <= first && first <= Timestamp::now(), "{before} {first}");
+    docker.run(&["tag", "busybox", "cais/mine:v1"]).await;
+    assert!(tagged().await > first);
     docker.run(&["tag", &id[7..19], "localhost:5000/other"]).await;
     let tags = docker.inspect("cais/mine:v1").await["RepoTags"].clone();
     assert_eq!(

@@ -275,6 +275,7 @@ impl ImageStore {
             size,
             config,
             annotations: Default::default(),
+            tagged_at: None,
             generation: 0,
             pinned: false,
         };

@@ -86,6 +86,7 @@ mod tests {
             size: 1,
             config: ImageConfig::default(),
             annotations: Default::default(),
+            tagged_at: None,
             generation: 1,
             pinned: false,
         })

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::Shared;
 use super::catalog::Catalog;
 use super::layers::{Lease, Staged};
+use super::names;
 use super::record::{Image, ImageId, LayerKey, chain_id};
 use crate::error::{Error, Result};
 use crate::image::config::ImageConfig;
@@ -134,6 +135,10 @@ impl Shared {
                 names.iter().filter(|name| !all.contains(name)).cloned().collect::<Vec<_>>(),
             );
         }
+        let tagged_at = match (new.tags.as_slice(), &new.digest) {
+            ([_, ..], None) => names::now(),
+            _ => known.and_then(|image| image.tagged_at),
+        };
         let documents = new.manifest.1.len() + new.config.1.len();
         let layers = keys.iter().filter_map(|key| catalog.layers.get(key));
         let image = Image {
@@ -146,6 +151,7 @@ impl Shared {
             layers: keys,
             config: new.values.clone(),
             annotations: new.annotations.clone(),
+            tagged_at,
             generation: catalog.next_generation(),
         };
         // Once this record stands the image is there, and the tag is its own.

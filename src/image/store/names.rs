@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use super::Shared;
 use super::catalog::Catalog;
 use super::record::{Image, ImageId};
@@ -15,14 +17,14 @@ impl Shared {
         };
         let _changes = self.lock_changes();
         let mut catalog = Catalog::clone(&self.catalog());
-        let Some(image) = catalog.images.get(id).filter(|image| !image.tags.contains(&tag)) else {
-            return match catalog.images.contains_key(id) {
-                true => Ok(()),
-                false => Err(Error::not_found(format!("No such image: {id}"))),
-            };
+        let Some(image) = catalog.images.get(id) else {
+            return Err(Error::not_found(format!("No such image: {id}")));
         };
         let mut changed = Image::clone(image);
-        changed.tags.push(tag.clone());
+        changed.tagged_at = now();
+        if !changed.tags.contains(&tag) {
+            changed.tags.push(tag.clone());
+        }
         changed.generation = catalog.next_generation();
         self.rename(&mut catalog, changed)?;
         self.take_tag(&mut catalog, &tag, id)?;
@@ -52,4 +54,9 @@ impl Shared {
         catalog.images.insert(image.id.clone(), Arc::new(image));
         Ok(())
     }
+}
+
+/// For [`Image::tagged_at`].
+pub(super) fn now() -> Option<i64> {
+    i64::try_from(Timestamp::now().as_nanosecond()).ok()
 }

@@ -94,6 +94,9 @@ pub(crate) struct Image {
     /// The manifest's annotations.
     #[serde(default)]
     pub(crate) annotations: BTreeMap<String, String>,
+    /// When somebody on this node last gave it a name, in nanoseconds since the epoch; a pull does not.
+    #[serde(default)]
+    pub(crate) tagged_at: Option<i64>,
     /// Rises with every change of a record. After a crash in the middle of moving a tag the
     /// record with the higher number keeps it.
     pub(crate) generation: u64,

@@ -67,7 +67,9 @@ pub(crate) fn details(image: &Image, document: Document, layers: &[(Digest, u64)
             kind: "layers",
             layers: layers.iter().map(|(diff_id, _)| diff_id.to_string()).collect(),
         },
-        metadata: Metadata { last_tag_time: time::NEVER },
+        metadata: Metadata {
+            last_tag_time: image.tagged_at.map_or_else(|| time::NEVER.to_owned(), time::text),
+        },
         old: None,
     }
 }
@@ -179,6 +181,7 @@ mod tests {
             size: 30,
             config: ImageConfig::default(),
             annotations: Default::default(),
+            tagged_at: None,
             generation: 1,
             pinned: false,
         }

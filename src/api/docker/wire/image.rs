@@ -88,7 +88,7 @@ pub(crate) struct RootFs {
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Metadata {
-    pub(crate) last_tag_time: &'static str,
+    pub(crate) last_tag_time: String,
 }
 
 /// The part of an image's configuration document that is not settings of its containers.

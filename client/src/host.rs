@@ -5,6 +5,9 @@ use std::io::{self, ErrorKind};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::time::Duration;
+
+use rustix::net::sockopt;
 
 use crate::config_file;
 use crate::error::{Failure, Result};
@@ -14,6 +17,11 @@ use crate::http::TlsStream;
 use crate::program::Program;
 
 const DEFAULT_SOCKET: &str = "/run/cais/docker.sock";
+
+/// A peer that is silent for so long is asked whether it is there, and again, and is gone after the third (tcp(7)): who
+/// waits for a container would else wait for a daemon whose host went away. Docker's client asks at the same pace.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+const KEEPALIVE_PROBES: u32 = 3;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Host {
@@ -98,9 +106,9 @@ impl Host {
     pub(crate) fn connect(&self) -> Result<Stream> {
         let connected = match &self.address {
             Address::Unix(path) => UnixStream::connect(path).map(Stream::Unix),
-            Address::Tcp(address) => TcpStream::connect(address).map(Stream::Tcp),
+            Address::Tcp(address) => connect_tcp(address).map(Stream::Tcp),
             Address::Tls(address, files) => {
-                let socket = TcpStream::connect(address).map_err(|it| self.unreachable(&it))?;
+                let socket = connect_tcp(address).map_err(|it| self.unreachable(&it))?;
                 let host = address.rsplit_once(':').map_or(&**address, |(host, _)| host);
                 TlsStream::new(socket, host.trim_matches(['[', ']']), files).map(Stream::Tls)
             }
@@ -135,6 +143,15 @@ impl Host {
             ),
         })
     }
+}
+
+fn connect_tcp(address: &str) -> io::Result<TcpStream> {
+    let socket = TcpStream::connect(address)?;
+    sockopt::set_socket_keepalive(&socket, true)?;
+    sockopt::set_tcp_keepidle(&socket, KEEPALIVE)?;
+    sockopt::set_tcp_keepintvl(&socket, KEEPALIVE)?;
+    sockopt::set_tcp_keepcnt(&socket, KEEPALIVE_PROBES)?;
+    Ok(socket)
 }
 
 impl fmt::Display for Host {
@@ -182,6 +199,16 @@ mod tests {
         for wrong in ["", "/run/x.sock", "ssh://a", "tcp://"] {
             assert!(parsed(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_peer_that_went_away_is_noticed() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = connect_tcp(&listener.local_addr().unwrap().to_string()).unwrap();
+        assert!(sockopt::socket_keepalive(&socket).unwrap());
+        assert_eq!(sockopt::tcp_keepidle(&socket).unwrap(), KEEPALIVE);
+        assert_eq!(sockopt::tcp_keepintvl(&socket).unwrap(), KEEPALIVE);
+        assert_eq!(sockopt::tcp_keepcnt(&socket).unwrap(), KEEPALIVE_PROBES);
     }
 
     #[test]

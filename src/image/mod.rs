@@ -15,6 +15,7 @@ pub(crate) mod load;
 pub(crate) mod local;
 pub(crate) mod manifest;
 mod named;
+pub(crate) mod offered;
 pub(crate) mod pack;
 pub(crate) mod pieces;
 pub(crate) mod platform;

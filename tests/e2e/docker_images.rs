@@ -69,6 +69,35 @@ async fn docker_an_image_that_nobody_has_is_an_error_in_its_words() {
 }
 
 #[tokio::test]
+async fn docker_what_a_registry_has_is_told_without_a_pull() {
+    let node = Node::boot().await;
+    let docker = node.docker();
+    for (name, architectures) in [("busybox", 1), ("cais/platforms", 2)] {
+        let told = docker.get(&format!("/distribution/{name}/json")).await.json();
+        let platforms = told["Platforms"].as_array().unwrap();
+        assert_eq!(platforms.len(), architectures, "{told}");
+        assert!(platforms.iter().all(|it| it["os"] == "linux"), "{told}");
+        assert!(docker.run(&["images", "-q", name]).await.is_empty());
+        docker.run(&["pull", "-q", name]).await;
+        let digest = told["Descriptor"]["digest"].as_str().unwrap();
+        assert_eq!(docker.inspect(name).await["RepoDigests"][0], format!("{name}@{digest}"));
+        assert!(told["Descriptor"]["size"].as_u64().unwrap() > 0, "{told}");
+        assert!(told["Descriptor"]["mediaType"].as_str().unwrap().starts_with("application/vnd."));
+    }
+    // Of the two, that of this machine alone is run.
+    for (platform, words) in [
+        ("linux/s390x", "no matching manifest for linux/s390x"),
+        ("nonsense", "unknown operating system or architecture"),
+    ] {
+        let refused = docker.try_run(&["run", "--rm", "--platform", platform, "busybox"]).await;
+        assert!(refused.code == 125 && refused.stderr.contains(words), "{refused:?}");
+    }
+    docker.run(&["run", "--rm", "--platform", "linux", "busybox", "true"]).await;
+    let missing = docker.get("/distribution/cais/no-such-image/json").await;
+    assert_eq!(missing.status, StatusCode::NOT_FOUND, "{missing:?}");
+}
+
+#[tokio::test]
 async fn docker_tag_and_rmi_move_names_and_the_last_one_takes_the_image() {
     let node = Node::boot().await;
     let docker = node.docker();

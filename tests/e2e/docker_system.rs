@@ -88,6 +88,25 @@ async fn docker_is_no_part_of_a_swarm_and_says_so() {
 }
 
 #[tokio::test]
+async fn docker_has_no_plugins_and_searches_nothing_and_says_so() {
+    let node = Node::boot().await;
+    let docker = node.docker();
+    assert_eq!(docker.get("/plugins").await.json(), serde_json::json!([]));
+    assert_eq!(docker.get("/plugins/none/json").await.status, StatusCode::NOT_FOUND);
+    for (path, words) in [
+        ("/plugins/pull?remote=vieux/sshfs", "plugins are not supported"),
+        ("/plugins/none/enable", "plugins are not supported"),
+    ] {
+        let refused = docker.post(path, None).await;
+        assert_eq!(refused.status, StatusCode::NOT_IMPLEMENTED, "{path}");
+        assert_eq!(refused.message(), words);
+    }
+    let refused = docker.get("/images/search?term=nginx").await;
+    assert_eq!(refused.status, StatusCode::NOT_IMPLEMENTED);
+    assert_eq!(refused.message(), "searching a registry is not supported");
+}
+
+#[tokio::test]
 async fn docker_a_client_that_speaks_no_http_disturbs_nobody() {
     let node = Node::boot().await;
     let docker = node.docker();

@@ -8,7 +8,7 @@ use futures_util::{FutureExt, StreamExt};
 use serde_json::{Value, json};
 
 use super::call::Call;
-use super::convert::{container as convert, create, health, mounts, network, update};
+use super::convert::{container as convert, create, health, mounts, network, platform, update};
 use super::reply::{self, Answer};
 use super::wire::container::{CreateRequest, Created, Processes, Waited};
 use super::{Door, images};
@@ -83,6 +83,7 @@ pub(super) fn running_id(door: &Door, text: &str) -> Result<ContainerId> {
 
 pub(super) async fn create(door: &Door, call: Call) -> Answer {
     let name = call.query.text("name").unwrap_or_default().to_owned();
+    let wanted_platform = call.query.text("platform").map(str::to_owned);
     let body: Value = call.json().await?;
     let request = create::request(&body)?;
     let wanted = request.image.clone().unwrap_or_default();
@@ -90,6 +91,7 @@ pub(super) async fn create(door: &Door, call: Call) -> Answer {
         return Err(Error::invalid("no image specified"));
     }
     let image = images::find(door, &wanted)?;
+    platform::check_image(wanted_platform.as_deref(), &image, &wanted)?;
     let from = volumes_from(door, &request)?;
     let gateway = door.engine.node_network().map(|(_, gateway, _)| gateway);
     let mut config = create::config(&request, &image, &body, from, gateway)?;

@@ -14,12 +14,11 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::Door;
 use super::call::Call;
-use super::convert::credentials;
+use super::convert::{credentials, platform};
 use super::reply::{self, Answer};
 use super::wire::image::{Detail, ErrorDetail, Message};
 use crate::engine::actions::ImageAct;
 use crate::error::{Error, Result};
-use crate::image::platform::Platform;
 use crate::image::progress::{LayerProgress, LayerState};
 use crate::image::pull::Pull;
 use crate::image::reference::Reference;
@@ -39,7 +38,7 @@ pub(super) fn pull(door: &Door, call: &Call) -> Answer {
         None => name.to_owned(),
     };
     let reference = Reference::parse(&reference)?;
-    check_platform(call.query.text("platform"))?;
+    platform::check_pull(call.query.text("platform"))?;
     let credentials = credentials::of(&call.headers)?;
     let before = door.engine.images().resolve(&reference.to_string());
     let pull = door.engine.images().begin_pull(reference.clone(), credentials);
@@ -60,17 +59,6 @@ pub(super) fn lines(
         line.extend_from_slice(b"\r\n");
         Bytes::from(line)
     })
-}
-
-fn check_platform(wanted: Option<&str>) -> Result<()> {
-    let host = Platform::host();
-    let Some(wanted) = wanted else { return Ok(()) };
-    let mut parts = wanted.split('/');
-    if parts.next() == Some("linux") && parts.next() == Some(host.architecture.as_str()) {
-        return Ok(());
-    }
-    let text = format!("no matching manifest for {wanted}: only images for {host} can be pulled");
-    Err(Error::not_found(text))
 }
 
 /// Nobody listens any more.

@@ -15,6 +15,7 @@ use super::reply::{self, Answer};
 use super::wire::image::{AuthConfig, Detail, ErrorDetail, Message};
 use crate::engine::actions::ImageAct;
 use crate::error::{Error, Kind, Result};
+use crate::image::offered::{self, Offered};
 use crate::image::push::{self, Event, Pushed};
 use crate::image::reference::Reference;
 use crate::image::registry::auth::host_of;
@@ -37,6 +38,18 @@ pub(super) async fn login(door: &Door, call: Call) -> Answer {
     let credentials = credentials::from_config(config)?;
     push::check(door.engine.images(), &registry, &credentials).await?;
     reply::json(&json!({ "Status": "Login Succeeded", "IdentityToken": "" }))
+}
+
+/// What the registry has, for who asks before a pull or after a push.
+pub(super) async fn offered(door: &Door, name: &str, call: &Call) -> Answer {
+    let reference = Reference::parse(name)?;
+    let credentials = credentials::of(&call.headers)?;
+    let offered = offered::look(door.engine.images(), &reference, &credentials).await?;
+    let Offered { media_type, digest, size, platforms } = offered;
+    reply::json(&json!({
+        "Descriptor": { "mediaType": media_type, "digest": digest.to_string(), "size": size },
+        "Platforms": platforms,
+    }))
 }
 
 pub(super) fn push(door: &Door, name: &str, call: &Call) -> Answer {

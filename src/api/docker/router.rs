@@ -5,12 +5,12 @@ use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 
 use super::call::Call;
-use super::reply::Answer;
+use super::reply::{self, Answer};
 use super::{
     Door, archive, attach, build, buildkit, containers, events, execs, images, logs, making,
     networks, prune, ps, pull, push, stats, swarm, system, volumes,
 };
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 /// The table of routes. Names of images may have slashes in them.
 pub(super) async fn route(door: &Door, request: Request<Incoming>) -> Answer {
@@ -51,11 +51,17 @@ pub(super) async fn route(door: &Door, request: Request<Incoming>) -> Answer {
         (&Method::POST, ["images", "load"]) => making::load(door, call).await,
         (&Method::GET, ["images", "get"]) => making::save(door, &call.query.owned("names")),
         (&Method::GET, ["images", name @ .., "get"]) => making::save(door, &[name.join("/")]),
+        (&Method::GET, ["images", "search"]) => {
+            Err(Error::new(Kind::Unsupported, "searching a registry is not supported"))
+        }
         (&Method::GET, ["images", name @ .., "json"]) => {
             images::inspect(door, &name.join("/"), &call)
         }
         (&Method::GET, ["images", name @ .., "history"]) => images::history(door, &name.join("/")),
         (&Method::POST, ["auth"]) => push::login(door, call).await,
+        (&Method::GET, ["distribution", name @ .., "json"]) => {
+            push::offered(door, &name.join("/"), &call).await
+        }
         (&Method::POST, ["images", name @ .., "push"]) => push::push(door, &name.join("/"), &call),
         (&Method::POST, ["images", name @ .., "tag"]) => {
             images::tag(door, &name.join("/"), &call).await
@@ -67,6 +73,7 @@ pub(super) async fn route(door: &Door, request: Request<Incoming>) -> Answer {
         (method, ["configs" | "nodes" | "secrets" | "services" | "swarm" | "tasks", ..]) => {
             swarm::route(method, &path)
         }
+        (method, ["plugins", rest @ ..]) => plugins(method, rest),
         (_, ["networks", rest @ ..]) => network(door, call, &method, rest).await,
         _ => Err(unknown()),
     }
@@ -82,6 +89,17 @@ async fn network(door: &Door, call: Call, method: &Method, path: &[&str]) -> Ans
         (&Method::GET, [name]) => networks::inspect(door, name),
         (&Method::DELETE, [name]) => networks::remove(door, name).await,
         _ => Err(unknown()),
+    }
+}
+
+/// There are none, and none can be had.
+fn plugins(method: &Method, path: &[&str]) -> Answer {
+    match (method, path) {
+        (&Method::GET, []) => reply::json(&[(); 0]),
+        (&Method::GET, [name, "json"]) => {
+            Err(Error::not_found(format!("plugin {name:?} not found")))
+        }
+        _ => Err(Error::new(Kind::Unsupported, "plugins are not supported")),
     }
 }
 

@@ -15,6 +15,7 @@ mod namespaces;
 pub(super) mod network;
 pub(super) mod network_object;
 mod network_settings;
+pub(super) mod platform;
 mod security;
 pub(super) mod stats;
 pub(super) mod time;

@@ -64,6 +64,7 @@ mod docker_system;
 mod docker_tls;
 mod docker_update;
 mod docker_volumes;
+mod docker_websocket;
 mod events;
 mod fake_registry;
 mod faults_retry;

@@ -1,17 +1,49 @@
 //! Attaching to a container's streams.
 
+use std::io;
+
+use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
+use tokio::sync::mpsc;
 
 use super::call::Call;
 use super::detach::Detach;
-use super::hijack::{self, Framing};
+use super::hijack::{self, Client, Framing};
 use super::reply::{self, Answer};
-use super::{Door, containers, logs};
+use super::{Door, containers, logs, websocket};
+use crate::engine::standalone::Waiting;
 use crate::engine::streams::Wanted;
-use crate::error::Error;
+use crate::error::{Error, Result};
 
 /// The connection changes hands before the container need run: clients attach first and start then.
 pub(super) async fn attach(door: &Door, id: &str, call: Call) -> Answer {
+    let carried = prepare(door, id, &call, None).await?;
+    let framing = carried.framing;
+    let peer = call.peer.clone();
+    let (upgrade, _) = call.split_upgrade();
+    Ok(hijack::answer((upgrade, peer), framing, |client| carried.carry(client)))
+}
+
+/// As [`attach`], in the messages of a WebSocket.
+pub(super) async fn attach_websocket(door: &Door, id: &str, call: Call) -> Answer {
+    let carried = prepare(door, id, &call, Some(Framing::Raw)).await?;
+    let peer = call.peer.clone();
+    let (upgrade, call) = call.split_upgrade();
+    let upgrade = upgrade.ok_or_else(|| Error::invalid("the request is no WebSocket's"))?;
+    websocket::answer((upgrade, peer), call.headers, |client| carried.carry(client)).await
+}
+
+/// What a client gets, once the connection is its own.
+struct Carried {
+    framing: Framing,
+    detach: Option<Detach>,
+    /// What was said until now.
+    told: Option<mpsc::Receiver<Bytes>>,
+    waiting: Option<Waiting>,
+}
+
+/// With the container's own framing if none is said.
+async fn prepare(door: &Door, id: &str, call: &Call, framing: Option<Framing>) -> Result<Carried> {
     let container = containers::standalone(door, id)?;
     let record = container.record();
     let switch = |name: &str| call.query.switch(name);
@@ -27,19 +59,21 @@ pub(super) async fn attach(door: &Door, id: &str, call: Call) -> Answer {
         stderr: switch("stderr"),
         tty: record.config.container.tty,
     };
-    let framing = Framing::of(wanted.tty);
+    let framing = framing.unwrap_or_else(|| Framing::of(wanted.tty));
     let keys = call.query.text("detachKeys").filter(|keys| !keys.is_empty());
     let detach = (wanted.tty && wanted.stdin).then(|| Detach::on(keys)).transpose()?;
-    let is_streaming = switch("stream");
-    let waiting = if is_streaming {
+    let waiting = if switch("stream") {
         Some(door.engine.attach_standalone(&container, wanted).await?)
     } else {
         None
     };
-    let mut told = switch("logs").then(|| logs::so_far(door, &container, wanted));
-    let peer = call.peer.clone();
-    let (upgrade, _) = call.split_upgrade();
-    Ok(hijack::answer((upgrade, peer), framing, move |mut client| async move {
+    let told = switch("logs").then(|| logs::so_far(door, &container, wanted, framing));
+    Ok(Carried { framing, detach, told, waiting })
+}
+
+impl Carried {
+    async fn carry(self, mut client: Client) -> io::Result<()> {
+        let Self { framing, detach, mut told, waiting } = self;
         // What is written meanwhile comes twice rather than not at all.
         if told.is_some() {
             client.heard().await;
@@ -60,7 +94,7 @@ pub(super) async fn attach(door: &Door, id: &str, call: Call) -> Answer {
             // The container is gone.
             Err(_) => Ok(()),
         }
-    }))
+    }
 }
 
 pub(super) async fn resize(door: &Door, id: &str, call: &Call) -> Answer {
@@ -71,7 +105,7 @@ pub(super) async fn resize(door: &Door, id: &str, call: &Call) -> Answer {
 }
 
 /// Columns and rows.
-pub(super) fn size(call: &Call) -> crate::error::Result<(u16, u16)> {
+pub(super) fn size(call: &Call) -> Result<(u16, u16)> {
     let side = |name| call.query.number(name).map(Option::unwrap_or_default);
     Ok((side("w")?, side("h")?))
 }

@@ -32,7 +32,7 @@ use crate::engine::standalone::Session;
 use crate::engine::streams::{Pipe, Stdio};
 
 /// What goes to a client at once.
-const PIECE: usize = 32 << 10;
+pub(super) const PIECE: usize = 32 << 10;
 
 const HEADER: usize = 8;
 
@@ -51,6 +51,10 @@ pub(super) struct Client {
 }
 
 impl Client {
+    pub(super) fn new(stream: Box<dyn Connection>, peer: Option<Peer>) -> Self {
+        Self { stream, peer }
+    }
+
     /// Resolves when the client has read the head of the answer.
     pub(super) fn heard(&self) -> impl Future<Output = ()> + Send + use<> {
         let peer = self.peer.clone();
@@ -128,12 +132,12 @@ where
     let Some(upgrade) = upgrade else {
         let (ours, theirs) = duplex(PIECE);
         let pieces = ReaderStream::new(theirs).filter_map(async |piece| piece.ok());
-        spawn(async move { carry(Client { stream: Box::new(ours), peer }).await });
+        spawn(async move { carry(Client::new(Box::new(ours), peer)).await });
         return reply::stream(framing.media_type(), Box::pin(pieces));
     };
     spawn(async move {
         let upgraded = upgrade.await.map_err(io::Error::other)?;
-        carry(Client { stream: Box::new(TokioIo::new(upgraded)), peer }).await
+        carry(Client::new(Box::new(TokioIo::new(upgraded)), peer)).await
     });
     let mut response = reply::empty(StatusCode::SWITCHING_PROTOCOLS);
     reply::set_type(&mut response, framing.media_type());

@@ -81,6 +81,7 @@ pub(super) fn so_far(
     door: &Door,
     container: &Arc<Standalone>,
     streams: Streams,
+    framing: Framing,
 ) -> mpsc::Receiver<Bytes> {
     let record = container.record();
     let (pieces, outgoing) = mpsc::channel(BACKLOG);
@@ -98,7 +99,7 @@ pub(super) fn so_far(
             tail: None,
             details: None,
         },
-        framing: Framing::of(streams.tty),
+        framing,
         pieces,
         out: Vec::new(),
     };

@@ -41,6 +41,7 @@ mod swarm;
 mod system;
 mod top;
 mod volumes;
+mod websocket;
 pub(super) mod wire;
 
 use std::convert::Infallible;

@@ -31,6 +31,9 @@ pub(super) async fn route(door: &Door, request: Request<Incoming>) -> Answer {
         (&Method::POST, ["images", "prune"]) => prune::images(door, &call).await,
         (&Method::POST, ["containers", ..] | ["exec", ..]) => post(door, call, &path).await,
         (&Method::GET, ["containers", "json"]) => ps::list(door, &call).await,
+        (&Method::GET, ["containers", id, "attach", "ws"]) => {
+            attach::attach_websocket(door, id, call).await
+        }
         (&Method::GET, ["containers", id, "json"]) => containers::inspect(door, id),
         (&Method::GET, ["containers", id, "logs"]) => logs::logs(door, id, &call).await,
         (&Method::GET, ["containers", id, "top"]) => containers::top(door, id, &call).await,

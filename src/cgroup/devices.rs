@@ -5,13 +5,15 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use serde::{Deserialize, Serialize};
+
 use super::controller::Controller;
 use super::{Cgroup, file, program};
 use crate::error::{Context, Error, Kind, Result};
 use crate::sys::bpf;
 
 /// One thing that is allowed; what no rule allows is denied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DeviceRule {
     pub(crate) device: DeviceType,
     /// `None`: every one.
@@ -20,13 +22,13 @@ pub(crate) struct DeviceRule {
     pub(crate) access: DeviceAccess,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum DeviceType {
     Character,
     Block,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DeviceAccess {
     pub(crate) read: bool,
     pub(crate) write: bool,

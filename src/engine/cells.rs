@@ -226,6 +226,7 @@ impl Cell {
             env: variables.map(|(name, value)| (name.to_owned(), value.into())).collect(),
             mounts: requests,
             devices: Vec::new(),
+            device_rules: Vec::new(),
             cdi_devices: Vec::new(),
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
@@ -333,6 +334,7 @@ fn security(namespaces: Namespaces, user: String) -> Security {
         user: UserRequest::Spec(user),
         run_as_group: None,
         supplemental_groups: Vec::new(),
+        supplemental_group_names: Vec::new(),
         groups_policy: GroupsPolicy::Merge,
         readonly_rootfs: false,
         no_new_privileges: false,
@@ -380,6 +382,7 @@ fn pod_config(
         runtime_handler: String::new(),
         standalone: Some(Own {
             network,
+            domainname: String::new(),
             hosts: config.hosts.clone(),
             shm_size: config.shm_size,
             sharing: Sharing::default(),

@@ -112,9 +112,13 @@ fn over(dns: &Dns, servers: Vec<String>, host: &str) -> Dns {
     Dns { servers, searches, options: chosen(&dns.options, "options") }
 }
 
-/// The hosts file of a pod with a network of its own.
-pub(crate) fn hosts(hostname: &str, addresses: &[IpAddr], aliases: &[HostAlias]) -> Result<String> {
-    let hostname = word("hostname", hostname)?;
+/// The hosts file of a pod with a network of its own, whose names are these.
+pub(crate) fn hosts(
+    names: &[String],
+    addresses: &[IpAddr],
+    aliases: &[HostAlias],
+) -> Result<String> {
+    let names = words("hostname", names)?.join(" ");
     let mut text = String::from(
         "127.0.0.1\tlocalhost\n\
          ::1\tlocalhost ip6-localhost ip6-loopback\n\
@@ -124,21 +128,22 @@ pub(crate) fn hosts(hostname: &str, addresses: &[IpAddr], aliases: &[HostAlias])
          ff02::2\tip6-allrouters\n",
     );
     for address in addresses {
-        text.push_str(&format!("{address}\t{hostname}\n"));
+        text.push_str(&format!("{address}\t{names}\n"));
     }
     text.push_str(&alias_lines(aliases)?);
     Ok(text)
 }
 
-/// A hosts file whose lines for the pod's own name are these; all others stay.
-pub(crate) fn with_addresses(text: &str, hostname: &str, addresses: &[IpAddr]) -> String {
+/// A hosts file whose lines for the pod's own names are these; all others stay.
+pub(crate) fn with_addresses(text: &str, names: &[String], addresses: &[IpAddr]) -> String {
     let is_own = |line: &&str| {
         let mut fields = line.split_whitespace();
         let address = fields.next().map(str::parse::<IpAddr>);
-        matches!(address, Some(Ok(address)) if !address.is_loopback()) && fields.eq([hostname])
+        matches!(address, Some(Ok(address)) if !address.is_loopback()) && fields.eq(names)
     };
     let kept = text.lines().filter(|line| !is_own(line)).map(|line| format!("{line}\n"));
-    let own = addresses.iter().map(|address| format!("{address}\t{hostname}\n"));
+    let names = names.join(" ");
+    let own = addresses.iter().map(|address| format!("{address}\t{names}\n"));
     kept.chain(own).collect()
 }
 
@@ -210,9 +215,15 @@ mod tests {
                 assert_eq!(resolv_conf(&dns).unwrap_err().kind(), Kind::InvalidArgument, "{bad:?}");
             }
             assert_eq!(hostname(bad).unwrap_err().kind(), Kind::InvalidArgument, "{bad:?}");
-            assert_eq!(hosts(bad, &[], &[]).unwrap_err().kind(), Kind::InvalidArgument);
+            assert_eq!(
+                hosts(&[bad.to_owned()], &[], &[]).unwrap_err().kind(),
+                Kind::InvalidArgument
+            );
             let alias = HostAlias { address: IpAddr::from([10, 0, 0, 1]), names: bad_list };
-            assert_eq!(hosts("h", &[], &[alias]).unwrap_err().kind(), Kind::InvalidArgument);
+            assert_eq!(
+                hosts(&["h".to_owned()], &[], &[alias]).unwrap_err().kind(),
+                Kind::InvalidArgument
+            );
         }
         let dns = Dns { servers: list(&["example.org"]), ..Dns::default() };
         assert!(resolv_conf(&dns).unwrap_err().chain().contains("is not an IP address"));
@@ -267,7 +278,7 @@ mod tests {
     #[test]
     fn new_addresses_take_the_place_of_the_pods_old_ones() {
         let text = "127.0.0.1\tlocalhost\n10.0.0.2\tweb\n10.0.0.3\tweb db\n# 10.0.0.4 web\n";
-        let new = with_addresses(text, "web", &[IpAddr::from([10, 1, 0, 2])]);
+        let new = with_addresses(text, &["web".to_owned()], &[IpAddr::from([10, 1, 0, 2])]);
         assert_eq!(new, "127.0.0.1\tlocalhost\n10.0.0.3\tweb db\n# 10.0.0.4 web\n10.1.0.2\tweb\n");
     }
 
@@ -275,7 +286,7 @@ mod tests {
     fn the_pods_own_name_leads_to_its_addresses() {
         let address = IpAddr::from([10, 88, 0, 2]);
         let alias = HostAlias { address: IpAddr::from([10, 0, 0, 1]), names: list(&["a", "b"]) };
-        let text = hosts("web", &[address], &[alias]).unwrap();
+        let text = hosts(&["web".to_owned()], &[address], &[alias]).unwrap();
         assert!(text.starts_with("127.0.0.1\tlocalhost\n::1\t"), "{text}");
         assert!(text.ends_with("10.88.0.2\tweb\n10.0.0.1\ta b\n"), "{text}");
         assert_eq!(hostname("web").unwrap(), "web\n");

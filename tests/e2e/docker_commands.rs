@@ -231,6 +231,13 @@ async fn run_security_flags_reach_the_container(client: Client) {
             "head -c 1 /dev/said 2>&1 | grep -o permitted",
             "permitted",
         ),
+        // One that may be made, but not opened, unless a rule says so.
+        ("", "mknod /fuse c 10 229; head -c 0 /fuse 2>&1 | grep -c permitted", "1"),
+        (
+            "--device-cgroup-rule \"c 10:* rmw\"",
+            "mknod /fuse c 10 229; head -c 0 /fuse 2>&1 | grep -c permitted; true",
+            "0",
+        ),
         ("--sysctl net.ipv4.ip_forward=1", "cat /proc/sys/net/ipv4/ip_forward", "1"),
         ("--sysctl kernel.msgmax=9999", "cat /proc/sys/kernel/msgmax", "9999"),
         ("--security-opt no-new-privileges", "grep NoNewPrivs /proc/self/status", "NoNewPrivs:\t1"),
@@ -244,6 +251,12 @@ async fn run_security_flags_reach_the_container(client: Client) {
         ),
         ("--read-only", "touch /x 2>&1 | grep -o Read-only", "Read-only"),
         ("-u 12:34 --group-add 56", "id -u; id -G", "12\n34 56"),
+        ("-u 12:34 --group-add audio", "id -G", "34 29"),
+        (
+            "--hostname web --domainname quay.example",
+            "cat /proc/sys/kernel/domainname; hostname; grep -c \"web.quay.example web$\" /etc/hosts",
+            "quay.example\nweb\n1",
+        ),
         ("--privileged", "test -w /sys && echo yes", "yes"),
     ] {
         let whole = format!("docker run --rm {options} busybox sh -c '{script}'");
@@ -263,6 +276,9 @@ async fn run_security_flags_reach_the_container(client: Client) {
     for options in [
         "--sysctl kernel.panic=1",
         "--device /dev/no-such-device",
+        "--device-cgroup-rule x",
+        "--group-add nobodys",
+        "--device-read-bps /dev/null:1mb",
         "--security-opt colour=red",
         &format!("--security-opt seccomp={}", profile.display()),
     ] {

@@ -13,7 +13,6 @@ const NOT_YET: &[&str] = &[
     "cpu_count",
     "cpu_percent",
     "credential_spec",
-    "device_cgroup_rules",
     "gpus",
     "isolation",
     "label_file",
@@ -250,6 +249,8 @@ impl Service<'_> {
         };
         let devices: Vec<Json> = self.list("devices").iter().map(device).collect();
         host.insert("Devices".to_owned(), devices.into());
+        let rules = self.list("device_cgroup_rules").iter().filter_map(Node::as_text);
+        host.insert("DeviceCgroupRules".to_owned(), rules.collect::<Vec<_>>().into());
         Ok(host)
     }
 

@@ -8,7 +8,9 @@ use futures_util::{FutureExt, StreamExt};
 use serde_json::{Value, json};
 
 use super::call::Call;
-use super::convert::{container as convert, create, health, mounts, network, platform, update};
+use super::convert::{
+    container as convert, create, health, host, mounts, network, platform, update,
+};
 use super::reply::{self, Answer};
 use super::wire::container::{CreateRequest, Created, Processes, Waited};
 use super::{Door, images};
@@ -116,7 +118,7 @@ pub(super) async fn create(door: &Door, call: Call) -> Answer {
         *other = found.kind(kind)?;
     }
     config.links = network::links(&door.engine, &config.network, &request)?;
-    let mut warnings = Vec::new();
+    let mut warnings = request.host_config.as_ref().map(host::discarded).unwrap_or_default();
     let weight = &mut config.container.resources.blkio_weight;
     if weight.is_some() && !door.engine.can_weigh_io() {
         *weight = None;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cgroup::Resources;
+use crate::cgroup::{DeviceRule, Resources};
 use crate::engine::pod::config::{AppArmorProfile, Namespaces, SeccompProfile, SelinuxLabel};
 use crate::executor::plan::{IdMapping, UserNamespace};
 use crate::id::ContainerId;
@@ -28,6 +28,9 @@ pub(crate) struct Config {
     pub(crate) env: Vec<(String, Vec<u8>)>,
     pub(crate) mounts: Vec<Mount>,
     pub(crate) devices: Vec<Device>,
+    /// What may be opened and made beside them.
+    #[serde(default)]
+    pub(crate) device_rules: Vec<DeviceRule>,
     pub(crate) cdi_devices: Vec<String>,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) annotations: BTreeMap<String, String>,
@@ -141,6 +144,9 @@ pub(crate) struct Security {
     pub(crate) user: UserRequest,
     pub(crate) run_as_group: Option<u32>,
     pub(crate) supplemental_groups: Vec<u32>,
+    /// More of them, looked up in the image's own /etc/group.
+    #[serde(default)]
+    pub(crate) supplemental_group_names: Vec<String>,
     pub(crate) groups_policy: GroupsPolicy,
     pub(crate) readonly_rootfs: bool,
     pub(crate) no_new_privileges: bool,

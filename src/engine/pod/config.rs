@@ -58,6 +58,9 @@ pub(crate) struct Config {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Standalone {
     pub(crate) network: OwnNetwork,
+    /// Empty: none.
+    #[serde(default)]
+    pub(crate) domainname: String,
     /// More lines for `/etc/hosts`.
     pub(crate) hosts: Vec<(IpAddr, String)>,
     /// Bytes of `/dev/shm`.
@@ -117,6 +120,11 @@ impl Config {
     /// `None` for a pod that shares with the host what its [`Namespaces`] say, and nothing more.
     pub(crate) fn sharing(&self) -> Option<&Sharing> {
         self.standalone.as_ref().map(|own| &own.sharing)
+    }
+
+    /// Empty: none.
+    pub(crate) fn domainname(&self) -> &str {
+        self.standalone.as_ref().map(|own| own.domainname.as_str()).unwrap_or_default()
     }
 
     /// Whether an IPC namespace of its own comes with a `/dev/shm`.

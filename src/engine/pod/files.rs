@@ -12,7 +12,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
-use super::config::NamespaceMode;
+use super::config::{Config, NamespaceMode};
 use super::record::Record;
 use crate::dns;
 use crate::engine::spec::PodFiles;
@@ -79,7 +79,7 @@ pub(super) fn write(
         false => {
             let addresses = record.attachments().flat_map(|attachment| &attachment.addresses);
             let addresses: Vec<_> = addresses.map(|it| it.addr()).collect();
-            dns_files::hosts(hostname, &addresses, &aliases)?
+            dns_files::hosts(&own_names(hostname, config), &addresses, &aliases)?
         }
         // With the host's network its own names hold.
         true => host_file("/etc/hosts") + &dns_files::alias_lines(&aliases)?,
@@ -135,12 +135,21 @@ fn rewrite(path: &Path, text: &str) -> Result<()> {
 /// others.
 pub(in crate::engine) fn rewrite_hosts(directory: &Path, record: &Record) -> Result<()> {
     let path = directory.join("hosts");
-    let hostname = &record.config.hostname;
+    let names = own_names(&record.config.hostname, &record.config);
     let addresses = record.attachments().flat_map(|attachment| &attachment.addresses);
     let addresses: Vec<_> = addresses.map(|it| it.addr()).collect();
     let old = std::fs::read_to_string(&path);
     let old = old.with_context(|| format!("read {}", path.display()))?;
-    rewrite(&path, &dns_files::with_addresses(&old, hostname, &addresses))
+    rewrite(&path, &dns_files::with_addresses(&old, &names, &addresses))
+}
+
+/// The longer one first, as resolvers expect it (hosts(5)).
+fn own_names(hostname: &str, config: &Config) -> Vec<String> {
+    let whole = match config.domainname() {
+        "" => None,
+        domain => Some(format!("{hostname}.{domain}")),
+    };
+    whole.into_iter().chain([hostname.to_owned()]).collect()
 }
 
 /// The files that are bound into every container of the pod.

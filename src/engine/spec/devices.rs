@@ -58,6 +58,7 @@ pub(super) fn apply(input: &Input<'_>, draft: &mut Draft) -> Result<()> {
         rules.push(character(major, Some(minor)));
     }
     rules.extend(TERMINALS.map(|(major, minor)| character(major, minor)));
+    rules.extend(&input.config.device_rules);
     if input.config.security.privileged {
         for (path, node) in below("devices", Path::new("/dev"), "/dev")? {
             nodes.entry(path).or_insert(node);

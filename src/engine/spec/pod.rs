@@ -50,7 +50,8 @@ pub(crate) fn pod_plan(config: &Config, host: &Host, joined: Joined) -> Result<P
         pid,
         user: config.user_namespace.clone(),
         hostname: (uts == Namespace::New).then(|| hostname(config, host)),
-        domainname: None,
+        domainname: (uts == Namespace::New && !config.domainname().is_empty())
+            .then(|| config.domainname().to_owned()),
         sysctls: config.sysctls.iter().map(|(key, value)| (dotted(key), value.clone())).collect(),
         shm_size: has_shm.then_some(shm_size.unwrap_or(SHM_SIZE)),
         shm: joined.shm,
@@ -93,13 +94,14 @@ fn check(config: &Config) -> Result<()> {
     if config.run_as_group.is_some() && config.run_as_user.is_none() {
         return Err(Error::invalid("run_as_group: given without run_as_user"));
     }
-    let name = &config.hostname;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-    if name.len() > HOSTNAME_MAX || !name.bytes().all(plain) {
-        return Err(Error::invalid(format!(
-            "hostname: {} is not a host name of at most {HOSTNAME_MAX} letters, digits, - and .",
-            field::shown(name)
-        )));
+    for (what, name) in [("hostname", &*config.hostname), ("domainname", config.domainname())] {
+        if name.len() > HOSTNAME_MAX || !name.bytes().all(plain) {
+            return Err(Error::invalid(format!(
+                "{what}: {} is not a host name of at most {HOSTNAME_MAX} letters, digits, - and .",
+                field::shown(name)
+            )));
+        }
     }
     config.sysctls.iter().try_for_each(|(key, value)| sysctl(config, key, value))
 }

@@ -106,6 +106,13 @@ fn resolve(
     for gid in &security.supplemental_groups {
         all.push(real_id("supplemental_groups", *gid)?);
     }
+    for name in &security.supplemental_group_names {
+        let found = groups.iter().find(|group| group.name == *name);
+        let found = found.ok_or_else(|| {
+            Error::invalid(format!("Unable to find group {}", field::shown(name)))
+        })?;
+        all.push(found.gid);
+    }
     let mut seen = std::collections::HashSet::new();
     all.retain(|gid| seen.insert(*gid));
     if all.len() > GROUPS_MAX {

@@ -19,6 +19,9 @@ pub(crate) struct Config {
     pub(crate) container: container::config::Config,
     /// Empty: the first twelve digits of its id.
     pub(crate) hostname: String,
+    /// Empty: none.
+    #[serde(default)]
+    pub(crate) domainname: String,
     pub(crate) network: Network,
     pub(crate) ports: Vec<PortRequest>,
     /// `None`: the host's own resolv.conf.

@@ -137,6 +137,7 @@ fn pod_config(shared: &Shared, record: &Record, ports: Vec<PortMapping>) -> Resu
         runtime_handler: String::new(),
         standalone: Some(Own {
             network,
+            domainname: config.domainname.clone(),
             hosts,
             shm_size: config.shm_size,
             sharing: share::of(shared, &config.sharing)?,

@@ -67,6 +67,7 @@ pub(crate) fn container_config(message: Option<ContainerConfig>) -> Result<Confi
         env: each("config.envs", envs, variable)?,
         mounts: each("config.mounts", mounts, |field: &str, item| mount(field, item))?,
         devices: each("config.devices", devices, |field: &str, item| device(field, item))?,
+        device_rules: Vec::new(),
         cdi_devices: each("config.CDI_devices", cdi_devices, |field: &str, item| {
             cdi_device(field, item)
         })?,
@@ -181,6 +182,7 @@ fn security(message: LinuxContainerSecurityContext) -> Result<Security> {
             &format!("{FIELD}.supplemental_groups"),
             supplemental_groups,
         )?,
+        supplemental_group_names: Vec::new(),
         groups_policy,
         readonly_rootfs,
         no_new_privileges: no_new_privs,

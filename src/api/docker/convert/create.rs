@@ -59,6 +59,7 @@ pub(crate) fn config(
     Ok(Config {
         container,
         hostname: request.hostname.clone().unwrap_or_default(),
+        domainname: request.domainname.clone().unwrap_or_default(),
         ports: network::ports(&of_host, &merged.exposed_ports, &network)?,
         dns: network::dns(&of_host),
         hosts: network::hosts(&of_host, gateway)?,
@@ -105,6 +106,7 @@ fn container(
         env: variables(request.env.as_deref().unwrap_or_default())?,
         mounts: Vec::new(),
         devices: host::devices(of_host)?,
+        device_rules: host::device_rules(of_host)?,
         cdi_devices: Vec::new(),
         labels: merged.labels.clone(),
         annotations: of_host.annotations.clone().unwrap_or_default(),

@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use serde_json::Value;
+
 use super::create::unsupported;
 use crate::api::docker::wire::container::HostConfig;
-use crate::cgroup::Resources;
+use crate::cgroup::{DeviceAccess, DeviceRule, DeviceType, Resources};
 use crate::engine::container::config::{Device, RlimitRequest};
 use crate::engine::pod::config::NETWORK_SYSCTLS;
 use crate::engine::standalone::config::Network;
@@ -23,12 +25,26 @@ const MOST_CPUS: u32 = 1 << 16;
 
 /// What would otherwise be passed over in silence.
 pub(crate) fn check_supported(host: &HostConfig) -> Result<()> {
-    let some = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
     if host.device_requests.as_ref().is_some_and(|list| !list.is_empty()) {
         return unsupported("--gpus");
     }
-    if some(&host.device_cgroup_rules) {
-        return unsupported("--device-cgroup-rule");
+    let has = |list: &Option<Vec<Value>>| list.as_ref().is_some_and(|list| !list.is_empty());
+    for (is_asked, what) in [
+        (has(&host.blkio_weight_device), "--blkio-weight-device"),
+        (has(&host.blkio_device_read_bps), "--device-read-bps"),
+        (has(&host.blkio_device_write_bps), "--device-write-bps"),
+        (has(&host.blkio_device_read_iops), "--device-read-iops"),
+        (has(&host.blkio_device_write_iops), "--device-write-iops"),
+        (host.cpu_realtime_period.is_some_and(|it| it > 0), "--cpu-rt-period"),
+        (host.cpu_realtime_runtime.is_some_and(|it| it > 0), "--cpu-rt-runtime"),
+    ] {
+        if is_asked {
+            return unsupported(what);
+        }
+    }
+    let volume_driver = host.volume_driver.as_deref().unwrap_or_default();
+    if !matches!(volume_driver, "" | "local") {
+        return unsupported(format!("--volume-driver {volume_driver}"));
     }
     if host.storage_opt.as_ref().is_some_and(|options| !options.is_empty()) {
         return unsupported("--storage-opt");
@@ -37,6 +53,16 @@ pub(crate) fn check_supported(host: &HostConfig) -> Result<()> {
         "" | "cais" | "runc" | "io.containerd.runc.v2" => Ok(()),
         other => Err(Error::invalid(format!("unknown or invalid runtime name: {other}"))),
     }
+}
+
+/// What a container is made without, and its client hears of.
+pub(crate) fn discarded(host: &HostConfig) -> Vec<String> {
+    let swappiness = host.memory_swappiness.is_some_and(|it| it >= 0);
+    [(host.oom_kill_disable == Some(true), "OomKillDisable"), (swappiness, "Memory swappiness")]
+        .into_iter()
+        .filter(|(is_asked, _)| *is_asked)
+        .map(|(_, what)| format!("{what} is not supported. {what} discarded."))
+        .collect()
 }
 
 /// What no machine, or not this one, can give.
@@ -154,6 +180,39 @@ pub(crate) fn devices(host: &HostConfig) -> Result<Vec<Device>> {
     all.collect()
 }
 
+/// `c 13:* rwm`: what may be done with which devices; `a` is those of both kinds.
+pub(crate) fn device_rules(host: &HostConfig) -> Result<Vec<DeviceRule>> {
+    let mut rules = Vec::new();
+    for text in host.device_cgroup_rules.iter().flatten() {
+        let rule = device_rule(text);
+        rules.extend(rule.ok_or_else(|| {
+            Error::invalid(format!("invalid device cgroup rule format: '{text}'"))
+        })?);
+    }
+    Ok(rules)
+}
+
+fn device_rule(text: &str) -> Option<Vec<DeviceRule>> {
+    let mut words = text.split(' ');
+    let (kind, numbers, letters) = (words.next()?, words.next()?, words.next()?);
+    let (major, minor) = numbers.split_once(':')?;
+    let number = |text: &str| match text {
+        "*" => Some(None),
+        digits if digits.bytes().all(|it| it.is_ascii_digit()) => digits.parse().ok().map(Some),
+        _ => None,
+    };
+    let (major, minor) = (number(major)?, number(minor)?);
+    let access = DeviceAccess::parse("", letters).ok()?;
+    let kinds = match kind {
+        "c" => vec![DeviceType::Character],
+        "b" => vec![DeviceType::Block],
+        "a" => vec![DeviceType::Character, DeviceType::Block],
+        _ => return None,
+    };
+    let rules = kinds.into_iter().map(|device| DeviceRule { device, major, minor, access });
+    words.next().is_none().then(|| rules.collect())
+}
+
 /// With a network of its own a container may listen on any port and ping as any user.
 pub(crate) fn sysctls(host: &HostConfig, network: &Network) -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
@@ -173,6 +232,21 @@ mod tests {
         assert_eq!(cpus("0-2,7").unwrap(), BTreeSet::from([0, 1, 2, 7]));
         for text in ["", "a", "3-1", "0-", "-1", "0-4294967295"] {
             assert_eq!(cpus(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn device_rules_are_read_and_nonsense_is_none() {
+        let access = DeviceAccess { read: true, write: false, mknod: true };
+        let rule = |device, major, minor| DeviceRule { device, major, minor, access };
+        let character = rule(DeviceType::Character, Some(13), None);
+        assert_eq!(device_rule("c 13:* rm").unwrap(), [character]);
+        let both = [DeviceType::Character, DeviceType::Block].map(|kind| rule(kind, None, Some(7)));
+        assert_eq!(device_rule("a *:7 mr").unwrap(), both);
+        for text in
+            ["", "c", "c 1:3", "c 1 r", "d 1:3 r", "c 1:3 x", "c 1:3 r ", "c +1:3 r", "c :3 r"]
+        {
+            assert_eq!(device_rule(text), None, "{text:?}");
         }
     }
 

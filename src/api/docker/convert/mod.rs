@@ -7,7 +7,7 @@ pub(super) mod container;
 pub(super) mod create;
 pub(super) mod credentials;
 pub(super) mod health;
-mod host;
+pub(super) mod host;
 pub(super) mod image;
 pub(super) mod log;
 pub(super) mod mounts;

@@ -1,6 +1,5 @@
 //! What a container may do.
 
-use super::create::unsupported;
 use crate::api::docker::wire::container::{CreateRequest, HostConfig};
 use crate::engine::container::config::{GroupsPolicy, Security, UserRequest};
 use crate::engine::pod::config::{AppArmorProfile, Namespaces, SeccompProfile};
@@ -18,6 +17,7 @@ pub(crate) fn of(
         Some(own) if !privileged => own.clone(),
         Some(_) | None => Vec::new(),
     };
+    let (supplemental_groups, supplemental_group_names) = groups(host);
     Ok(Security {
         add_capabilities: capabilities(host.cap_add.as_deref()),
         drop_capabilities: capabilities(host.cap_drop.as_deref()),
@@ -30,7 +30,8 @@ pub(crate) fn of(
             user => UserRequest::Spec(user.to_owned()),
         },
         run_as_group: None,
-        supplemental_groups: groups(host)?,
+        supplemental_groups,
+        supplemental_group_names,
         groups_policy: GroupsPolicy::Merge,
         readonly_rootfs: host.readonly_rootfs == Some(true),
         no_new_privileges: options.no_new_privileges,
@@ -55,12 +56,16 @@ fn capabilities(names: Option<&[String]>) -> Vec<String> {
     names.unwrap_or_default().iter().map(plain).collect()
 }
 
-fn groups(host: &HostConfig) -> Result<Vec<u32>> {
-    let number = |group: &String| match group.parse() {
-        Ok(number) => Ok(number),
-        Err(_) => unsupported(format!("--group-add with a name ({group})")),
-    };
-    host.group_add.iter().flatten().map(number).collect()
+/// By number, and by what the image calls them.
+fn groups(host: &HostConfig) -> (Vec<u32>, Vec<String>) {
+    let (mut numbers, mut names) = (Vec::new(), Vec::new());
+    for group in host.group_add.iter().flatten() {
+        match group.parse() {
+            Ok(number) => numbers.push(number),
+            Err(_) => names.push(group.clone()),
+        }
+    }
+    (numbers, names)
 }
 
 #[derive(Default)]

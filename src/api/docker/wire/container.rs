@@ -13,6 +13,7 @@ use super::nullable::or_default;
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct CreateRequest {
     pub(crate) hostname: Option<String>,
+    pub(crate) domainname: Option<String>,
     pub(crate) user: Option<String>,
     pub(crate) exposed_ports: Option<BTreeMap<String, Value>>,
     pub(crate) tty: Option<bool>,
@@ -132,6 +133,18 @@ pub(crate) struct HostConfig {
     pub(crate) cpuset_cpus: Option<String>,
     pub(crate) cpuset_mems: Option<String>,
     pub(crate) blkio_weight: Option<u16>,
+    pub(crate) blkio_weight_device: Option<Vec<Value>>,
+    pub(crate) blkio_device_read_bps: Option<Vec<Value>>,
+    pub(crate) blkio_device_write_bps: Option<Vec<Value>>,
+    #[serde(rename = "BlkioDeviceReadIOps")]
+    pub(crate) blkio_device_read_iops: Option<Vec<Value>>,
+    #[serde(rename = "BlkioDeviceWriteIOps")]
+    pub(crate) blkio_device_write_iops: Option<Vec<Value>>,
+    pub(crate) cpu_realtime_period: Option<i64>,
+    pub(crate) cpu_realtime_runtime: Option<i64>,
+    pub(crate) oom_kill_disable: Option<bool>,
+    pub(crate) memory_swappiness: Option<i64>,
+    pub(crate) volume_driver: Option<String>,
     pub(crate) masked_paths: Option<Vec<String>>,
     pub(crate) readonly_paths: Option<Vec<String>>,
     pub(crate) runtime: Option<String>,

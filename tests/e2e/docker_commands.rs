@@ -400,6 +400,10 @@ async fn ps_shows_every_column_and_is_narrowed_by_every_filter(client: Client) {
     docker.run(&["pause", "held"]).await;
     docker.try_run(&["run", "--name", "over", "busybox", "sh", "-c", "exit 3"]).await;
     let id = docker.inspect("web").await["Id"].as_str().unwrap().to_owned();
+    let network = docker.run(&["network", "inspect", "-f", "{{.Id}}", "back"]).await;
+    let counts =
+        "{{.Containers}} {{.ContainersRunning}} {{.ContainersPaused}} {{.ContainersStopped}}";
+    assert_eq!(docker.run(&["info", "-f", counts]).await, "3 1 1 1");
     let port = docker.run(&["port", "web", "80/udp"]).await;
     let number = port.rsplit(':').next().unwrap();
 
@@ -445,6 +449,7 @@ async fn ps_shows_every_column_and_is_narrowed_by_every_filter(client: Client) {
         ("volume=data".to_owned(), &["web"]),
         ("volume=/data".to_owned(), &["web"]),
         ("network=back".to_owned(), &["web"]),
+        (format!("network={}", &network[..12]), &["web"]),
         (format!("publish={number}/udp"), &["web"]),
         ("publish=1-65535/udp".to_owned(), &["web"]),
         ("publish=80".to_owned(), &[]),

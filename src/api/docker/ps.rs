@@ -195,7 +195,12 @@ impl<'a> Narrowed<'a> {
             && any("status", &|status| status == summary.state)
             && any("health", &|health| health == row.health)
             && any("is-task", &|is_task| matches!(is_task, "false" | "0"))
-            && any("network", &|name| summary.network_settings.networks.contains_key(name))
+            && any("network", &|wanted| {
+                let networks = &summary.network_settings.networks;
+                networks
+                    .iter()
+                    .any(|(name, it)| name == wanted || it.network_id.starts_with(wanted))
+            })
             && any("volume", &|place| {
                 summary.mounts.iter().any(|it| {
                     it.source == place

@@ -1,5 +1,7 @@
 //! The daemon itself: is it there, what is it, and what does the machine offer.
 
+use std::path::Path;
+
 use http::{HeaderValue, Method, Response, StatusCode, header};
 
 use super::reply::{self, Answer, Body};
@@ -59,8 +61,7 @@ pub(super) fn version() -> Answer {
 
 pub(super) fn info(door: &Door) -> Answer {
     let engine = &door.engine;
-    let containers = engine.containers();
-    let running = containers.iter().filter(|it| matches!(it.phase, Phase::Running { .. })).count();
+    let Counts { running, paused, stopped } = Counts::of(door);
     let system = rustix::system::sysinfo();
     let unit = u64::from(system.mem_unit.max(1));
     let host = engine.host();
@@ -71,13 +72,13 @@ pub(super) fn info(door: &Door) -> Answer {
     security_options.push("name=cgroupns".to_owned());
     reply::json(&Info {
         id: host.hostname.clone(),
-        containers: containers.len(),
+        containers: running + paused + stopped,
         containers_running: running,
-        containers_paused: 0,
-        containers_stopped: containers.len() - running,
+        containers_paused: paused,
+        containers_stopped: stopped,
         images: engine.images().list().len(),
         driver: "overlayfs",
-        driver_status: [["Backing Filesystem", "extfs"]],
+        driver_status: [["Backing Filesystem", file_system(&engine.config().root)]],
         system_status: None,
         plugins: Plugins::default(),
         memory_limit: true,
@@ -131,6 +132,50 @@ pub(super) fn info(door: &Door) -> Answer {
         cdi_spec_dirs: engine.config().cdi.spec_dirs.clone(),
         warnings: [],
     })
+}
+
+/// Containers of both doors, by what they do.
+#[derive(Default)]
+struct Counts {
+    running: usize,
+    paused: usize,
+    stopped: usize,
+}
+
+impl Counts {
+    fn of(door: &Door) -> Self {
+        let mut counts = Self::default();
+        for container in door.engine.standalones() {
+            let count = match container.record().run() {
+                Some(run) if run.is_paused => &mut counts.paused,
+                Some(_) => &mut counts.running,
+                None => &mut counts.stopped,
+            };
+            *count += 1;
+        }
+        for container in door.engine.containers() {
+            let count = match container.phase {
+                Phase::Running { .. } => &mut counts.running,
+                Phase::Created { .. } | Phase::Exited(_) => &mut counts.stopped,
+            };
+            *count += 1;
+        }
+        counts
+    }
+}
+
+/// What a path lies on, in Docker's words, by the numbers of statfs(2).
+fn file_system(path: &Path) -> &'static str {
+    match rustix::fs::statfs(path).map(|found| found.f_type) {
+        Ok(0xef53) => "extfs",
+        Ok(0x5846_5342) => "xfs",
+        Ok(0x9123_683e) => "btrfs",
+        Ok(0x2fc1_2fc1) => "zfs",
+        Ok(0xf2f5_2010) => "f2fs",
+        Ok(0x0102_1994) => "tmpfs",
+        Ok(0x794c_7630) => "overlayfs",
+        Ok(_) | Err(_) => "<unknown>",
+    }
 }
 
 fn kernel() -> String {

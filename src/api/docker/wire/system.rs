@@ -112,7 +112,7 @@ pub(crate) struct Plugins {
     volume: [&'static str; 1],
     network: [&'static str; 3],
     authorization: Option<()>,
-    log: [&'static str; 1],
+    log: [&'static str; 2],
 }
 
 impl Default for Plugins {
@@ -121,7 +121,7 @@ impl Default for Plugins {
             volume: ["local"],
             network: ["bridge", "host", "null"],
             authorization: None,
-            log: ["json-file"],
+            log: ["json-file", "local"],
         }
     }
 }

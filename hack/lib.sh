@@ -75,15 +75,24 @@ extract_debs() {
 # extract_sid_debs DIRECTORY PACKAGE...: the same from Debian sid.
 extract_sid_debs() { with_sid "$1" extract_debs "$@"; }
 
-# with_sid DIRECTORY COMMAND...: runs the command with $apt_config for Debian sid, on the machine's own Debian mirror. A mirror
-# may lag behind; signatures are checked. What apt keeps lies beside DIRECTORY meanwhile.
-with_sid() {
-  local home=$1.apt mirror
-  shift
+with_sid() { with_debian sid "$@"; }
+
+# extract_deb DIRECTORY PACKAGE: unpacks this one package alone; what it depends on is there or not needed.
+extract_deb() {
+  rm -rf "$1"
+  mkdir -p "$1"
+  (cd "$1" && apt-get ${apt_config:+-c "$apt_config"} -qq download "$2" && dpkg-deb -x ./*.deb . && rm ./*.deb)
+}
+
+# with_debian RELEASE DIRECTORY COMMAND...: runs the command with $apt_config for that release, on the machine's own Debian
+# mirror. A mirror may lag behind; signatures are checked. What apt keeps lies beside DIRECTORY meanwhile.
+with_debian() {
+  local release=$1 home=$2.apt mirror
+  shift 2
   mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' | head -n 1)
   [ -n "$mirror" ] || die "no Debian mirror among the apt sources"
   mkdir -p "$home/lists/partial" "$home/cache"
-  echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror sid main" >"$home/sources.list"
+  echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $release main" >"$home/sources.list"
   cat >"$home/conf" <<EOF
 Dir::Etc::sourcelist "$home/sources.list";
 Dir::Etc::sourceparts "/dev/null";

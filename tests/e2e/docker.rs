@@ -27,7 +27,25 @@ pub(crate) struct Docker {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Client {
     Docker,
+    /// Of Debian 12, which speaks version 1.41 of the API and builds with the classic call.
+    Docker2010,
     Cais,
+}
+
+impl Client {
+    /// For those that are not found under the name.
+    fn program(self) -> Option<PathBuf> {
+        match self {
+            Self::Docker => None,
+            Self::Docker2010 => {
+                let path = std::env::var("PATH").unwrap();
+                let found =
+                    path.split(':').map(|directory| Path::new(directory).join("docker-20.10"));
+                Some(found.into_iter().find(|it| it.exists()).expect("run hack/docker-clients"))
+            }
+            Self::Cais => Some(crate::cais::cais()),
+        }
+    }
 }
 
 /// The tests of these names, by docker's client and by ours. They are functions that take which one it is.
@@ -68,6 +86,7 @@ impl Node {
     pub(crate) fn docker(&self) -> Docker {
         let client = match std::env::var("CAIS_E2E_CLIENT").as_deref() {
             Ok("cais") => Client::Cais,
+            Ok("docker-20.10") => Client::Docker2010,
             _ => Client::Docker,
         };
         let docker =
@@ -81,16 +100,18 @@ impl Docker {
     pub(crate) fn by(mut self, client: Client) -> Self {
         self.client = client;
         let names = self.names();
-        if client == Client::Cais && !names.exists() {
+        if let Some(program) = client.program()
+            && !names.exists()
+        {
             std::fs::create_dir(&names).unwrap();
-            std::os::unix::fs::symlink(crate::cais::cais(), names.join("docker")).unwrap();
+            std::os::unix::fs::symlink(program, names.join("docker")).unwrap();
         }
         self
     }
 
-    /// Where `docker` is `cais`.
+    /// Where `docker` is another program.
     fn names(&self) -> PathBuf {
-        self.home.join("names")
+        self.home.join(format!("names-{:?}", self.client))
     }
 
     pub(crate) fn socket(&self) -> &Path {
@@ -105,7 +126,7 @@ impl Docker {
     /// Another program, in which the client finds this door.
     pub(crate) fn command_of<S: AsRef<OsStr>>(&self, program: &str, words: &[S]) -> Command {
         let mut command = Command::new(program);
-        if self.client == Client::Cais {
+        if self.client != Client::Docker {
             let path = std::env::var("PATH").unwrap();
             command.env("PATH", format!("{}:{path}", self.names().display()));
         }

@@ -54,6 +54,7 @@ mod docker_making;
 mod docker_misuse;
 mod docker_names;
 mod docker_networks;
+mod docker_older_client;
 mod docker_ports;
 mod docker_prune;
 mod docker_push;

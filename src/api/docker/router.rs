@@ -19,7 +19,7 @@ pub(super) async fn route(door: &Door, request: Request<Incoming>) -> Answer {
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
     let call = Call::of(request).await?;
     match (&method, path.as_slice()) {
-        (&Method::GET | &Method::HEAD, ["_ping"]) => Ok(system::ping(&method)),
+        (&Method::GET | &Method::HEAD, ["_ping"]) => Ok(system::ping(&method, &call.headers)),
         (&Method::GET, ["version"]) => system::version(),
         (&Method::GET, ["info"]) => system::info(door),
         (&Method::GET, ["events"]) => events::events(door, &call),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use http::{HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 
 use super::reply::{self, Answer, Body};
 use super::wire::system::{
@@ -14,19 +14,29 @@ use crate::config::CgroupDriver;
 use crate::engine::container::phase::Phase;
 
 /// What clients ask before everything else; the answer is in the headers.
-pub(super) fn ping(method: &Method) -> Response<Body> {
+pub(super) fn ping(method: &Method, headers: &HeaderMap) -> Response<Body> {
+    let builder = if is_from_before_buildx(headers) { "1" } else { "2" };
     let mut response = reply::empty(StatusCode::OK);
     if method == Method::GET {
         *response.body_mut() = reply::full("OK");
     }
     reply::set_type(&mut response, "text/plain; charset=utf-8");
     let headers = response.headers_mut();
-    headers.insert("Builder-Version", HeaderValue::from_static("2"));
+    headers.insert("Builder-Version", HeaderValue::from_static(builder));
     headers.insert("Swarm", HeaderValue::from_static("inactive"));
     const NEVER: &str = "no-cache, no-store, must-revalidate";
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(NEVER));
     headers.insert(header::PRAGMA, HeaderValue::from_static("no-cache"));
     response
+}
+
+/// Docker's client before version 23 would, told of BuildKit, build by a session of its own kind, which is not served;
+/// else it builds by the classic call. Later ones ask buildx, and build so without it.
+fn is_from_before_buildx(headers: &HeaderMap) -> bool {
+    let agent = headers.get(header::USER_AGENT).and_then(|it| it.to_str().ok());
+    let version = agent.and_then(|agent| agent.strip_prefix("Docker-Client/"));
+    let major = version.and_then(|version| version.split('.').next()?.parse::<u32>().ok());
+    major.is_some_and(|major| major < 23)
 }
 
 pub(super) fn version() -> Answer {
@@ -201,4 +211,25 @@ fn operating_system() -> String {
     let text = files.iter().find_map(|file| std::fs::read_to_string(file).ok()).unwrap_or_default();
     let name = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
     name.map_or_else(|| "Linux".to_owned(), |name| name.trim_matches('"').to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_from_before_buildx_are_told_of_the_classic_builder() {
+        for (agent, builder) in [
+            (Some("Docker-Client/20.10.24+dfsg1 (linux)"), "1"),
+            (Some("Docker-Client/19.03.8 (linux)"), "1"),
+            (Some("Docker-Client/28.5.2 (linux)"), "2"),
+            (Some("Docker-Client/unknown-version (linux)"), "2"),
+            (Some("docker-sdk-python/7.1.0"), "2"),
+            (None, "2"),
+        ] {
+            let agent = agent.map(|it| (header::USER_AGENT, HeaderValue::from_static(it)));
+            let told = ping(&Method::GET, &agent.into_iter().collect());
+            assert_eq!(told.headers()["builder-version"], builder);
+        }
+    }
 }

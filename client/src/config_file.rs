@@ -70,6 +70,26 @@ impl ConfigFile {
         self.values.get(key).and_then(Value::as_str).unwrap_or_default()
     }
 
+    /// The variables by which containers find their proxies, for the daemon at `host` or for every one, in both spellings.
+    pub(crate) fn proxies(&self, host: &str) -> Vec<(String, &str)> {
+        let all = self.values.get("proxies");
+        let found = all.and_then(|it| it.get(host).or_else(|| it.get("default")));
+        let mut variables = Vec::new();
+        for (key, name) in [
+            ("httpProxy", "HTTP_PROXY"),
+            ("httpsProxy", "HTTPS_PROXY"),
+            ("noProxy", "NO_PROXY"),
+            ("ftpProxy", "FTP_PROXY"),
+            ("allProxy", "ALL_PROXY"),
+        ] {
+            let value = found.and_then(|it| it.get(key)?.as_str()).filter(|it| !it.is_empty());
+            if let Some(value) = value {
+                variables.extend([(name.to_owned(), value), (name.to_lowercase(), value)]);
+            }
+        }
+        variables
+    }
+
     /// The program that keeps what belongs to this server, if one does.
     fn helper(&self, server: &str) -> Option<String> {
         let of_server =
@@ -275,6 +295,22 @@ mod tests {
         assert!(!load().erase("reg:5000").unwrap());
         assert_eq!(load().credentials("reg:5000").unwrap(), None);
         assert_eq!(fs::read_dir(&place).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn proxies_are_those_of_the_daemon_or_of_all() {
+        let directory = tempfile::tempdir().unwrap();
+        let text = r#"{"proxies":{"default":{"httpProxy":"a","noProxy":""},"tcp://x:1":{"allProxy":"b"}}}"#;
+        let mut file = fs::File::create(directory.path().join("config.json")).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        let config = ConfigFile::load(directory.path().to_str()).unwrap();
+        let pair = |name: &str, value: &'static str| (name.to_owned(), value);
+        let of_all = [pair("HTTP_PROXY", "a"), pair("http_proxy", "a")];
+        assert_eq!(config.proxies("unix:///run/cais/docker.sock"), of_all);
+        let of_one = [pair("ALL_PROXY", "b"), pair("all_proxy", "b")];
+        assert_eq!(config.proxies("tcp://x:1"), of_one);
+        let nothing = tempfile::tempdir().unwrap();
+        assert_eq!(ConfigFile::load(nothing.path().to_str()).unwrap().proxies("x"), []);
     }
 
     #[test]

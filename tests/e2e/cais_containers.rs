@@ -173,6 +173,20 @@ async fn cais_cidfile_holds_the_id_or_is_not_there() {
 }
 
 #[tokio::test]
+async fn cais_gives_containers_the_proxies_of_its_configuration() {
+    let (node, docker) = node().await;
+    let directory = node.home.join("docker-config");
+    std::fs::create_dir_all(&directory).unwrap();
+    let text = r#"{"proxies":{"default":{"httpProxy":"http://p:1","noProxy":"localhost"}}}"#;
+    std::fs::write(directory.join("config.json"), text).unwrap();
+    let script = "env | grep -i proxy | sort";
+    let words = ["run", "--rm", "-e", "NO_PROXY=own", "busybox", "sh", "-c", script];
+    docker.clients_agree(&words).await;
+    let expected = "HTTP_PROXY=http://p:1\nNO_PROXY=own\nhttp_proxy=http://p:1\nno_proxy=localhost";
+    assert_eq!(docker.cais(&words).await, expected);
+}
+
+#[tokio::test]
 async fn cais_logs_follow_to_the_end() {
     let (_node, docker) = node().await;
     let script = "echo one; read x; echo two >&2; exit 0";

@@ -79,6 +79,13 @@ async fn cais_lists_what_docker_lists() {
         &["network", "ls", "--no-trunc", "-q"],
         &["network", "ls", "--format", "json"],
         &["system", "df"],
+        &["system", "df", "-v"],
+        &["context", "ls"],
+        &["context", "ls", "--format", "json"],
+        &["context", "show"],
+        &["context", "use", "default"],
+        &["context", "inspect"],
+        &["context", "inspect", "-f", "{{.Endpoints.docker.Host}}"],
         &["system", "df", "--format", "json"],
         &["port", "web"],
         &["port", "web", "80"],
@@ -229,6 +236,9 @@ async fn cais_under_its_own_name_says_what_was_meant() {
     let typo = docker.cais_refused(&["sytem", "prune", "-a"]).await;
     assert!(typo.contains("unknown command: cais sytem"), "{typo}");
     assert!(typo.contains("Did you mean: cais system prune -a"), "{typo}");
+    let lacking = docker.cais_refused(&["search", "nginx"]).await;
+    assert!(lacking.contains("command of docker's that is not supported"), "{lacking}");
+    assert!(!lacking.contains("Did you mean"), "{lacking}");
     let failed = docker.try_cais(&["run", "--rm", "--network", "nowhere", "busybox"]).await;
     assert_eq!(failed.code, 125);
     assert!(failed.stderr.starts_with("cais: Error response from daemon: "), "{failed:?}");
@@ -243,12 +253,22 @@ async fn cais_under_its_own_name_says_what_was_meant() {
     docker.clients_agree(&nowhere).await;
 
     for shell in ["bash", "zsh", "fish"] {
-        assert!(docker.cais(&["completion", shell]).await.contains("detach-keys"), "{shell}");
+        let script = docker.cais(&["completion", shell]).await;
+        for flag in ["detach-keys", "build-arg", "abort-on-container-exit"] {
+            assert!(script.contains(flag), "{shell}: {flag}");
+        }
     }
     let pages = tempfile::tempdir().unwrap();
     docker.cais(&["man", pages.path().to_str().unwrap()]).await;
-    let page = std::fs::read_to_string(pages.path().join("cais-container-run.1")).unwrap();
-    assert!(page.contains("Create and run a new container"), "{page}");
+    for (name, words) in [
+        ("cais-container-run", "Create and run a new container"),
+        ("cais-build", "Build an image from a Dockerfile"),
+        ("cais-compose-up", "abort\\-on\\-container\\-exit"),
+        ("cais", "cais\\-compose(1)"),
+    ] {
+        let page = std::fs::read_to_string(pages.path().join(format!("{name}.1"))).unwrap();
+        assert!(page.contains(words), "{name}: {page}");
+    }
     for words in [&["version"][..], &["info"]] {
         let shown = docker.cais(words).await;
         assert!(shown.contains("Client: Cais") && shown.contains("Server:"), "{shown}");

@@ -13,6 +13,7 @@ use clap::{FromArgMatches, Parser};
 use self::verbs::Verb;
 use crate::Cais;
 use crate::client::Client;
+use crate::commands::contexts;
 use crate::error::{Failure, Result};
 use crate::host::{Host, TlsFlags};
 use crate::program::Program;
@@ -77,11 +78,7 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<()> {
     if cli.version {
         return crate::output::line(&crate::commands::version::line(program));
     }
-    if let Some(context) = cli.context.as_deref().filter(|it| !matches!(*it, "" | "default")) {
-        return Err(Failure::new(format!(
-            "context {context:?}: there are no contexts; a daemon is named with --host or CAIS_HOST"
-        )));
-    }
+    contexts::only(cli.context.as_deref().unwrap_or_default())?;
     let Some(verb) = cli.verb else { return usage::help(&mut command(program)) };
     let host = Host::choose(cli.host.as_deref(), cli.tls, cli.config.as_deref(), program)?;
     let cais = Cais { client: Client { host }, program, config_directory: cli.config };

@@ -10,6 +10,24 @@ use crate::error::{Failure, Result};
 use crate::output;
 use crate::program::Program;
 
+/// What docker has beside these, of its own or by plugins that come with it.
+const OF_DOCKER: [&str; 14] = [
+    "bake",
+    "checkpoint",
+    "config",
+    "manifest",
+    "model",
+    "node",
+    "plugin",
+    "scout",
+    "search",
+    "secret",
+    "service",
+    "stack",
+    "swarm",
+    "trust",
+];
+
 /// Help goes to standard output and is no failure; of the rest, a text and a code.
 pub(super) fn explain(error: &Error, arguments: &[OsString], program: Program) -> Result<()> {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
@@ -118,8 +136,10 @@ impl<'a> Found<'a> {
         let is_root = !path.contains(' ');
         let shown = if is_root { first } else { word.as_str() };
         let mut text = format!("{}: unknown command: {path} {shown}\n", program.name());
+        if is_root && OF_DOCKER.contains(&first) {
+            text.push_str("\nIt is a command of docker's that is not supported.\n");
         // Docker says no such thing; as docker, neither do we.
-        if program == Program::Cais {
+        } else if program == Program::Cais {
             let names = self
                 .command
                 .get_subcommands()

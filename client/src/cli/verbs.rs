@@ -7,7 +7,7 @@ use crate::Cais;
 use crate::commands::inspect::Kind;
 use crate::commands::prune::Subject;
 use crate::commands::{
-    archive, build, commit, cp, df, events, exec, history, images, info, inside, inspect,
+    archive, build, commit, contexts, cp, df, events, exec, history, images, info, inside, inspect,
     lifecycle, login, logs, network, ports, prune, ps, pull, run, start, stats, tags, update,
     version, volume,
 };
@@ -78,6 +78,9 @@ pub(crate) enum Verb {
     #[command(subcommand, alias = "buildx")]
     Builder(BuilderVerb),
     Compose(Box<Compose>),
+    /// Manage contexts, of which there is one
+    #[command(subcommand)]
+    Context(ContextVerb),
 }
 
 impl Verb {
@@ -131,6 +134,7 @@ impl Verb {
             Self::Build(it) => it.run(cais),
             Self::Builder(it) => it.run(cais),
             Self::Compose(it) => it.run(cais),
+            Self::Context(it) => it.run(cais),
         }
     }
 }
@@ -213,6 +217,26 @@ impl BuilderVerb {
         match self {
             Self::Build(it) => it.run(cais),
             Self::Prune(it) => it.run(cais, Subject::BuildCache),
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ContextVerb {
+    Inspect(contexts::InspectContexts),
+    #[command(alias = "list")]
+    Ls(contexts::ListContexts),
+    Show(contexts::ShowContext),
+    Use(contexts::UseContext),
+}
+
+impl ContextVerb {
+    fn run(self, cais: &Cais) -> Result<()> {
+        match self {
+            Self::Inspect(it) => it.run(cais),
+            Self::Ls(it) => it.run(cais),
+            Self::Show(it) => it.run(),
+            Self::Use(it) => it.run(),
         }
     }
 }

@@ -206,12 +206,16 @@ impl Build {
     }
 
     fn begin(&self, cais: &Cais, source: Source) -> Result<Response> {
+        let config = cais.config()?;
+        let proxies = config.proxies(&cais.client.host.to_string());
         match source {
-            Source::Directory(context) => context.send(cais, self.path(&context.dockerfile)?),
+            Source::Directory(context) => {
+                context.send(cais, self.path(&context.dockerfile, &proxies)?)
+            }
             Source::Archive(mut archive, dockerfile) => {
                 let headers = cais.registry_config()?;
                 let payload = Payload::Archive(&mut archive);
-                cais.client.call("POST", self.path(&dockerfile)?, payload, headers)
+                cais.client.call("POST", self.path(&dockerfile, &proxies)?, payload, headers)
             }
         }
     }
@@ -225,9 +229,12 @@ impl Build {
         self.build_arg.iter().map(pair).collect()
     }
 
-    fn path(&self, dockerfile: &str) -> Result<Path> {
-        let arguments: Map<String, Json> =
+    fn path(&self, dockerfile: &str, proxies: &[(String, &str)]) -> Result<Path> {
+        let mut arguments: Map<String, Json> =
             self.arguments().into_iter().map(|(name, value)| (name, value.into())).collect();
+        for (name, value) in proxies {
+            arguments.entry(name.clone()).or_insert_with(|| (*value).into());
+        }
         let hosts = values::extra_hosts(&self.add_host).map_err(Failure::new)?;
         let ulimits: std::result::Result<Vec<Json>, _> =
             self.ulimit.iter().map(|it| values::ulimit(it)).collect();
@@ -308,7 +315,7 @@ mod tests {
             "--no-cache",
             ".",
         ];
-        let path = format!("{:?}", build(&words).path("Dockerfile").unwrap());
+        let path = format!("{:?}", build(&words).path("Dockerfile", &[]).unwrap());
         for expected in [
             "t=a%3A1&t=b",
             "extrahosts=h%3A1%2E2%2E3%2E4",
@@ -318,7 +325,7 @@ mod tests {
         ] {
             assert!(path.contains(expected), "{expected} is not in {path}");
         }
-        assert!(build(&["--ulimit", "nofile", "."]).path("x").is_err());
+        assert!(build(&["--ulimit", "nofile", "."]).path("x", &[]).is_err());
     }
 
     #[test]

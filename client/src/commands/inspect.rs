@@ -89,7 +89,7 @@ impl Inspect {
             vec![known.ok_or_else(|| Failure::new(format!("unknown type: {:?}", self.kind)))?.1]
         };
         let is_any = kinds.len() > 1;
-        self.of_kind.show(|name| {
+        self.of_kind.each(|name| {
             for kind in &kinds {
                 match document(cais, *kind, name, self.size) {
                     Err(failure) if is_any && failure.is_not_found() => {}
@@ -103,7 +103,7 @@ impl Inspect {
 
 impl InspectContainer {
     pub(crate) fn run(&self, cais: &Cais) -> Result<()> {
-        self.of_kind.show(|name| document(cais, Kind::Container, name, self.size))
+        self.of_kind.each(|name| document(cais, Kind::Container, name, self.size))
     }
 }
 
@@ -121,50 +121,58 @@ fn document(cais: &Cais, kind: Kind, name: &str, with_size: bool) -> Result<Stri
 
 impl InspectKind {
     pub(crate) fn run(&self, cais: &Cais, kind: Kind) -> Result<()> {
-        self.show(|name| document(cais, kind, name, false))
+        self.each(|name| document(cais, kind, name, false))
     }
 
-    /// What was found first, and then what was not.
-    fn show(&self, find: impl Fn(&str) -> Result<String>) -> Result<()> {
-        let (mut found, mut missing) = (Vec::new(), Vec::new());
-        for name in &self.names {
-            match find(name) {
-                Ok(document) => found.push(document),
-                Err(failure) => missing.push(failure.message),
-            }
-        }
-        match self.format.as_str() {
-            "" => output::line(&json::indented(&format!("[{}]", found.join(",")), "    "))?,
-            "json" => {
-                let values: serde_json::Result<Vec<_>> =
-                    found.iter().map(|it| Value::parse(it.as_bytes())).collect();
-                output::line(&Value::Array(values?).compact())?;
-            }
-            // As docker has it, nothing found is an empty line.
-            _ if found.is_empty() => output::line("")?,
-            format => {
-                for document in &found {
-                    Self::show_one(format, document)?;
-                }
-            }
-        }
-        if missing.is_empty() { Ok(()) } else { Err(Failure::new(missing.join("\n"))) }
+    fn each(&self, find: impl Fn(&str) -> Result<String>) -> Result<()> {
+        show(&self.format, &self.names, find)
     }
+}
 
-    fn show_one(format: &str, document: &str) -> Result<()> {
-        let value = Value::parse(document.as_bytes())?;
-        match table::object(format, &value) {
-            Ok(shown) => output::line(&shown),
-            // What is no template is found out before anything is asked for.
-            Err(failure) if failure.code == table::NO_TEMPLATE => Err(failure),
-            Err(failure) => {
-                // The line that could not be made is there all the same.
-                output::line("")?;
-                Err(Failure {
-                    message: format!("template parsing error: {}", failure.message),
-                    ..failure
-                })
+/// What was found first, and then what was not.
+pub(super) fn show(
+    format: &str,
+    names: &[String],
+    find: impl Fn(&str) -> Result<String>,
+) -> Result<()> {
+    let (mut found, mut missing) = (Vec::new(), Vec::new());
+    for name in names {
+        match find(name) {
+            Ok(document) => found.push(document),
+            Err(failure) => missing.push(failure.message),
+        }
+    }
+    match format {
+        "" => output::line(&json::indented(&format!("[{}]", found.join(",")), "    "))?,
+        "json" => {
+            let values: serde_json::Result<Vec<_>> =
+                found.iter().map(|it| Value::parse(it.as_bytes())).collect();
+            output::line(&Value::Array(values?).compact())?;
+        }
+        // As docker has it, nothing found is an empty line.
+        _ if found.is_empty() => output::line("")?,
+        format => {
+            for document in &found {
+                show_one(format, document)?;
             }
+        }
+    }
+    if missing.is_empty() { Ok(()) } else { Err(Failure::new(missing.join("\n"))) }
+}
+
+fn show_one(format: &str, document: &str) -> Result<()> {
+    let value = Value::parse(document.as_bytes())?;
+    match table::object(format, &value) {
+        Ok(shown) => output::line(&shown),
+        // What is no template is found out before anything is asked for.
+        Err(failure) if failure.code == table::NO_TEMPLATE => Err(failure),
+        Err(failure) => {
+            // The line that could not be made is there all the same.
+            output::line("")?;
+            Err(Failure {
+                message: format!("template parsing error: {}", failure.message),
+                ..failure
+            })
         }
     }
 }

@@ -3,6 +3,7 @@
 pub(crate) mod archive;
 pub(crate) mod build;
 pub(crate) mod commit;
+pub(crate) mod contexts;
 pub(crate) mod cp;
 pub(crate) mod df;
 pub(crate) mod events;

@@ -82,6 +82,18 @@ fn start_failure(cais: &Cais, failure: &Failure) -> Failure {
     with_help(cais, "run", text).with_code(code)
 }
 
+/// What a flag says of a variable goes before.
+fn add_proxies(variables: &mut Vec<serde_json::Value>, proxies: &[(String, &str)]) {
+    for (name, value) in proxies {
+        let is_it = |it: &serde_json::Value| {
+            it.as_str().and_then(|it| it.split('=').next()) == Some(name.as_str())
+        };
+        if !variables.iter().any(is_it) {
+            variables.push(format!("{name}={value}").into());
+        }
+    }
+}
+
 struct Maker<'a> {
     cais: &'a Cais,
     flags: &'a Flags,
@@ -96,7 +108,17 @@ impl Maker<'_> {
 
     fn body(&self) -> std::result::Result<serde_json::Value, String> {
         let around = Surroundings { is_detached: self.is_detached, console: terminal::size() };
-        self.flags.body(self.image(), self.words.get(1..).unwrap_or_default(), around)
+        let words = self.words.get(1..).unwrap_or_default();
+        let mut body = self.flags.body(self.image(), words, around)?;
+        let config = self.cais.config().map_err(|failure| failure.message)?;
+        let proxies = config.proxies(&self.cais.client.host.to_string());
+        if let Some(members) = body.as_object_mut().filter(|_| !proxies.is_empty()) {
+            let variables = members.entry("Env").or_insert_with(|| serde_json::json!([]));
+            if let Some(variables) = variables.as_array_mut() {
+                add_proxies(variables, &proxies);
+            }
+        }
+        Ok(body)
     }
 
     /// The id of the new container. An image that is missing is pulled first.
@@ -142,6 +164,7 @@ impl Maker<'_> {
 
     fn lacks_image(&self, failure: &Failure) -> bool {
         failure.message.contains("No such image")
+            || failure.message.contains("does not provide the specified platform")
             || failure.message.contains(&format!("image {}", self.image()))
     }
 

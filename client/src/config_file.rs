@@ -60,9 +60,17 @@ impl ConfigFile {
             {
                 Map::new()
             }
-            Err(error) => return Err(Failure::new(format!("{}: {error}", path.display()))),
+            Err(error) => {
+                let path = path.display();
+                let text = format!("WARNING: Error loading config file: {path}: {error}");
+                return Err(Failure::new(text));
+            }
         };
         Ok(Self { path, values })
+    }
+
+    pub(crate) fn empty(directory: Option<&str>) -> Self {
+        Self { path: self::directory(directory).join("config.json"), values: Map::new() }
     }
 
     /// A setting that is a text, as `psFormat` is.

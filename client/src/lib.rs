@@ -75,6 +75,14 @@ impl Cais {
         ConfigFile::load(self.config_directory.as_deref())
     }
 
+    /// An empty configuration in the place of one that cannot be read, which is told: for what works without.
+    pub(crate) fn config_or_none(&self) -> ConfigFile {
+        self.config().unwrap_or_else(|failure| {
+            output::notice(&failure.message);
+            ConfigFile::empty(self.config_directory.as_deref())
+        })
+    }
+
     /// The detach keys of a flag, else of the configuration, else docker's.
     pub(crate) fn detach_keys(&self, flag: &str) -> Result<Keys> {
         let config = if flag.is_empty() {

@@ -74,8 +74,7 @@ async fn docker_attach_by_websocket_carries_both_ways() {
 
     // The end of its client's messages is the end of its input.
     docker.run(&["create", "-i", "--name", "cat", "busybox", "cat"]).await;
-    let mut socket =
-        Socket::open(&docker, "/containers/cat/attach/ws?stream=1&stdin=1&stdout=1").await;
+    let mut socket = Socket::open(&docker, "/containers/cat/attach/ws?stream=1&stdin=1").await;
     docker.run(&["start", "cat"]).await;
     socket.send(CLOSE, b"").await;
     until("it to end", async || docker.inspect("cat").await["State"]["Status"] == "exited").await;

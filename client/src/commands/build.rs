@@ -206,7 +206,7 @@ impl Build {
     }
 
     fn begin(&self, cais: &Cais, source: Source) -> Result<Response> {
-        let config = cais.config()?;
+        let config = cais.config_or_none();
         let proxies = config.proxies(&cais.client.host.to_string());
         match source {
             Source::Directory(context) => {

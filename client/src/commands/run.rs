@@ -110,7 +110,7 @@ impl Maker<'_> {
         let around = Surroundings { is_detached: self.is_detached, console: terminal::size() };
         let words = self.words.get(1..).unwrap_or_default();
         let mut body = self.flags.body(self.image(), words, around)?;
-        let config = self.cais.config().map_err(|failure| failure.message)?;
+        let config = self.cais.config_or_none();
         let proxies = config.proxies(&self.cais.client.host.to_string());
         if let Some(members) = body.as_object_mut().filter(|_| !proxies.is_empty()) {
             let variables = members.entry("Env").or_insert_with(|| serde_json::json!([]));

@@ -36,6 +36,8 @@ pub(super) async fn attach_websocket(door: &Door, id: &str, call: Call) -> Answe
 /// What a client gets, once the connection is its own.
 struct Carried {
     framing: Framing,
+    /// It wants to hear nothing.
+    is_mute: bool,
     detach: Option<Detach>,
     /// What was said until now.
     told: Option<mpsc::Receiver<Bytes>>,
@@ -53,13 +55,17 @@ async fn prepare(door: &Door, id: &str, call: &Call, framing: Option<Framing>) -
             "container {id} is paused, unpause the container before attach"
         )));
     }
-    let wanted = Wanted {
+    let mut wanted = Wanted {
         stdin: switch("stdin"),
         stdout: switch("stdout"),
         stderr: switch("stderr"),
         tty: record.config.container.tty,
     };
     let framing = framing.unwrap_or_else(|| Framing::of(wanted.tty));
+    let told = switch("logs").then(|| logs::so_far(door, &container, wanted, framing));
+    // Who only speaks is heard until the container ends, which its output tells.
+    let is_mute = wanted.stdin && !wanted.stdout && !wanted.stderr;
+    wanted.stdout |= is_mute;
     let keys = call.query.text("detachKeys").filter(|keys| !keys.is_empty());
     let detach = (wanted.tty && wanted.stdin).then(|| Detach::on(keys)).transpose()?;
     let waiting = if switch("stream") {
@@ -67,13 +73,13 @@ async fn prepare(door: &Door, id: &str, call: &Call, framing: Option<Framing>) -
     } else {
         None
     };
-    let told = switch("logs").then(|| logs::so_far(door, &container, wanted, framing));
-    Ok(Carried { framing, detach, told, waiting })
+    Ok(Carried { framing, is_mute, detach, told, waiting })
 }
 
 impl Carried {
     async fn carry(self, mut client: Client) -> io::Result<()> {
-        let Self { framing, detach, mut told, waiting } = self;
+        let Self { framing, is_mute, detach, mut told, waiting } = self;
+        let framing = if is_mute { Framing::Discarded } else { framing };
         // What is written meanwhile comes twice rather than not at all.
         if told.is_some() {
             client.heard().await;

@@ -87,6 +87,8 @@ pub(super) enum Framing {
     /// With a terminal there is one stream.
     Raw,
     Multiplexed,
+    /// It does not: its end alone is of interest.
+    Discarded,
 }
 
 /// Numbers of the streams in frames.
@@ -103,13 +105,16 @@ impl Framing {
 
     pub(super) fn media_type(self) -> &'static str {
         match self {
-            Self::Raw => "application/vnd.docker.raw-stream",
+            Self::Raw | Self::Discarded => "application/vnd.docker.raw-stream",
             Self::Multiplexed => "application/vnd.docker.multiplexed-stream",
         }
     }
 
     /// Appends a piece of a stream, as it travels.
     pub(super) fn put(self, out: &mut Vec<u8>, stream: Stream, piece: &[u8]) {
+        if self == Self::Discarded {
+            return;
+        }
         if self == Self::Multiplexed {
             let length = u32::try_from(piece.len()).unwrap_or(u32::MAX);
             out.extend_from_slice(&[stream as u8, 0, 0, 0]);

@@ -10,6 +10,7 @@ use axum::extract::{FromRequestParts, WebSocketUpgrade};
 use axum::response::IntoResponse;
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
+use http::header::{HOST, ORIGIN};
 use http::{HeaderMap, Request, Response};
 use hyper::upgrade::OnUpgrade;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
@@ -18,7 +19,7 @@ use tracing::Instrument;
 use super::hijack::{Client, PIECE};
 use super::peer::Peer;
 use super::reply::{self, Answer, Body};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 /// A client says no more than this at once.
 const LONGEST: usize = 1 << 20;
@@ -26,7 +27,8 @@ const LONGEST: usize = 1 << 20;
 /// The answer with which a connection becomes a WebSocket; `carry` then has what travels in it.
 ///
 /// # Errors
-/// `InvalidArgument` for a request that is no such handshake.
+/// `InvalidArgument` for a request that is no such handshake, `Forbidden` for one of a page that is not ours: a browser
+/// shows its certificate for any page, and sees no border between sites here.
 pub(super) async fn answer<F>(
     (upgrade, peer): (OnUpgrade, Option<Peer>),
     headers: HeaderMap,
@@ -35,6 +37,7 @@ pub(super) async fn answer<F>(
 where
     F: Future<Output = io::Result<()>> + Send + 'static,
 {
+    check_origin(&headers)?;
     let handshake = handshake(upgrade, headers).await?;
     let span = tracing::Span::current();
     let response = handshake.on_upgrade(move |socket| {
@@ -55,6 +58,19 @@ where
         .instrument(span)
     });
     Ok(without_body(response))
+}
+
+/// Programs send no origin, browsers always do.
+fn check_origin(headers: &HeaderMap) -> Result<()> {
+    let Some(origin) = headers.get(ORIGIN) else { return Ok(()) };
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+    let of_page = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
+    match of_page.zip(host) {
+        Some(((_, authority), host)) if authority.eq_ignore_ascii_case(host) => Ok(()),
+        Some(_) | None => {
+            Err(Error::new(Kind::Forbidden, format!("a page of {origin:?} has no access here")))
+        }
+    }
 }
 
 async fn handshake(upgrade: OnUpgrade, headers: HeaderMap) -> Result<WebSocketUpgrade> {
@@ -104,5 +120,27 @@ async fn pass(socket: WebSocket, stream: DuplexStream) -> io::Result<()> {
     tokio::select! {
         said = said => said,
         told = told => told,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_of_others_are_refused() {
+        let check = |origin: Option<&'static str>| {
+            let mut headers = HeaderMap::new();
+            headers.insert(HOST, "node:2376".parse().unwrap());
+            if let Some(origin) = origin {
+                headers.insert(ORIGIN, origin.parse().unwrap());
+            }
+            check_origin(&headers).map_err(|error| error.kind())
+        };
+        assert_eq!(check(None), Ok(()));
+        assert_eq!(check(Some("https://Node:2376")), Ok(()));
+        for other in ["https://evil.example", "https://node:2377", "null"] {
+            assert_eq!(check(Some(other)), Err(Kind::Forbidden), "{other}");
+        }
     }
 }

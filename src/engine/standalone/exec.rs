@@ -181,7 +181,13 @@ pub(crate) async fn start(
     is_detached: bool,
     size: Option<(u16, u16)>,
 ) -> Result<Session> {
-    check_running(shared, &exec.container)?;
+    if let Err(error) = check_running(shared, &exec.container) {
+        // Its client asks for a code next, and would take none for success.
+        if exec.state() == State::Created {
+            exec.over(126);
+        }
+        return Err(error);
+    }
     let mut is_mine = false;
     exec.state.send_if_modified(|state| {
         is_mine = *state == State::Created;

@@ -8,6 +8,15 @@ use super::copied;
 use super::resources::{strings, text};
 use crate::error::Result;
 
+/// The volumes, named or not, that its containers write to.
+pub(super) fn written(service: &Node) -> impl Iterator<Item = &Node> {
+    let volumes = service.get("volumes").and_then(Node::as_list).unwrap_or_default();
+    volumes.iter().filter(|it| {
+        let is_read_only = it.get("read_only").and_then(Node::as_bool) == Some(true);
+        text(it, "type") == "volume" && !is_read_only
+    })
+}
+
 impl Service<'_> {
     pub(super) fn mounts(&self, which: &Which<'_>) -> Result<Vec<Json>> {
         let mut mounts = Vec::new();

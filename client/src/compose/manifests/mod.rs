@@ -16,9 +16,10 @@ mod services;
 mod workload;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 
 use cais_compose::{Node, Project, Value, to_yaml};
 use clap::{Args, ValueEnum};
@@ -67,10 +68,33 @@ impl Convert {
             output::notice(&format!("warning: {told}"));
         }
         match &self.output {
-            Some(path) => Ok(File::create(path).and_then(|mut it| it.write_all(text.as_bytes()))?),
+            Some(path) => Ok(save(path, &text)?),
             None => output::raw(&text),
         }
     }
+}
+
+/// It holds the values of secrets: nobody else may read it. A file that is there keeps its mode, for it may be a pipe.
+fn save(path: &str, text: &str) -> std::io::Result<()> {
+    let mut options = File::options();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())
+}
+
+/// # Errors
+/// Of two objects that are one for Kubernetes.
+fn check_once(all: &[Manifest]) -> Result<()> {
+    let mut seen = BTreeSet::new();
+    for Manifest { object, .. } in all {
+        let part = |it: &Json| it.as_str().unwrap_or_default().to_owned();
+        let (kind, name) = (part(&object["kind"]), part(&object["metadata"]["name"]));
+        if !seen.insert((kind.clone(), name.clone())) {
+            return Err(Failure::new(format!(
+                "two things of the file would be the {kind} {name}: give one of them another name"
+            )));
+        }
+    }
+    Ok(())
 }
 
 struct Conversion<'a> {
@@ -115,6 +139,7 @@ impl Conversion<'_> {
             last.push(service.workload(mounts)?);
         }
         all.extend(last);
+        check_once(&all)?;
         if self.project.services().any(|(_, it)| it.get("depends_on").is_some()) {
             self.tell("depends_on is no order in Kubernetes: all start at once, and who needs another service must try again".to_owned());
         }
@@ -208,6 +233,8 @@ fn put(object: &mut Json, key: &str, value: Json) {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::super::tests::project;
     use super::*;
 
@@ -228,6 +255,22 @@ mod tests {
             (format!("{kind}/{name}"), it.object)
         });
         Ok((named.collect(), conversion.told.take()))
+    }
+
+    #[test]
+    fn two_objects_of_one_name_are_refused() {
+        let file = "services: {web: {image: a, ports: ['80']}, web-published: {image: a}}";
+        let refused = converted(file).unwrap_err();
+        assert!(refused.message.contains("would be the Service web-published"), "{refused}");
+    }
+
+    #[test]
+    fn others_cannot_read_what_is_saved() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("all.yaml");
+        save(path.to_str().unwrap(), "text").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "text");
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     }
 
     #[test]

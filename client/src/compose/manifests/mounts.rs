@@ -1,17 +1,22 @@
 //! What a pod mounts: claims for named volumes, maps and secrets, what lives as long as the pod, and directories of the node.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 
 use cais_compose::Node;
 use serde_json::{Value as Json, json};
 
 use super::super::copied;
+use super::super::mounts::written;
 use super::super::resources::text;
 use super::{Conversion, Manifest, Service, names, put};
 use crate::error::{Context, Failure, Result};
 
-/// A map may not be larger.
-const LARGEST: u64 = 1 << 20;
+/// A map or secret may not be larger.
+const LARGEST: usize = 1 << 20;
+
+/// What `kubectl apply` keeps of an object is an annotation, which may not be larger.
+const LARGEST_APPLIED: usize = 256 << 10;
 
 /// Of one pod.
 #[derive(Default)]
@@ -88,6 +93,12 @@ impl Conversion<'_> {
                     }
                     (None, file) => fs::read(file).context(file)?,
                 };
+                if bytes.len() > LARGEST {
+                    return Err(Failure::new(format!(
+                        "{kind}.{key}: a {object} has 1 MiB at most, and this has {} bytes",
+                        bytes.len()
+                    )));
+                }
                 let name = names::label(key);
                 all.push(Manifest {
                     why: String::new(),
@@ -99,6 +110,12 @@ impl Conversion<'_> {
     }
 
     fn held(&self, kind: &str, name: &str, key: &str, bytes: &[u8]) -> Json {
+        // With room for what else is in it.
+        if bytes.len() > LARGEST_APPLIED * 3 / 4 {
+            self.tell(format!(
+                "the {kind} {name} is large: kubectl apply may need the flag --server-side for it"
+            ));
+        }
         let (member, value) = match (std::str::from_utf8(bytes), kind) {
             (Ok(text), "Secret") => ("stringData", text.to_owned()),
             (Ok(text), _) => ("data", text.to_owned()),
@@ -135,12 +152,13 @@ impl Service<'_> {
                         .project
                         .resource("volumes", key)
                         .filter(|it| is_external(it));
-                    let claim = claim.map_or(key, |it| text(it, "name"));
+                    let claim =
+                        claim.map_or_else(|| names::label(key), |it| text(it, "name").to_owned());
                     let subpath = volume.get("volume").map_or("", |it| text(it, "subpath"));
                     if !subpath.is_empty() {
                         mount["subPath"] = subpath.into();
                     }
-                    let source = json!({ "claimName": names::label(claim) });
+                    let source = json!({ "claimName": claim });
                     let own = names::label(&format!("claim-{key}"));
                     mounts.add(&own, ("persistentVolumeClaim", source), mount);
                 }
@@ -179,34 +197,36 @@ impl Service<'_> {
 
     /// Whether two pods of it would write to one volume.
     pub(super) fn writes_to_claim(&self) -> bool {
-        self.list("volumes").iter().any(|it| {
-            text(it, "type") == "volume"
-                && !text(it, "source").is_empty()
-                && it.get("read_only").and_then(Node::as_bool) != Some(true)
-        })
+        written(self.node).any(|it| !text(it, "source").is_empty())
     }
 
     /// A file of this machine is on no node: it goes along as a map. A directory has to be there.
     fn bind(
         &self,
         own: &str,
-        source: &str,
+        from: &str,
         mut mount: Json,
         mounts: &mut Mounts,
     ) -> Result<Option<Manifest>> {
-        let metadata = fs::metadata(source).ok();
-        if metadata.as_ref().is_some_and(|it| it.is_file() && it.len() <= LARGEST) {
-            let bytes = fs::read(source).context(source)?;
+        let metadata = fs::metadata(from).ok();
+        let was_read_only = mount.get("readOnly").is_some();
+        if metadata.as_ref().is_some_and(|it| it.is_file() && it.len() <= LARGEST as u64) {
+            let bytes = fs::read(from).context(from)?;
             let name = names::label(&format!("{}-{own}", self.id()));
             mount["subPath"] = "content".into();
             mount["readOnly"] = true.into();
-            mounts.add(own, ("configMap", json!({ "name": name })), mount);
-            let why = format!("the file {source}, as it is now");
+            let mode = metadata.map_or(0o644, |it| it.mode() & 0o777);
+            let source = json!({ "name": name, "defaultMode": mode });
+            mounts.add(own, ("configMap", source), mount);
+            if !was_read_only {
+                self.tell("volumes", &format!("{from} is read-only in a pod"));
+            }
+            let why = format!("the file {from}, as it is now");
             let object = self.conversion.held("ConfigMap", &name, "content", &bytes);
             return Ok(Some(Manifest { why, object }));
         }
-        self.tell("volumes", &format!("{source} must be there on each node that a pod may run on"));
-        mounts.add(own, ("hostPath", json!({ "path": source })), mount);
+        self.tell("volumes", &format!("{from} must be there on each node that a pod may run on"));
+        mounts.add(own, ("hostPath", json!({ "path": from })), mount);
         Ok(None)
     }
 
@@ -259,6 +279,8 @@ fn base64(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::super::tests::converted;
     use super::*;
 
@@ -322,11 +344,26 @@ configs: {settings: {content: hello}}
         let path = directory.path().join("it");
         #[expect(clippy::disallowed_methods, reason = "nobody reads it meanwhile")]
         fs::write(&path, b"\xff").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o750)).unwrap();
         let path = path.to_str().unwrap();
         let file = format!("services: {{a: {{image: a, volumes: ['{path}:/etc/it']}}}}");
-        let (all, _) = converted(&file).unwrap();
+        let (all, told) = converted(&file).unwrap();
         assert_eq!(all["ConfigMap/a-volume-0"]["binaryData"]["content"], "/w==");
         let pod = &all["Deployment/a"]["spec"]["template"]["spec"];
         assert_eq!(pod["containers"][0]["volumeMounts"][0]["subPath"], "content");
+        assert_eq!(pod["volumes"][0]["configMap"]["defaultMode"], 0o750);
+        assert!(told.iter().any(|it| it.contains("is read-only in a pod")), "{told:?}");
+    }
+
+    #[test]
+    fn what_an_object_cannot_hold_is_refused() {
+        let text = "a".repeat(LARGEST + 1);
+        let file =
+            format!("{{services: {{a: {{image: a}}}}, configs: {{big: {{content: {text}}}}}}}");
+        let refused = converted(&file).unwrap_err();
+        assert!(
+            refused.message.starts_with("configs.big: a ConfigMap has 1 MiB at most"),
+            "{refused}"
+        );
     }
 }

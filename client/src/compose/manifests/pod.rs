@@ -8,6 +8,7 @@ use serde_json::{Value as Json, json};
 use super::super::body::plain;
 use super::super::resources::{strings, text};
 use super::mounts::Mounts;
+use super::probes::SECOND;
 use super::{Service, names, put};
 use crate::error::Result;
 
@@ -45,6 +46,25 @@ const LOST: &[&str] = &[
     "uts",
 ];
 
+/// Sysctls that a node grants to any pod (Kubernetes, "Using sysctls").
+const SAFE_SYSCTLS: &[&str] = &[
+    "kernel.shm_rmid_forced",
+    "net.ipv4.ip_local_port_range",
+    "net.ipv4.ip_local_reserved_ports",
+    "net.ipv4.ip_unprivileged_port_start",
+    "net.ipv4.ping_group_range",
+    "net.ipv4.tcp_fin_timeout",
+    "net.ipv4.tcp_keepalive_intvl",
+    "net.ipv4.tcp_keepalive_probes",
+    "net.ipv4.tcp_keepalive_time",
+    "net.ipv4.tcp_rmem",
+    "net.ipv4.tcp_syncookies",
+    "net.ipv4.tcp_wmem",
+];
+
+/// As many as an API server takes.
+const MOST_NAMESERVERS: usize = 3;
+
 impl Service<'_> {
     pub(super) fn pod(&self, mounts: Mounts) -> Result<Json> {
         let mut pod = json!({
@@ -70,7 +90,8 @@ impl Service<'_> {
     /// Compose's default is ten seconds, where that of Kubernetes is thirty.
     fn grace(&self) -> i64 {
         let period = self.node.get("stop_grace_period").and_then(Node::as_int);
-        period.map_or(10, |it| it.div_euclid(1_000_000_000))
+        // Zero would be a kill at once.
+        period.map_or(10, |it| it.div_euclid(SECOND) + i64::from(it % SECOND > 0))
     }
 
     fn namespaces(&self, pod: &mut Json) -> Result<()> {
@@ -202,15 +223,24 @@ impl Service<'_> {
             put(&mut capabilities, member, bare.collect());
         }
         put(&mut context, "capabilities", capabilities);
+        let is_privileged = self.flag("privileged");
         for option in self.list("security_opt").iter().filter_map(Node::as_text) {
             match option {
-                "no-new-privileges" | "no-new-privileges:true" | "no-new-privileges=true" => {
+                "no-new-privileges" | "no-new-privileges:true" | "no-new-privileges=true"
+                    if !is_privileged =>
+                {
                     context["allowPrivilegeEscalation"] = false.into();
+                }
+                other if is_privileged && other.starts_with("no-new-privileges") => {
+                    self.tell("security_opt", &format!("{other} is nothing for a privileged pod"));
                 }
                 other => self.tell("security_opt", &format!("{other} is left out")),
             }
         }
         let user = text(self.node, "user");
+        if !matches!(user, "" | "0" | "root") && self.writes_to_claim() {
+            self.tell("user", "what it may write to in its volumes is what their storage says");
+        }
         let (user, group) = user.split_once(':').unwrap_or((user, ""));
         for (id, member) in [(user, "runAsUser"), (group, "runAsGroup")] {
             match (id, id.parse::<i64>()) {
@@ -234,7 +264,19 @@ impl Service<'_> {
             })
         });
         put(&mut context, "supplementalGroups", groups.map(Json::from).collect());
-        let sysctls = strings(self.node.get("sysctls"));
+        let mut sysctls = strings(self.node.get("sysctls"));
+        let is_on_node = text(self.node, "network_mode") == "host";
+        sysctls.retain(|name, _| {
+            let is_nodes = is_on_node && name.starts_with("net.");
+            if is_nodes {
+                self.tell("sysctls", &format!("{name} is left out: it is the node's"));
+            } else if !SAFE_SYSCTLS.contains(&name.as_str()) {
+                let what =
+                    format!("{name} must be allowed by each node (--allowed-unsafe-sysctls)");
+                self.tell("sysctls", &what);
+            }
+            !is_nodes
+        });
         let sysctls =
             sysctls.into_iter().map(|(name, value)| json!({ "name": name, "value": value }));
         put(&mut context, "sysctls", sysctls.collect());
@@ -262,7 +304,12 @@ impl Service<'_> {
     fn dns(&self) -> Json {
         let mut config = json!({});
         for (key, member) in [("dns", "nameservers"), ("dns_search", "searches")] {
-            put(&mut config, member, self.list(key).iter().map(plain).collect());
+            let mut given = self.list(key);
+            if key == "dns" && given.len() > MOST_NAMESERVERS {
+                self.tell(key, "the first three are asked, no pod has more");
+                given = given.get(..MOST_NAMESERVERS).unwrap_or_default();
+            }
+            put(&mut config, member, given.iter().map(plain).collect());
         }
         let option = |it: &str| match it.split_once(':') {
             Some((name, value)) => json!({ "name": name, "value": value }),
@@ -376,7 +423,47 @@ services:
             pod["securityContext"],
             json!({ "supplementalGroups": [9], "sysctls": [{ "name": "net.core.somaxconn", "value": "5" }] })
         );
-        assert_eq!(told, ["services.web.stop_signal: a pod has no word for it"]);
+        assert_eq!(
+            told,
+            [
+                "services.web.sysctls: net.core.somaxconn must be allowed by each node (--allowed-unsafe-sysctls)",
+                "services.web.stop_signal: a pod has no word for it",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_the_api_would_refuse_is_left_out_and_told() {
+        let (all, told) = converted(
+            "
+services:
+  a:
+    image: a
+    privileged: true
+    security_opt: ['no-new-privileges:true']
+    network_mode: host
+    sysctls: {net.ipv4.tcp_syncookies: 1, kernel.shm_rmid_forced: 1}
+    dns: [1.1.1.1, 1.1.1.2, 1.1.1.3, 1.1.1.4]
+    stop_grace_period: 500ms
+    user: '7'
+    volumes: ['data:/data']
+volumes: {data: }
+",
+        )
+        .unwrap();
+        let pod = &all["StatefulSet/a"]["spec"]["template"]["spec"];
+        let context = &pod["containers"][0]["securityContext"];
+        assert_eq!(*context, json!({ "privileged": true, "runAsUser": 7 }));
+        assert_eq!(
+            pod["securityContext"],
+            json!({ "sysctls": [{ "name": "kernel.shm_rmid_forced", "value": "1" }] })
+        );
+        assert_eq!(pod["dnsConfig"]["nameservers"], json!(["1.1.1.1", "1.1.1.2", "1.1.1.3"]));
+        assert_eq!(pod["terminationGracePeriodSeconds"], 1);
+        for key in ["security_opt", "sysctls", "dns", "user"] {
+            let key = format!("services.a.{key}: ");
+            assert!(told.iter().any(|it| it.starts_with(&key)), "{key} in {told:?}");
+        }
     }
 
     #[test]

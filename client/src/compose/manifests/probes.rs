@@ -10,7 +10,7 @@ use serde_json::{Value as Json, json};
 use super::super::resources::text;
 use super::Service;
 
-const SECOND: i64 = 1_000_000_000;
+pub(super) const SECOND: i64 = 1_000_000_000;
 
 impl Service<'_> {
     pub(super) fn probes(&self, container: &mut Json) {

@@ -1,18 +1,23 @@
 //! The network as the engine opens it: from the configuration and from what earlier pods have.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::networks::membership::NetworkRef;
+use super::pod::attach;
 use super::pod::phase::Phase;
 use super::pod::record::Record;
 use crate::config::Config;
 use crate::error::Result;
+use crate::id::PodId;
 use crate::net::ports::Published;
 use crate::net::{Config as NetworkConfig, Network, Provider};
 use crate::store::table::Table;
 
 pub(super) fn open(config: &Config, records: &Table<Record>) -> Result<Network> {
-    let survivors = records.scan()?.into_iter().filter_map(|(_, record)| survivor(&record));
+    let mut all = records.scan()?;
+    finish_hand_overs(records, &mut all)?;
+    let survivors = all.iter().filter_map(|(_, record)| survivor(record));
     let network = &config.network;
     let settings = NetworkConfig {
         mode: network.mode,
@@ -26,6 +31,17 @@ pub(super) fn open(config: &Config, records: &Table<Record>) -> Result<Network> 
         state: config.state.clone(),
     };
     Network::open(settings, survivors.collect())
+}
+
+/// Of two pods between which ports were changing hands when the daemon died, the one that took them has them.
+fn finish_hand_overs(records: &Table<Record>, all: &mut [(String, Record)]) -> Result<()> {
+    let takers = all.iter().filter(|(_, it)| it.phase == Phase::Ready);
+    let from: BTreeSet<PodId> = takers.filter_map(|(_, it)| it.taken_from.clone()).collect();
+    for (key, record) in all.iter_mut().filter(|(_, it)| from.contains(&it.id)) {
+        attach::set_ports(record, Vec::new());
+        records.put(key, record)?;
+    }
+    Ok(())
 }
 
 fn survivor(record: &Record) -> Option<Published> {

@@ -121,6 +121,7 @@ pub(super) mod tests {
             asks_names: false,
             way_out: None,
             way_out_ipv6: None,
+            taken_from: None,
             monitor_pid: None,
             cgroup: cgroup::Record::of_parent("cgroup_parent", "/x").unwrap(),
             limits: None,

@@ -11,7 +11,7 @@ use crate::engine::Shared;
 use crate::engine::networks::membership::{Membership, NetworkRef};
 use crate::engine::undo::Undo;
 use crate::error::{Context, Result};
-use crate::id::NetworkId;
+use crate::id::{NetworkId, PodId};
 use crate::monitor::client::Client;
 use crate::monitor::protocol::SocketKind;
 use crate::net::networks::Join;
@@ -232,33 +232,61 @@ pub(in crate::engine) async fn reroute(
     lead_out(shared, &pod.record(), socket(pod).await?).await
 }
 
-/// `to` publishes these ports, and `from` none any more, at the same moment. For callers that hold the mutation locks of both.
+/// `to` publishes these ports, and `from` none any more, at the same moment. Its record says so until [`handed_over`]. For
+/// callers that hold the mutation locks of both.
 ///
 /// # Errors
-/// As when a pod publishes; then `from` has what it had.
+/// As when a pod publishes; then both have what they had.
 pub(in crate::engine) async fn hand_over(
     shared: &Shared,
     from: &Pod,
     to: &Pod,
     ports: Vec<PortMapping>,
 ) -> Result<()> {
-    let with = |ports: Vec<PortMapping>| {
-        |record: &mut Record| record.config = Arc::new(Config { ports, ..(*record.config).clone() })
-    };
-    // Of two records with the same port the next daemon takes one at its word: better than none.
-    to.networks_changed(shared, with(ports))?;
-    let handed = match published(&to.record()) {
-        Some(published) => match published.check() {
-            Ok(()) => shared.network.hand_over(published, from.id.clone()).await,
-            Err(error) => Err(error),
-        },
-        None => shared.network.unpublish(from.id.clone()).await,
-    };
-    if let Err(error) = handed {
-        to.networks_changed(shared, with(Vec::new()))?;
-        return Err(error);
+    // One of the two has taken from the other, or the next daemon would not know which.
+    handed_over(shared, from)?;
+    let before = to.record();
+    to.networks_changed(shared, |record| {
+        set_ports(record, ports);
+        record.taken_from = Some(from.id.clone());
+    })?;
+    let mut handed = move_ports(shared, &from.id, &to.record()).await;
+    if handed.is_ok() {
+        handed = from.networks_changed(shared, |record| set_ports(record, Vec::new()));
+        if handed.is_err()
+            && let Err(error) = move_ports(shared, &to.id, &from.record()).await
+        {
+            tracing::error!(pod = %from.id, error = error.chain(), "hand ports back");
+        }
     }
-    from.networks_changed(shared, with(Vec::new()))
+    if handed.is_err() {
+        to.networks_changed(shared, |record| {
+            (record.config, record.taken_from) = (before.config.clone(), None);
+        })?;
+    }
+    handed
+}
+
+/// All records have what [`hand_over`] did to this pod.
+pub(in crate::engine) fn handed_over(shared: &Shared, to: &Pod) -> Result<()> {
+    match to.record().taken_from {
+        Some(_) => to.networks_changed(shared, |record| record.taken_from = None),
+        None => Ok(()),
+    }
+}
+
+pub(in crate::engine) fn set_ports(record: &mut Record, ports: Vec<PortMapping>) {
+    record.config = Arc::new(Config { ports, ..(*record.config).clone() });
+}
+
+async fn move_ports(shared: &Shared, from: &PodId, to: &Record) -> Result<()> {
+    match published(to) {
+        Some(published) => {
+            published.check()?;
+            shared.network.hand_over(published, from.clone()).await
+        }
+        None => shared.network.unpublish(from.clone()).await,
+    }
 }
 
 async fn socket(pod: &Pod) -> Result<PodSocket> {

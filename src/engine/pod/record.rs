@@ -47,6 +47,9 @@ pub(crate) struct Record {
     /// The same for IPv6.
     #[serde(default)]
     pub(crate) way_out_ipv6: Option<NetworkRef>,
+    /// Whose ports these are, until all records say so: a daemon that dies meanwhile leaves it to the next one to go on.
+    #[serde(default)]
+    pub(crate) taken_from: Option<PodId>,
     #[serde(skip)]
     pub(crate) rendering: Rendering,
 }

@@ -68,6 +68,7 @@ async fn make_or_find(shared: Arc<Shared>, key: PodKey, config: Arc<Config>) -> 
         asks_names: false,
         way_out: None,
         way_out_ipv6: None,
+        taken_from: None,
         rendering: Rendering::default(),
     };
     make(&shared, record).await

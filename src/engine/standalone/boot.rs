@@ -28,6 +28,7 @@ pub(super) fn start_all(shared: &Arc<Shared>, due: &[Arc<Standalone>]) {
         let waits = waits.into_iter().map(|(index, is_healthy)| (due[index].clone(), is_healthy));
         let waits: Vec<(Arc<Standalone>, bool)> = waits.collect();
         let (shared, container, began) = (shared.clone(), container.clone(), began.clone());
+        let before = container.record();
         tokio::spawn(async move {
             for (dependency, is_healthy) in waits {
                 // The sender is ours: it cannot be gone.
@@ -36,7 +37,7 @@ pub(super) fn start_all(shared: &Arc<Shared>, due: &[Arc<Standalone>]) {
                     settled(&dependency).await;
                 }
             }
-            begin(&shared, &container).await;
+            begin(&shared, &container, &before).await;
             began.send_modify(|ids| {
                 ids.insert(container.id.clone());
             });
@@ -44,14 +45,22 @@ pub(super) fn start_all(shared: &Arc<Shared>, due: &[Arc<Standalone>]) {
     }
 }
 
-async fn begin(shared: &Arc<Shared>, container: &Arc<Standalone>) {
-    if matches!(container.record().state, State::Restarting(_)) {
+/// Starts it as it was to be `before`, unless somebody has started, stopped or removed it meanwhile.
+async fn begin(shared: &Arc<Shared>, container: &Arc<Standalone>, before: &Record) {
+    if matches!(before.state, State::Restarting(_)) {
         return restart::again(shared, container).await;
     }
     let _mutation = container.mutation.lock().await;
-    if let State::Exited { .. } = container.record().state
-        && let Err(error) = start::start_locked(shared, container).await
-    {
+    let record = container.record();
+    if !matches!(record.state, State::Exited { .. }) || record.runs != before.runs {
+        return;
+    }
+    let anew = |record: &mut Record| (record.is_stopped, record.restarts) = (false, 0);
+    let started = match container.update(shared, anew) {
+        Ok(()) => start::start_locked(shared, container).await.map(drop),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = started {
         tracing::warn!(container = %container.id, error = error.chain(), "start again");
     }
 }

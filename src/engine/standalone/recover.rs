@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use super::config::RestartPolicy;
 use super::record::State;
-use super::{Standalone, boot, health, log, remove, supervise};
+use super::{Standalone, boot, health, log, remove, supervise, takeover};
 use crate::engine::Shared;
 use crate::error::Result;
 
@@ -29,6 +29,7 @@ pub(in crate::engine) fn load(shared: &Shared) -> Result<()> {
 /// When pods are taken up.
 pub(crate) async fn recover(shared: &Arc<Shared>) {
     take_back_starts(shared).await;
+    takeover::recover(shared).await;
     let mut due = Vec::new();
     for container in shared.standalones.all() {
         let record = container.record();

@@ -17,10 +17,12 @@ use tokio::time::{Instant, interval, timeout};
 
 use super::record::{Record, Run, State};
 use super::{Standalone, run};
-use crate::engine::pod::attach;
 use crate::engine::pod::config::OwnNetwork;
-use crate::engine::{Shared, clock, names, operation, pod::Pod};
+use crate::engine::pod::phase::Phase;
+use crate::engine::pod::{self, Pod, attach};
+use crate::engine::{Shared, clock, names, operation};
 use crate::error::{Error, Kind, Result};
+use crate::id::PodId;
 use crate::net::ports::{HostPort, PortRequest};
 use crate::net::{PortMapping, Protocol};
 
@@ -47,10 +49,8 @@ pub(crate) async fn take_over(
     patience: Duration,
 ) -> Result<()> {
     operation::run(async move {
-        if new.id == old.id || !new.record().is_aside {
-            let message = format!("container {} was not started aside", new.id);
-            return Err(Error::wrong_state(message));
-        }
+        check_places(&new.record(), &old.record())?;
+        check_networks(&shared, &new.record(), &old.record())?;
         let answering = answers(&shared, &new, &old);
         timeout(READY, answering).await.unwrap_or_else(|_| {
             let message = format!("container {} does not answer where {} does", new.id, old.id);
@@ -99,15 +99,10 @@ async fn hand_over(shared: &Arc<Shared>, new: &Standalone, old: &Standalone) -> 
     let _first = first.mutation.lock().await;
     let _second = second.mutation.lock().await;
     let (record, old_run) = (new.record(), run_of(&old.record())?);
+    // Somebody else may have done the same while this one waited.
+    check_places(&record, &old.record())?;
+    check_networks(shared, &record, &old.record())?;
     let (to, from) = (pod(shared, &run_of(&record)?)?, pod(shared, &old_run)?);
-    let has_ports = !record.config.ports.is_empty() || !old_run.ports.is_empty();
-    let is_own = |pod: &Pod| {
-        matches!(pod.record().config.own_network(), OwnNetwork::Networks(_) | OwnNetwork::Isolated)
-    };
-    if has_ports && !(is_own(&to) && is_own(&from)) {
-        let message = "ports are handed over in networks that clients made, not in the default one";
-        return Err(Error::new(Kind::Unsupported, message));
-    }
     let reservation = shared.network.reserve(wishes(&record, &old_run)).await?;
     let is_ipv6 = shared.networks.way_out_ipv6(&record.networks).is_some();
     let ports = run::shown_by_family(&reservation.mappings, is_ipv6);
@@ -115,9 +110,92 @@ async fn hand_over(shared: &Arc<Shared>, new: &Standalone, old: &Standalone) -> 
     let _first = first.mutation.lock().await;
     let _second = second.mutation.lock().await;
     attach::hand_over(shared, &from, &to, ports.clone()).await?;
-    new.update(shared, |record| set(record, false, ports))?;
-    old.update(shared, |record| set(record, true, Vec::new()))?;
+    let recorded = new
+        .update(shared, |record| set(record, false, ports))
+        .and_then(|()| old.update(shared, |record| set(record, true, Vec::new())));
+    if let Err(error) = recorded {
+        let back = attach::hand_over(shared, &to, &from, old_run.ports.clone()).await;
+        let back = back.and_then(|()| new.update(shared, |it| set(it, true, Vec::new())));
+        let back = back.and_then(|()| old.update(shared, |it| set(it, false, old_run.ports)));
+        if let Err(error) = back.and_then(|()| attach::handed_over(shared, &from)) {
+            tracing::error!(container = %old.id, error = error.chain(), "hand ports back");
+        }
+        return Err(error);
+    }
+    attach::handed_over(shared, &to)?;
     names::publish(shared).await
+}
+
+/// # Errors
+/// `WrongState` unless `new` is to take a place that `old` has.
+fn check_places(new: &Record, old: &Record) -> Result<()> {
+    if new.id == old.id || !new.is_aside {
+        let message = format!("container {} was not started aside", new.id);
+        return Err(Error::wrong_state(message));
+    }
+    if old.is_aside {
+        return Err(Error::wrong_state(format!("container {} is aside itself", old.id)));
+    }
+    Ok(())
+}
+
+fn check_networks(shared: &Shared, new: &Record, old: &Record) -> Result<()> {
+    let (new_run, old_run) = (run_of(new)?, run_of(old)?);
+    let has_ports = !new.config.ports.is_empty() || !old_run.ports.is_empty();
+    for run in [new_run, old_run].iter().filter(|_| has_ports) {
+        let record = pod(shared, run)?.record();
+        if !matches!(record.config.own_network(), OwnNetwork::Networks(_) | OwnNetwork::Isolated) {
+            let message =
+                "ports are handed over in networks that clients made, not in the default one";
+            return Err(Error::new(Kind::Unsupported, message));
+        }
+    }
+    Ok(())
+}
+
+/// What the daemon before did not come to write: the pods' records say who has taken whose place.
+pub(super) async fn recover(shared: &Arc<Shared>) {
+    let mut pods = shared.pods.all();
+    pods.retain(|pod| pod.record().phase == Phase::Ready);
+    let taken: BTreeSet<PodId> =
+        pods.iter().filter_map(|pod| pod.record().taken_from.clone()).collect();
+    let mut has_changed = false;
+    for container in shared.standalones.all() {
+        let _mutation = container.mutation.lock().await;
+        let record = container.record();
+        let Ok(run) = run_of(&record) else { continue };
+        let Some(pod) = pods.iter().find(|pod| pod.id == run.pod) else { continue };
+        let ports = pod.record().config.ports.clone();
+        let is_aside = is_aside(&record, &pod.record(), &taken);
+        if (record.is_aside, &run.ports) == (is_aside, &ports) {
+            continue;
+        }
+        has_changed = true;
+        if let Err(error) = container.update(shared, |record| set(record, is_aside, ports)) {
+            tracing::error!(container = %container.id, error = error.chain(), "finish a takeover");
+        }
+    }
+    if has_changed {
+        names::publish_or_log(shared).await;
+    }
+    for pod in pods {
+        if let Err(error) = attach::handed_over(shared, &pod) {
+            tracing::error!(pod = %pod.id, error = error.chain(), "finish a takeover");
+        }
+    }
+}
+
+/// Where it wants to publish something, its pod says by its ports whether it does.
+fn is_aside(record: &Record, pod: &pod::record::Record, taken: &BTreeSet<PodId>) -> bool {
+    if pod.taken_from.is_some() {
+        false
+    } else if taken.contains(&pod.id) {
+        true
+    } else if record.config.ports.is_empty() {
+        record.is_aside
+    } else {
+        pod.config.ports.is_empty()
+    }
 }
 
 fn set(record: &mut Record, is_aside: bool, ports: Vec<PortMapping>) {

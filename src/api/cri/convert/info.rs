@@ -23,6 +23,7 @@ pub(crate) fn pod(snapshot: &Pod) -> Result<HashMap<String, String>> {
         way_out: _,
         way_out_ipv6: _,
         asks_names: _,
+        taken_from: _,
         rendering: _,
     } = snapshot;
     let addresses: Vec<_> = snapshot.addresses().collect();

@@ -516,6 +516,7 @@ mod tests {
             asks_names: false,
             way_out: None,
             way_out_ipv6: None,
+            taken_from: None,
             attachment: Some(Attachment {
                 addresses: vec!["10.88.0.2/16".parse().unwrap(), "fd00::2/64".parse().unwrap()],
                 provider: Provider::Builtin,

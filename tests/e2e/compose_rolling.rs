@@ -77,7 +77,7 @@ impl Load {
 /// By its fixed port and by its name, while its only container is replaced; and when the new one is no good.
 #[tokio::test]
 async fn rolling_up_loses_no_request() {
-    let (_node, docker) = node().await;
+    let (node, docker) = node().await;
     let port = free_port().await;
     let text = r#"
 services:
@@ -93,6 +93,11 @@ services:
     stop_signal: SIGKILL
     depends_on: {web: {condition: service_healthy}}
     command: [sh, -c, "touch /failed; while true; do wget -q -O - http://web/ >> /said || echo no >> /failed; sleep 0.01; done"]
+  dependent:
+    image: busybox
+    stop_signal: SIGKILL
+    depends_on: {web: {condition: service_healthy, restart: true}}
+    command: [sh, -c, "echo begun; exec sleep 1000"]
 "#
     .replace("PORT", &port.to_string());
     let project = Project::new(&docker, &text);
@@ -120,7 +125,15 @@ services:
     })
     .await;
     assert_eq!(docker.run(&heard).await, "one\ntwo");
-    assert_eq!(docker.run(&["ps", "-aq"]).await.lines().count(), 2);
+    // It goes on until the place is taken, and is started again then.
+    let begun = async || docker.run(&["logs", "shop-dependent-1"]).await;
+    until("the dependent to be started again", async || begun().await == "begun\nbegun").await;
+    assert_eq!(docker.inspect("shop-dependent-1").await["State"]["Running"], true);
+    assert_eq!(docker.run(&["ps", "-aq"]).await.lines().count(), 3);
+    // The next daemon finds the place where it was given.
+    node.restart().await;
+    assert!(asked(port).await.unwrap().ends_with("two\n"));
+    assert_ne!(docker.inspect("shop-web-1").await["State"]["Aside"], true);
     project.run("cais", "two", &["down", "-t", "0"]).await;
     project.is_gone().await;
 }

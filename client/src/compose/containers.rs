@@ -8,7 +8,7 @@ use crate::client::Path;
 use crate::error::{Failure, Result};
 use crate::json::Value;
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Container {
     pub(super) id: String,
     pub(super) name: String,

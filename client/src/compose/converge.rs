@@ -2,7 +2,7 @@
 //!
 //! A container is made anew when the hash of its service, its image or what it is connected to is another one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 use cais_compose::{Node, Project};
@@ -205,7 +205,13 @@ impl<'a> Act<'a> {
     }
 
     /// Puts a new container in the place of one, with its name, number and volumes.
-    pub(super) fn recreate(&self, service: &Node, old: &Container, of: (&str, &str)) -> Result<()> {
+    fn recreate(&self, service: &Node, old: &Container, of: (&str, &str)) -> Result<()> {
+        self.stop_dependents(&old.service, &BTreeSet::new())?;
+        self.exchange(service, old, of)
+    }
+
+    /// The same while what depends on it goes on.
+    pub(super) fn exchange(&self, service: &Node, old: &Container, of: (&str, &str)) -> Result<()> {
         let made = self.make_successor(service, old, of)?;
         // Beside the one that could not be removed it would pass for the service's container.
         self.clear(old).inspect_err(|_| containers::discard(self.cais, &made))?;
@@ -249,26 +255,27 @@ impl<'a> Act<'a> {
 
     /// Removes a container that another takes the place of.
     pub(super) fn clear(&self, old: &Container) -> Result<()> {
-        self.stop_dependents(&old.service)?;
         self.stop(old)?;
         self.cais.client.delete(Path::new(&["containers", &old.id])).map(drop)
     }
 
     /// Services that ask for it (`depends_on.restart`) do not run while what they depend on is made anew. They are started
-    /// with all others.
-    fn stop_dependents(&self, service: &str) -> Result<()> {
+    /// with all others. Whether there were any, but for those of `except`.
+    pub(super) fn stop_dependents(&self, service: &str, except: &BTreeSet<&str>) -> Result<bool> {
         let restarts = |name: &&str| {
             let depends_on = self.project.service(name).and_then(|it| it.get("depends_on"));
             let how = depends_on.and_then(|it| it.get(service)?.get("restart"));
             how.and_then(Node::as_bool) == Some(true)
         };
-        let dependents: Vec<&str> = self.order.iter().copied().filter(restarts).collect();
+        let mut dependents: Vec<&str> = self.order.iter().copied().filter(restarts).collect();
+        dependents.retain(|it| !except.contains(it));
         if dependents.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let mut all = containers::of_project(self.cais, &self.project.name)?;
         all.retain(|it| it.is_running() && dependents.contains(&it.service.as_str()));
-        at_once(&all, |it| self.stop(it))
+        at_once(&all, |it| self.stop(it))?;
+        Ok(!all.is_empty())
     }
 
     fn stop(&self, container: &Container) -> Result<()> {

@@ -7,6 +7,7 @@
 //! Aside, a container has neither the published ports nor the names of its service; that these change hands at once is the
 //! daemon's part.
 
+use std::collections::BTreeSet;
 use std::sync::PoisonError;
 
 use cais_compose::{Node, Project};
@@ -15,7 +16,7 @@ use super::containers::{self, Container, at_once};
 use super::converge::Act;
 use super::lines::{Look, Voices};
 use super::resources::text;
-use super::{hooks, labels, logs, order, references, wait};
+use super::{hooks, labels, logs, mounts, order, others, references, wait};
 use crate::Cais;
 use crate::client::Path;
 use crate::error::{Failure, Result};
@@ -47,7 +48,7 @@ pub(super) fn check(cais: &Cais) -> Result<()> {
 impl Act<'_> {
     /// Leaves a container for [`Act::roll`].
     pub(super) fn put_off(&self, service: &Node, container: &Container, image: &str) -> Result<()> {
-        if !stops_first(service) {
+        if !stops_first(service, container) {
             check_two(self.project, &container.service, service)?;
         }
         let later = Later { container: container.clone(), image: image.to_owned() };
@@ -55,16 +56,30 @@ impl Act<'_> {
         Ok(())
     }
 
-    /// Replaces what was put off: of each service one after the other, services behind those they depend on.
+    /// Replaces what was put off: of each service one after the other, services behind those they depend on. Those that are
+    /// to start again with what they depend on (`depends_on.restart`) go on until then.
     pub(super) fn roll(&self) -> Result<()> {
         let later = std::mem::take(&mut *self.later.lock().unwrap_or_else(PoisonError::into_inner));
-        for level in order::levels(self.project, &self.order) {
+        let mut levels = order::levels(self.project, &self.order).into_iter();
+        let rolled = levels.try_for_each(|level| {
             at_once(&level, |name| {
                 let mut own = later.iter().filter(|it| it.container.service == *name);
                 own.try_for_each(|it| self.replace(it))
-            })?;
+            })
+        });
+        rolled.and(self.restart_dependents(&later))
+    }
+
+    /// What was replaced itself came behind what it depends on.
+    fn restart_dependents(&self, later: &[Later]) -> Result<()> {
+        let all = containers::of_project(self.cais, &self.project.name)?;
+        let gone = later.iter().filter(|it| all.iter().all(|other| other.id != it.container.id));
+        let replaced: BTreeSet<&str> = gone.map(|it| it.container.service.as_str()).collect();
+        let mut were_stopped = false;
+        for service in &replaced {
+            were_stopped |= self.stop_dependents(service, &replaced)?;
         }
-        Ok(())
+        if were_stopped { self.start_all(&|| true) } else { Ok(()) }
     }
 
     fn replace(&self, Later { container: old, image }: &Later) -> Result<()> {
@@ -73,8 +88,8 @@ impl Act<'_> {
         let hash = cais_compose::service_hash(service);
         let all = containers::of_project(self.cais, &self.project.name)?;
         self.wait_for_dependencies(&old.service, &all, &|| true)?;
-        if stops_first(service) {
-            self.recreate(service, old, (&hash, image))?;
+        if stops_first(service, old) {
+            self.exchange(service, old, (&hash, image))?;
             self.start(&old.service, &|| true)?;
             let all = containers::of_project(self.cais, &self.project.name)?;
             let new = all.iter().find(|it| it.name == old.name);
@@ -85,10 +100,17 @@ impl Act<'_> {
         let new = all.iter().find(|it| it.id == made);
         let new =
             new.ok_or_else(|| Failure::new(format!("the successor of {} is gone", old.name)))?;
-        if let Err(failure) = self.take_over(service, new, old)
+        if let Err(failure) = self.take_over(service, new, old) {
             // The answer alone may be what is missing.
-            && !self.is_aside(old)
-        {
+            let has_changed = self.is_aside(old).map_err(|_| {
+                Failure::new(format!(
+                    "services.{}: whether {} has taken the place of {} is not known, the next up will see: {failure}",
+                    old.service, new.name, old.name
+                ))
+            })?;
+            if has_changed {
+                return self.succeed(new, old);
+            }
             self.show_last_lines(new);
             containers::discard(self.cais, &new.id);
             return Err(Failure::new(format!(
@@ -118,23 +140,50 @@ impl Act<'_> {
         Ok(())
     }
 
-    /// Ends what an earlier client began and broke off: where the successor serves already, the other one goes. Whether there
-    /// was such a one.
+    /// Ends what an earlier client began and broke off: where the successor serves already, the other one goes. One that is
+    /// aside without another is brought back. Whether there was such a one.
     pub(super) fn finish_left(&self, all: &[Container]) -> Result<bool> {
+        let find = |id: &str| all.iter().find(|it| it.id == id);
+        let mut aside = Vec::new();
+        for container in all.iter().filter(|it| it.is_running()) {
+            match self.is_aside(container) {
+                Ok(true) => aside.push(container.id.as_str()),
+                Ok(false) => {}
+                // It has gone meanwhile.
+                Err(failure) if failure.is_not_found() => {}
+                Err(failure) => return Err(failure),
+            }
+        }
         let mut was_left = false;
         for new in all.iter().filter(|it| it.is_running()) {
-            let old = all.iter().find(|it| it.id == new.label(labels::REPLACES));
-            if let Some(old) = old.filter(|it| self.is_aside(it)) {
+            if let Some(old) =
+                find(new.label(labels::REPLACES)).filter(|it| aside.contains(&it.id.as_str()))
+            {
                 self.succeed(new, old)?;
+                self.stop_dependents(&old.service, &BTreeSet::new())?;
+                aside.retain(|it| *it != old.id);
+                was_left = true;
+            }
+        }
+        for new in all.iter().filter(|it| find(it.label(labels::REPLACES)).is_none()) {
+            // Its own name is what follows the mark of the one that is gone.
+            let mark = new.label(labels::REPLACES).get(..12).map(|it| format!("{it}_"));
+            if let Some(name) = mark.and_then(|it| new.name.strip_prefix(&it)) {
+                self.rename(&new.id, name)?;
+                was_left = true;
+            }
+            if aside.contains(&new.id.as_str()) {
+                self.cais.client.post(others::timed(new, "restart", self.making.timeout))?;
+                output::notice(&format!(" Container {}  Restarted", new.name));
                 was_left = true;
             }
         }
         Ok(was_left)
     }
 
-    fn is_aside(&self, container: &Container) -> bool {
-        let shown = self.cais.client.read(Path::new(&["containers", &container.id, "json"]));
-        shown.is_ok_and(|it| it["State"]["Aside"].is_true())
+    fn is_aside(&self, container: &Container) -> Result<bool> {
+        let path = Path::new(&["containers", &container.id, "json"]);
+        Ok(self.cais.client.read(path)?["State"]["Aside"].is_true())
     }
 
     /// With the container its log goes, too.
@@ -153,10 +202,19 @@ impl Act<'_> {
     }
 }
 
-/// Whether the file says that a container ends before its successor begins (`deploy.update_config.order`).
-fn stops_first(service: &Node) -> bool {
+/// Whether a container ends before its successor begins: as the file says (`deploy.update_config.order`), or else where both
+/// would write to one volume.
+fn stops_first(service: &Node, old: &Container) -> bool {
     let update = service.get("deploy").and_then(|it| it.get("update_config"));
-    update.is_some_and(|it| text(it, "order") == "stop-first")
+    match update.map_or("", |it| text(it, "order")) {
+        "" => {
+            // Those of the image are inherited.
+            let mut mounts = old.listed["Mounts"].items().iter();
+            mounts.any(|it| it["Type"].text() == "volume" && it["RW"].is_true())
+                || mounts::written(service).next().is_some()
+        }
+        order => order == "stop-first",
+    }
 }
 
 /// What is one container's alone, two cannot have for a while.
@@ -176,8 +234,12 @@ fn check_two(project: &Project, name: &str, service: &Node) -> Result<()> {
         ["network_mode", "ipc", "pid"].iter().any(|key| text(it, key) == named)
             || from.map(|it| it.split(':').next().unwrap_or(it)).any(|it| it == name)
     };
+    let has_ports = service.get("ports").and_then(Node::as_list).is_some_and(|it| !it.is_empty());
     let why = match fixed.or(own) {
         Some(key) => format!("its {key} is one container's"),
+        None if has_ports && matches!(text(service, "network_mode"), "bridge" | "default") => {
+            "ports are not handed over in the network bridge".to_owned()
+        }
         None => match project.services().find(|(_, it)| shares(it)) {
             Some((other, _)) => format!("{other} shares what one container has"),
             None => return Ok(()),
@@ -192,6 +254,7 @@ fn check_two(project: &Project, name: &str, service: &Node) -> Result<()> {
 mod tests {
     use super::super::tests::project;
     use super::*;
+    use crate::json::Value;
 
     #[test]
     fn what_is_one_containers_is_not_rolled() {
@@ -200,19 +263,36 @@ mod tests {
 services:
   web: {image: a, ports: ['80:80'], deploy: {update_config: {order: start-first}}}
   db: {image: a, deploy: {update_config: {order: stop-first}}}
+  kept: {image: a, volumes: ['data:/data']}
+  bold: {image: a, volumes: ['data:/data'], deploy: {update_config: {order: start-first}}}
+  reader: {image: a, volumes: ['data:/data:ro', '/:/host']}
   fixed: {image: a, networks: {back: {ipv4_address: 10.0.0.2}}}
+  bridged: {image: a, ports: ['80'], network_mode: bridge}
   shared: {image: a}
   side: {image: a, network_mode: 'service:shared'}
 networks: {back: }
+volumes: {data: }
 ",
         );
         let service = |name: &str| project.service(name).unwrap();
-        assert!(stops_first(service("db")) && !stops_first(service("web")));
+        let old = |mounts: &str| {
+            let listed = Value::parse(format!("{{\"Mounts\": [{mounts}]}}").as_bytes()).unwrap();
+            Container { listed, ..Container::default() }
+        };
+        for (name, expected) in
+            [("web", false), ("db", true), ("kept", true), ("bold", false), ("reader", false)]
+        {
+            assert_eq!(stops_first(service(name), &old("")), expected, "{name}");
+        }
+        let inherited = old(r#"{"Type": "volume", "RW": true}"#);
+        assert!(stops_first(service("shared"), &inherited));
+        assert!(!stops_first(service("web"), &inherited));
         let refused = |name: &str| {
             let checked = check_two(&project, name, service(name));
             checked.map_or_else(|it| it.message, |()| String::new())
         };
         assert_eq!(refused("web"), "");
+        assert!(refused("bridged").contains("not handed over in the network bridge"));
         assert!(refused("fixed").contains("its ipv4_address is one container's"));
         assert!(refused("shared").contains("side shares what one container has"));
     }

@@ -39,6 +39,11 @@ impl Cgroup {
         first.map_or(Ok(()), Err)
     }
 
+    /// Says that it is for others to be in: whoever leaves it last removes it.
+    pub(crate) fn be_parent(&self) {
+        self.dirs.iter().for_each(|dir| mark(&dir.fd));
+    }
+
     fn remove_from(&self, hierarchy: &Hierarchy, deadline: Instant) -> Result<()> {
         let path = &self.record.path;
         let Some((parent_path, name)) = path.rsplit_once('/') else { return Ok(()) };

@@ -574,6 +574,11 @@ impl Shared {
         if !config.cgroup_parent.is_empty() {
             return cgroup::Record::of_parent("linux.cgroup_parent", &config.cgroup_parent);
         }
+        self.own_pod_cgroup(id)
+    }
+
+    /// That of a pod whose client asked for none.
+    fn own_pod_cgroup(&self, id: &PodId) -> Result<cgroup::Record> {
         let parent = &self.config.cgroup.parent;
         match self.config.cgroup.driver {
             CgroupDriver::Cgroupfs => {
@@ -596,7 +601,9 @@ impl Shared {
             devices: None,
             holder: None,
         };
-        self.cgroups.create(&request).ok().map(|group| group.record().clone())
+        let group = self.cgroups.create(&request).ok()?;
+        group.be_parent();
+        Some(group.record().clone())
     }
 
     /// Removes the pod's group if it is one of our own; kubelet removes its own.

@@ -202,10 +202,12 @@ fn remove_group(shared: &Shared, record: &cgroup::Record) -> Result<()> {
 
 /// Removes what belongs to no record.
 async fn sweep(shared: &Shared) -> Result<()> {
+    let mut strays = Vec::new();
     for name in shared.layout.pod_directories()? {
         if shared.pods.find(&name).is_err() {
             end_stray(shared, &name).await?;
             files::remove_directory(&shared.layout.pods().join(&name))?;
+            strays.extend(PodId::parse(&name));
         }
     }
     for name in shared.layout.container_roots()? {
@@ -233,6 +235,10 @@ async fn sweep(shared: &Shared) -> Result<()> {
             shared.remove_process(&ContainerId::parse(&key)?)?;
         }
         shared.making.remove(&key)?;
+    }
+    for pod in strays {
+        // Of one with containers it went with the last of them.
+        shared.cgroups.open(&shared.own_pod_cgroup(&pod)?)?.remove()?;
     }
     shared.layout.empty_trash()
 }

@@ -156,7 +156,6 @@ async fn docker_cp_refuses_what_leads_outside_and_changes_nothing() {
     for name in ["up", "down"] {
         for (bad, why) in [
             (archive("../out", tar::EntryType::Regular, None), "leaves the layer"),
-            (archive("/etc/out", tar::EntryType::Regular, None), "absolute"),
             (archive("a/../../out", tar::EntryType::Regular, None), "leaves the layer"),
             (archive("in", tar::EntryType::Link, Some("../../etc/passwd")), "hard link"),
         ] {

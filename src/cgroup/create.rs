@@ -158,11 +158,20 @@ fn make_one(hierarchy: &Hierarchy, path: &str) -> Result<Made, Errno> {
         Err(errno) => return Err(errno),
     };
     if hierarchy.version == Version::V1 && hierarchy.has(Controller::Cpuset) {
-        let parent = relative.rsplit_once('/').map_or("", |(parent, _)| parent);
-        let parent = file::open_dir(&hierarchy.root, parent)?;
-        cpuset::inherit(&parent, &file::open_dir(&hierarchy.root, path)?)?;
+        fill_cpuset(hierarchy, relative)?;
     }
     Ok(made)
+}
+
+/// From the top: who made a parent may have been killed before it was usable, or is still at it.
+fn fill_cpuset(hierarchy: &Hierarchy, relative: &str) -> Result<(), Errno> {
+    let mut parent = file::open_dir(&hierarchy.root, "")?;
+    for (end, _) in relative.match_indices('/').chain([(relative.len(), "")]) {
+        let child = file::open_dir(&hierarchy.root, relative.get(..end).unwrap_or(relative))?;
+        cpuset::inherit(&parent, &child)?;
+        parent = child;
+    }
+    Ok(())
 }
 
 fn open_made(hierarchy: &Hierarchy, path: &str) -> Result<OwnedFd> {

@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .btree_map(".")
         .compile_fds(descriptors)?;
     println!("cargo::rerun-if-changed=buildkit");
-    let names = ["control", "frontend", "filesync", "secrets"];
+    let names = ["control", "frontend", "filesync", "secrets", "ssh", "upload", "content"];
     let files = names.map(|name| format!("buildkit/{name}.proto"));
     tonic_prost_build::configure()
         // These hold secrets; lib.rs gives them a Debug form that can be logged.
@@ -28,6 +28,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             ".moby.buildkit.secrets.v1.GetSecretResponse",
         ])
         .bytes(".moby.filesync.v1")
+        .bytes(".moby.sshforward.v1")
+        .bytes(".moby.upload.v1")
+        .bytes(".containerd.services.content.v1")
         // Every warning has the whole Dockerfile with it.
         .bytes(".moby.buildkit.v1.SourceInfo")
         .btree_map(".")

@@ -29,7 +29,7 @@ pub mod nri {
     }
 }
 
-/// Follows the protobuf packages below `moby`, as far as we speak them.
+/// Follows the protobuf packages below `moby`, and what its sessions have of containerd's, as far as we speak them.
 pub mod buildkit {
     /// `moby.buildkit.v1`: messages and `control_server`.
     #[expect(
@@ -104,6 +104,39 @@ pub mod buildkit {
     )]
     pub mod secrets {
         tonic::include_proto!("moby.buildkit.secrets.v1");
+    }
+
+    /// `containerd.services.content.v1`: messages and `content_client`.
+    #[expect(
+        unused_qualifications,
+        clippy::allow_attributes,
+        clippy::allow_attributes_without_reason,
+        reason = "the generator's style, not ours"
+    )]
+    pub mod content {
+        tonic::include_proto!("containerd.services.content.v1");
+    }
+
+    /// `moby.upload.v1`: messages and `upload_client`.
+    #[expect(
+        unused_qualifications,
+        clippy::allow_attributes,
+        clippy::allow_attributes_without_reason,
+        reason = "the generator's style, not ours"
+    )]
+    pub mod upload {
+        tonic::include_proto!("moby.upload.v1");
+    }
+
+    /// `moby.sshforward.v1`: messages and `ssh_client`.
+    #[expect(
+        unused_qualifications,
+        clippy::allow_attributes,
+        clippy::allow_attributes_without_reason,
+        reason = "the generator's style, not ours"
+    )]
+    pub mod ssh {
+        tonic::include_proto!("moby.sshforward.v1");
     }
 }
 

@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use cais_dockerfile::Platform;
 use rustix::fs::OFlags;
 use serde_json::Value;
 use tokio::sync::{OnceCell, watch};
@@ -15,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::key::Key;
-use super::plan::Plan;
+use super::plan::{Plan, runs_here};
 use super::progress::{Event, Failure, Teller};
 use super::stage::{Finished, Stage};
 use super::{Builder, Client, Context, Named, Options, context_name};
@@ -23,10 +24,12 @@ use crate::engine::actions::ImageAct;
 use crate::engine::cells::{Cell, CellNetwork};
 use crate::engine::files::open_below;
 use crate::error::{Context as _, Error, Kind, Result};
+use crate::image::cache::{CacheStep, inline_records};
 use crate::image::digest::Digest;
 use crate::image::local::LocalLayer;
+use crate::image::platform::Platform as ImagePlatform;
 use crate::image::reference::Reference;
-use crate::image::{Held, Image, ImageId, ImageStore, Keep, Stack};
+use crate::image::{Held, Image, ImageId, ImageStore, Keep, Stack, StackedLayer};
 
 /// The argument by which all times of an image are one, seconds since the epoch.
 const EPOCH: &str = "SOURCE_DATE_EPOCH";
@@ -46,9 +49,11 @@ pub(super) struct Build {
     /// No file of a layer is later: seconds since the epoch.
     pub(super) latest: Option<i64>,
     stages: BTreeMap<usize, watch::Sender<Option<Arc<Finished>>>>,
-    images: Mutex<BTreeMap<String, Arc<OneImage>>>,
+    images: Mutex<BTreeMap<(String, String), Arc<OneImage>>>,
     cells: Mutex<Vec<Arc<Cell>>>,
     made: Mutex<Made>,
+    /// Those that have a layer, found or made.
+    steps: Mutex<Vec<CacheStep>>,
 }
 
 /// Looked for once, for all that name it.
@@ -56,6 +61,8 @@ type OneImage = OnceCell<Arc<BaseImage>>;
 
 /// An image that stages are built on or copy from.
 pub(super) struct BaseImage {
+    /// Or its id, as it was looked for.
+    name: String,
     pub(super) image: Arc<Image>,
     pub(super) stack: Stack,
 }
@@ -73,6 +80,24 @@ impl BaseImage {
 struct Made {
     layers: Vec<Keep>,
     used: Vec<Digest>,
+}
+
+/// An image that a build stands on, or copies from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Base {
+    /// As it was looked for: a client may mean another one than the Dockerfile says.
+    pub(crate) name: Reference,
+    pub(crate) platform: String,
+    /// Of what the registry has under the name.
+    pub(crate) digest: Digest,
+}
+
+/// Which steps of a build a cache has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// Those whose layers the image has.
+    Image,
+    All,
 }
 
 impl Build {
@@ -100,7 +125,12 @@ impl Build {
             images: Mutex::default(),
             cells: Mutex::default(),
             made: Mutex::default(),
+            steps: Mutex::default(),
         }
+    }
+
+    pub(super) fn client(&self) -> &Arc<dyn Client> {
+        &self.client
     }
 
     pub(super) fn store(&self) -> &ImageStore {
@@ -224,12 +254,17 @@ impl Build {
 
     /// An image by its name, from its registry if it is not here or is to be asked for anew. All
     /// stages see the same one.
-    pub(super) async fn image(&self, name: &str) -> Result<Arc<BaseImage>, Failure> {
-        let cell = lock(&self.images).entry(name.to_owned()).or_default().clone();
-        cell.get_or_try_init(|| self.resolve(name)).await.cloned()
+    pub(super) async fn image(
+        &self,
+        name: &str,
+        platform: &Platform,
+    ) -> Result<Arc<BaseImage>, Failure> {
+        let key = (name.to_owned(), platform.to_string());
+        let cell = lock(&self.images).entry(key).or_default().clone();
+        cell.get_or_try_init(|| self.resolve(name, platform)).await.cloned()
     }
 
-    async fn resolve(&self, name: &str) -> Result<Arc<BaseImage>, Failure> {
+    async fn resolve(&self, name: &str, platform: &Platform) -> Result<Arc<BaseImage>, Failure> {
         let name = match self.options.named.get(&context_name(name)) {
             Some(Named::Image(reference)) => reference,
             Some(Named::Files) => {
@@ -238,20 +273,40 @@ impl Build {
             }
             None => name,
         };
-        let present = self.store().resolve(name).filter(|_| !self.options.pulls);
+        let is_foreign = runs_here(platform).is_err();
+        let present = self.store().resolve(name).filter(|image| {
+            let own = &image.config.platform;
+            let fits = match (is_foreign, own.architecture.as_str()) {
+                (true, architecture) => architecture == platform.architecture,
+                (false, "") => true,
+                (false, architecture) => {
+                    let own = ImagePlatform::new(architecture, own.variant.as_deref());
+                    ImagePlatform::host().runs(&own)
+                }
+            };
+            !self.options.pulls && fits
+        });
         let image = match present {
             Some(image) => image,
-            None => self.pull(name).await?,
+            None => self.pull(name, Some(platform).filter(|_| is_foreign)).await?,
         };
         let stack = self.store().stack_of(&image)?;
-        Ok(Arc::new(BaseImage { image, stack }))
+        Ok(Arc::new(BaseImage { name: name.to_owned(), image, stack }))
     }
 
-    async fn pull(&self, name: &str) -> Result<Arc<Image>, Failure> {
+    /// `other`: for another machine.
+    async fn pull(&self, name: &str, other: Option<&Platform>) -> Result<Arc<Image>, Failure> {
         let reference = Reference::parse(name)?;
         let credentials = self.client.credentials(reference.registry());
         let credentials = self.unless_cancelled(credentials).await??;
-        let pull = self.store().begin_pull(reference.clone(), credentials);
+        let pull = match other {
+            None => self.store().begin_pull(reference.clone(), credentials),
+            Some(other) => {
+                let variant = Some(other.variant.as_str()).filter(|variant| !variant.is_empty());
+                let other = ImagePlatform::new(&other.architecture, variant);
+                self.store().begin_pull_for(other, reference.clone(), credentials)
+            }
+        };
         // Without us it goes on for whoever asks next.
         let id = self.unless_cancelled(pull.done()).await??;
         self.builder.engine.image_done(&id, ImageAct::Pull(&reference));
@@ -274,6 +329,17 @@ impl Build {
                 tracing::error!(error = error.chain(), "close a cell of a build");
             }
         }
+    }
+
+    pub(super) fn step_done(&self, key: Digest, layer: StackedLayer) {
+        lock(&self.steps).push(CacheStep { key, layer });
+    }
+
+    /// The steps that are done, and their layers by themselves.
+    fn done(&self) -> (Vec<CacheStep>, Vec<StackedLayer>) {
+        let steps = lock(&self.steps).clone();
+        let layers = steps.iter().map(|step| step.layer.clone()).collect();
+        (steps, layers)
     }
 
     pub(super) fn layer_made(&self, layer: Keep) {
@@ -312,10 +378,24 @@ impl Build {
         for (key, value) in &self.options.labels {
             settings.add_label(key, value);
         }
+        if self.options.has_inline_cache {
+            settings.set_inline_cache(&self.inline_cache(&diff_ids).await?);
+        }
         let shown: Vec<String> = diff_ids.iter().map(ToString::to_string).collect();
         let document = settings.document(&self.created, &shown)?;
         let document = self.same_but_older(&document, &diff_ids).unwrap_or(document);
         Ok((document, layers))
+    }
+
+    /// The records of an image's own layers.
+    async fn inline_cache(&self, diff_ids: &[Digest]) -> Result<String> {
+        let (steps, layers) = self.done();
+        let made = self.store().diff_ids(&layers).await?;
+        let records = steps.into_iter().zip(made).filter_map(|(step, diff_id)| {
+            let place = diff_ids.iter().position(|known| *known == diff_id)?;
+            Some((step.key, place))
+        });
+        inline_records(&records.collect::<Vec<_>>())
     }
 
     /// The document of an image that differs in its times alone: a build that changes nothing comes to
@@ -354,12 +434,49 @@ impl Built {
         self.build.store().hold_stack(document, &self.finished.stack).await
     }
 
+    /// The images that it was made from, as far as they come from registries.
+    pub(crate) fn bases(&self) -> Vec<Base> {
+        let images = lock(&self.build.images);
+        let base = |((_, platform), cell): (&(String, String), &Arc<OneImage>)| {
+            let BaseImage { name, image, .. } = &**cell.get()?;
+            let name = Reference::parse(name).ok()?;
+            let digest = digest_at(&name, &image.digests)?;
+            Some(Base { name, platform: platform.clone(), digest })
+        };
+        let mut bases: Vec<Base> = Vec::new();
+        for base in images.iter().filter_map(base) {
+            if !bases.contains(&base) {
+                bases.push(base);
+            }
+        }
+        bases
+    }
+
+    /// The layers of its steps, by their keys.
+    pub(crate) async fn steps(&self, extent: Extent) -> Result<Vec<CacheStep>> {
+        let (steps, layers) = self.build.done();
+        if extent == Extent::All {
+            return Ok(steps);
+        }
+        let store = self.build.store();
+        let own = store.diff_ids(self.finished.stack.layers()).await?;
+        let made = store.diff_ids(&layers).await?;
+        let of_image = steps.into_iter().zip(made).filter(|(_, diff_id)| own.contains(diff_id));
+        Ok(of_image.map(|(step, _)| step).collect())
+    }
+
     /// All its files, mounted read-only, and their root opened to be listed; blocks.
     pub(crate) fn files(&self) -> Result<OwnedFd> {
         let mount = self.build.store().mount_stack(&self.finished.stack)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         open_below(&mount, Path::new(""), flags).context("open the root")
     }
+}
+
+/// The digest among an image's that the name's repository has.
+fn digest_at(name: &Reference, digests: &[String]) -> Option<Digest> {
+    let own = digests.iter().filter_map(|known| Reference::parse(known).ok());
+    own.filter(|known| known.name() == name.name()).find_map(|known| known.digest().cloned())
 }
 
 /// A configuration document without its times.
@@ -376,4 +493,18 @@ fn timeless(document: &[u8]) -> Option<Value> {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_has_a_digest_for_each_repository() {
+        let (one, two) = (Digest::of(b"one"), Digest::of(b"two"));
+        let digests = [format!("x.io/other@{one}"), format!("docker.io/library/busybox@{two}")];
+        let of = |name: &str| digest_at(&Reference::parse(name).unwrap(), &digests);
+        assert_eq!((of("x.io/other:v1"), of("busybox")), (Some(one), Some(two)));
+        assert_eq!(of("local/made"), None);
+    }
 }

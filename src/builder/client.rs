@@ -5,6 +5,7 @@ use std::fmt;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use tokio::net::UnixStream;
 
 use super::Context;
 use crate::error::{Error, Result};
@@ -23,6 +24,12 @@ pub(crate) trait Client: fmt::Debug + Send + Sync {
 
     /// The value of a secret, if it has one of this id.
     fn secret<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<Vec<u8>>>>;
+
+    /// Whether it has an ssh agent of this id.
+    fn has_agent<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<bool>>;
+
+    /// Passes a connection on to that agent, until either side ends it.
+    fn agent<'a>(&'a self, id: &'a str, connection: UnixStream) -> BoxFuture<'a, Result<()>>;
 }
 
 /// A client that has sent all that it has.
@@ -50,5 +57,13 @@ impl Client for Sent {
 
     fn secret<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Option<Vec<u8>>>> {
         async { Ok(None) }.boxed()
+    }
+
+    fn has_agent<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<bool>> {
+        async { Ok(false) }.boxed()
+    }
+
+    fn agent<'a>(&'a self, id: &'a str, _: UnixStream) -> BoxFuture<'a, Result<()>> {
+        async move { Err(Error::not_found(format!("no ssh agent is called {id}"))) }.boxed()
     }
 }

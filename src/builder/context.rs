@@ -18,7 +18,7 @@ const FILES: &str = "context";
 const IGNORE: &str = ".dockerignore";
 
 /// A Dockerfile, or what else is read whole.
-const LARGEST_FILE: u64 = 4 << 20;
+pub(super) const LARGEST_FILE: u64 = 4 << 20;
 
 /// The directory goes with it.
 #[derive(Debug, Clone)]
@@ -40,6 +40,10 @@ impl ContextUpload {
         Ok(Self { upload, context })
     }
 
+    pub(super) fn tree(&self) -> &TreeUpload {
+        &self.upload
+    }
+
     /// False if nothing more is wanted: [`Self::finish`] tells why.
     pub(crate) async fn push(&self, bytes: Bytes) -> bool {
         self.upload.push(bytes).await
@@ -59,7 +63,12 @@ impl Context {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let root = rustix::fs::open(&directory, flags, rustix::fs::Mode::empty())
             .context("open the build context")?;
-        Ok(Self { root: Arc::new(root), workplace })
+        Ok(Self::at(root, workplace))
+    }
+
+    /// `root` is that of [`Self::directory`].
+    pub(super) fn at(root: OwnedFd, workplace: Arc<Workplace>) -> Self {
+        Self { root: Arc::new(root), workplace }
     }
 
     pub(super) fn root(&self) -> BorrowedFd<'_> {

@@ -133,7 +133,7 @@ impl Stage {
                 if let Some(context) = self.build.named_context(name).await? {
                     return Ok(Origin::Context(context));
                 }
-                let base = self.build.image(name).await?;
+                let base = self.build.image(name, &self.build.plan.platform).await?;
                 Origin::Stack(base.stack.clone(), base.key())
             }
         })

@@ -115,7 +115,7 @@ pub(super) async fn fetch(
 }
 
 /// Errors and the history show where a file came from, and no password.
-pub(super) fn without_secrets(url: &str) -> String {
+pub(crate) fn without_secrets(url: &str) -> String {
     match (url.split_once("://"), url.split(['?', '#']).next()) {
         (Some((scheme, _)), Some(bare)) => {
             let rest = bare.get(scheme.len() + 3..).unwrap_or_default();
@@ -128,7 +128,7 @@ pub(super) fn without_secrets(url: &str) -> String {
     }
 }
 
-async fn download(
+pub(super) async fn download(
     store: &ImageStore,
     url: &str,
     wanted: Option<&Digest>,
@@ -285,7 +285,7 @@ pub(super) async fn archives(
 
 /// By its first bytes, those that they are compressed from included. What bzip2 and xz hide is not
 /// seen: it counts as an archive, which is then refused by name.
-fn is_archive(mut file: &File) -> Result<bool> {
+pub(super) fn is_archive(mut file: &File) -> Result<bool> {
     use std::io::Seek;
 
     if FileType::from_raw_mode(rustix::fs::fstat(file).context("stat")?.st_mode)
@@ -315,12 +315,18 @@ fn is_tar(content: impl Read) -> bool {
 }
 
 async fn unpack(store: &ImageStore, file: File, shown: &str) -> Result<Fetched> {
-    use std::io::Seek;
-
     let workplace = Arc::new(store.workplace()?);
     let directory = workplace.make(TREE, 0o755)?;
     let upload = TreeUpload::begin(&directory, workplace.clone())?;
-    let mut file = file;
+    pour(file, &upload).await?;
+    upload.finish().await.context("unpack an archive")?;
+    Ok(Fetched::tree(open(&directory)?, Owners::Count, shown.to_owned(), workplace))
+}
+
+/// All of an archive, as far as it is wanted.
+pub(super) async fn pour(mut file: File, upload: &TreeUpload) -> Result<()> {
+    use std::io::Seek;
+
     file.rewind().context("read an archive")?;
     let mut file = tokio::fs::File::from_std(file);
     let mut buffer = vec![0; PIECE];
@@ -328,11 +334,10 @@ async fn unpack(store: &ImageStore, file: File, shown: &str) -> Result<Fetched> 
         let count = file.read(&mut buffer).await.context("read an archive")?;
         let read = buffer.get(..count).unwrap_or_default();
         if read.is_empty() || !upload.push(Bytes::copy_from_slice(read)).await {
-            break;
+            // The end of it tells why nothing more is wanted.
+            return Ok(());
         }
     }
-    upload.finish().await.context("unpack an archive")?;
-    Ok(Fetched::tree(open(&directory)?, Owners::Count, shown.to_owned(), workplace))
 }
 
 #[cfg(test)]

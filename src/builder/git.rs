@@ -1,8 +1,9 @@
-//! Git repositories as sources of ADD, by the node's own `git`.
+//! Git repositories as sources of ADD and as contexts, by the node's own `git`.
 //!
 //! Nothing of the node's configuration takes part, no helper is started that git does not bring, and a repository leads to
 //! no files of the node: neither it nor its submodules may be named by a path.
 
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -15,13 +16,13 @@ use rustix::process::{Pid, Signal};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 
-use super::blocking;
 use super::copy::Owners;
 use super::download::{Fetched, without_secrets};
 use super::progress::Failure;
 use super::stage::Stage;
+use super::{Context, blocking};
 use crate::engine::files::open_below;
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Context as _, Error, Kind, Result};
 use crate::image::{ImageStore, Workplace};
 
 const TREE: &str = "tree";
@@ -56,16 +57,31 @@ pub(super) async fn check_out(stage: &Stage, git: Git) -> Result<Fetched, Failur
     Ok(stage.build.unless_cancelled(checking_out).await?.context(shown)?)
 }
 
+/// The same as a context of its own.
+pub(super) async fn context(store: &ImageStore, git: Git) -> Result<Context> {
+    let (workplace, tree) = repository(store, &git).await?;
+    blocking(move || Context::of(workplace, settled(&tree, &git)?)).await
+}
+
 async fn fetched(store: &ImageStore, git: Git) -> Result<Fetched> {
+    let (workplace, tree) = repository(store, &git).await?;
+    let settled = blocking(move || settled(&tree, &git).map(|root| (root, git)));
+    let (root, git) = settled.await?;
+    let shown = without_secrets(&git.remote);
+    Ok(Fetched::tree(root, Owners::AreNobodys, shown, workplace))
+}
+
+/// A repository, checked out with its submodules, and where it is.
+async fn repository(store: &ImageStore, git: &Git) -> Result<(Arc<Workplace>, PathBuf)> {
     if git.mtime == "commit" {
         let text = "mtime=commit of a git repository is not supported yet";
         return Err(Error::new(Kind::Unsupported, text));
     }
     let workplace = Arc::new(store.workplace()?);
     let tree = workplace.make(TREE, 0o755)?;
-    let place =
-        Place { home: workplace.path().to_owned(), tree: tree.clone(), remote: git.remote.clone() };
-    let commit = place.fetch(&git).await?;
+    let home = workplace.path().to_owned();
+    let place = Place { home, tree: tree.clone(), login: Login::of(&git.remote) };
+    let commit = place.fetch(git).await?;
     if !git.checksum.is_empty() && !commit.starts_with(&git.checksum) {
         let text = format!("expected checksum to match {}, got {commit}", git.checksum);
         return Err(Error::invalid(text));
@@ -75,8 +91,7 @@ async fn fetched(store: &ImageStore, git: Git) -> Result<Fetched> {
         let words = ["submodule", "--quiet", "update", "--init", "--recursive", "--depth=1"];
         place.run(&words).await?;
     }
-    let keeps_git = git.keep_git_dir == Some(true);
-    blocking(move || settled(workplace, &tree, &git, keeps_git)).await
+    Ok((workplace, tree))
 }
 
 /// Where one repository is checked out.
@@ -84,15 +99,50 @@ struct Place {
     /// Of the user that git takes itself to be run by: there is no configuration.
     home: PathBuf,
     tree: PathBuf,
-    /// It may have a password, which nobody is to be told.
-    remote: String,
+    login: Option<Login>,
+}
+
+/// A password in an address. Nobody is to be told of it: git has it from its environment, so that it is not in the repository's
+/// configuration, which may become a part of an image.
+#[derive(Debug, PartialEq, Eq)]
+struct Login {
+    /// The beginning of an address, up to its path.
+    with: String,
+    without: String,
+}
+
+impl Login {
+    /// `None` for an address that has none; ssh(1) needs the user.
+    fn of(remote: &str) -> Option<Self> {
+        let (scheme, rest) = remote.split_once("://")?;
+        let authority = rest.split('/').next().unwrap_or_default();
+        let (user, host) = authority.rsplit_once('@')?;
+        let is_secret = user.contains(':') || scheme.starts_with("http");
+        // The end of the host is a part of it: what is for one host is not for those that are called alike.
+        is_secret.then(|| Self {
+            with: format!("{scheme}://{user}@{host}/"),
+            without: format!("{scheme}://{host}/"),
+        })
+    }
+
+    /// An address, or a text that has some, without it.
+    fn hidden(&self, text: &str) -> String {
+        let bare = (self.with.trim_end_matches('/'), self.without.trim_end_matches('/'));
+        text.replace(bare.0, bare.1)
+    }
 }
 
 impl Place {
     /// The commit, which is in the repository then.
     async fn fetch(&self, git: &Git) -> Result<String> {
         self.run(&["init", "--quiet", "--template="]).await?;
-        self.run(&["remote", "add", "--", "origin", &git.remote]).await?;
+        let origin = match &self.login {
+            // One without a path has the host's end all the same, which git looks for.
+            Some(login) if !git.remote.starts_with(&login.with) => login.without.clone(),
+            Some(login) => login.hidden(&git.remote),
+            None => git.remote.clone(),
+        };
+        self.run(&["remote", "add", "--", "origin", &origin]).await?;
         let reference = match (git.reference.as_str(), git.fetch_by_commit) {
             (_, true) if !git.checksum.is_empty() => git.checksum.as_str(),
             ("", _) => "HEAD",
@@ -143,6 +193,12 @@ impl Place {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0);
+        if let Some(Login { with, without }) = &self.login {
+            command
+                .env("GIT_CONFIG_COUNT", "1")
+                .env("GIT_CONFIG_KEY_0", format!("url.{with}.insteadOf"))
+                .env("GIT_CONFIG_VALUE_0", without);
+        }
         let child = match command.spawn() {
             Ok(child) => child,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -160,7 +216,8 @@ impl Place {
             return Ok(answer);
         }
         let verb = words.first().unwrap_or(&"");
-        let said = said.trim().replace(&self.remote, &without_secrets(&self.remote));
+        let said = said.trim();
+        let said = self.login.as_ref().map_or_else(|| said.to_owned(), |login| login.hidden(said));
         Err(Error::new(Kind::Unavailable, format!("git {verb}: {status}: {said}")))
     }
 }
@@ -203,7 +260,8 @@ fn is_commit(reference: &str) -> bool {
 }
 
 /// The part that is wanted, with the modes that git knows, whatever this process's mask is.
-fn settled(workplace: Arc<Workplace>, tree: &Path, git: &Git, keeps_git: bool) -> Result<Fetched> {
+fn settled(tree: &Path, git: &Git) -> Result<OwnedFd> {
+    let keeps_git = git.keep_git_dir == Some(true);
     let mut directories = vec![tree.to_owned()];
     while let Some(directory) = directories.pop() {
         for entry in std::fs::read_dir(&directory).context("list a repository")? {
@@ -229,17 +287,16 @@ fn settled(workplace: Arc<Workplace>, tree: &Path, git: &Git, keeps_git: bool) -
     }
     let root = super::download::open(tree)?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-    let root = match git.directory.as_str() {
-        "" => root,
+    match git.directory.as_str() {
+        "" => Ok(root),
         directory => {
             use std::os::fd::AsFd;
 
             open_below(root.as_fd(), Path::new(directory), flags)
                 .with_context(|| format!("open {directory}"))
-                .kind(Kind::InvalidArgument)?
+                .kind(Kind::InvalidArgument)
         }
-    };
-    Ok(Fetched::tree(root, Owners::AreNobodys, without_secrets(&git.remote), workplace))
+    }
 }
 
 #[cfg(test)]
@@ -251,6 +308,18 @@ mod tests {
         let long = vec![b'x'; 100_000];
         let kept = start_of(Some(long.as_slice())).await.unwrap();
         assert_eq!(kept.len() as u64, MOST_SAID);
+    }
+
+    #[test]
+    fn a_password_is_no_part_of_what_a_repository_knows() {
+        let login = Login::of("https://u:p@x.io:8443/a/b.git").unwrap();
+        assert_eq!(login.with, "https://u:p@x.io:8443/");
+        assert_eq!(login.without, "https://x.io:8443/");
+        assert_eq!(login.hidden("no 'https://u:p@x.io:8443/a'"), "no 'https://x.io:8443/a'");
+        assert_eq!(Login::of("https://token@x.io").unwrap().without, "https://x.io/");
+        for plain in ["https://x.io/a@b", "ssh://git@x.io/a", "git@x.io:a/b", "git://x.io/a"] {
+            assert_eq!(Login::of(plain), None, "{plain}");
+        }
     }
 
     #[test]

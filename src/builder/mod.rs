@@ -16,6 +16,7 @@
 //!
 //! Begin reading at `stage`.
 
+mod agents;
 mod build;
 mod cached;
 mod client;
@@ -28,6 +29,7 @@ mod key;
 mod mounts;
 mod plan;
 mod progress;
+mod remote;
 mod running;
 mod secrets;
 mod settings;
@@ -41,18 +43,23 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::{mpsc, oneshot};
 
 use self::build::Build;
-pub(crate) use self::build::Built;
+pub(crate) use self::build::{Base, Built, Extent};
 pub(crate) use self::cached::{Cached, Prune};
 pub(crate) use self::client::{Client, Sent};
 pub(crate) use self::context::{Context, ContextUpload};
+pub(crate) use self::download::without_secrets;
 use self::plan::Plan;
 use self::progress::Teller;
 pub(crate) use self::progress::{Event, Failure, Progress, Step};
+pub(crate) use self::remote::{Address, DOCKERFILE, FetchedContext};
 pub(crate) use self::synced::{Entry, Synced, goes_along};
 use crate::engine::Engine;
 use crate::engine::cells::{CellConfig, CellNetwork};
 use crate::error::{Context as _, Result};
+use crate::image::cache::Source;
 use crate::image::reference::Reference;
+
+const KEEPS_GIT: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
 
 /// A handle on the builder; cheap to clone.
 #[derive(Clone)]
@@ -91,6 +98,18 @@ pub(crate) struct Options {
     pub(crate) cells: CellConfig,
     /// `os/architecture`; empty: the host's.
     pub(crate) platform: String,
+    /// Where layers are looked for that are not here.
+    pub(crate) caches: Vec<Arc<dyn Source>>,
+    /// The image's configuration tells which steps made its layers.
+    pub(crate) has_inline_cache: bool,
+}
+
+impl Options {
+    /// Whether `.git` is a part of a context from git: an argument that BuildKit has for it.
+    pub(crate) fn keeps_git(&self) -> bool {
+        let given = self.build_args.get(KEEPS_GIT).and_then(Option::as_deref);
+        matches!(given, Some("1" | "t" | "T" | "true" | "TRUE" | "True"))
+    }
 }
 
 /// What a client gives a name to.
@@ -123,10 +142,15 @@ impl Builder {
     ///
     /// # Errors
     /// `InvalidArgument` for one that is missing or wrong, in BuildKit's words.
-    pub(crate) async fn prepare_sent(&self, sent: Sent, options: Options) -> Result<Prepared> {
-        let (context, name) = (sent.context.clone(), options.dockerfile.clone());
+    pub(crate) async fn prepare_sent(
+        &self,
+        context: Context,
+        client: Arc<dyn Client>,
+        options: Options,
+    ) -> Result<Prepared> {
+        let name = options.dockerfile.clone();
         let text = blocking(move || plan::dockerfile_of(&context, &name)).await?;
-        let prepared = self.prepare(&text, Arc::new(sent), options);
+        let prepared = self.prepare(&text, client, options);
         prepared.map_err(|failure| failure.error)
     }
 

@@ -13,6 +13,7 @@ use cais_dockerfile::instruction::{Mount, MountType, Run, Sharing};
 use rustix::fs::{FileType, OFlags};
 use tokio::sync::{OwnedMutexGuard, OwnedRwLockReadGuard};
 
+use super::agents::{self, Agent};
 use super::copy::{Owners, digest, find};
 use super::copying::Origin;
 use super::key::Key;
@@ -30,8 +31,6 @@ use crate::image::{ImageStore, Site, Workplace, copy_tree};
 pub(super) const SCRIPT: &str = "/dev/pipes/script";
 const SCRIPT_NAME: &str = "script";
 
-const NO_AGENT: &str = "RUN --mount=type=ssh is not supported yet";
-
 /// Private caches of one id that are in use at the same time.
 const MOST_PRIVATE: usize = 64;
 
@@ -39,6 +38,15 @@ const MOST_PRIVATE: usize = 64;
 pub(super) struct Mounts {
     all: Vec<Wanted>,
     secrets: Vec<secrets::Wanted>,
+    agents: Vec<agents::Wanted>,
+}
+
+/// What a client lends to one command.
+pub(super) struct Lent {
+    secrets: Vec<Secret>,
+    agents: Vec<Agent>,
+    /// `NAME=value`
+    pub(super) variables: Vec<String>,
 }
 
 struct Wanted {
@@ -54,6 +62,7 @@ pub(super) struct Opened {
     targets: Vec<PathBuf>,
     sites: Vec<Site>,
     workplaces: Vec<Workplace>,
+    agents: Vec<Agent>,
     locks: Vec<OwnedMutexGuard<()>>,
     /// Caches stay while a command has one.
     caches: Vec<OwnedRwLockReadGuard<()>>,
@@ -67,34 +76,27 @@ impl Mounts {
     ) -> Result<Self, Failure> {
         let expander = stage.build.plan.expander();
         let working_dir = stage.settings.working_dir();
-        let (mut all, mut secrets) = (Vec::new(), Vec::new());
+        let (mut all, mut secrets, mut agents) = (Vec::new(), Vec::new(), Vec::new());
         for (flag, source) in run.mounts.iter().zip(sources) {
             let mount = flag.resolve(&mut |word| expander.expand(word, &stage.scope.env));
             let mount = mount.map_err(|fault| Error::invalid(fault.message))?;
             if mount.kind == MountType::Ssh {
-                // No door passes an agent on yet.
-                match mount.required {
-                    true => return Err(Error::new(Kind::Unsupported, NO_AGENT).into()),
-                    false => continue,
-                }
+                agents.push(agents::Wanted::read(&working_dir, &mount, agents.len())?);
+                continue;
             }
             if mount.kind == MountType::Secret {
                 secrets.push(secrets::Wanted::read(&working_dir, &mount)?);
                 continue;
             }
-            let target = Path::new(&working_dir).join(&mount.target);
-            let below = below_root(&target.to_string_lossy());
-            if below.as_os_str().is_empty() {
-                return Err(Error::invalid("invalid mount target \"/\"").into());
-            }
+            let target = place(&working_dir, Path::new(&mount.target))?;
             let origin = match (mount.kind, source) {
                 // A cache is filled from nothing, unless it says from what.
                 (MountType::Cache, Source::Context) | (MountType::Tmpfs, _) => Origin::Nothing,
                 (_, source) => stage.origin(source).await?,
             };
-            all.push(Wanted { mount, target: Path::new("/").join(below), origin });
+            all.push(Wanted { mount, target, origin });
         }
-        Ok(Self { all, secrets })
+        Ok(Self { all, secrets, agents })
     }
 
     /// What is in a cache or a secret is no part of it.
@@ -122,19 +124,27 @@ impl Mounts {
             };
         }
         let key = self.secrets.iter().fold(key, |key, secret| secret.key(key));
+        let key = self.agents.iter().fold(key, |key, agent| agent.key(key));
         Ok(key.finish())
     }
 
-    /// The values of the secrets; those that the client lacks and need not have are left out.
-    pub(super) async fn secrets(&mut self, stage: &Stage) -> Result<Vec<Secret>, Failure> {
-        let mut secrets = Vec::new();
+    /// The values of the secrets, and the agents; those that the client lacks and need not have are left out.
+    /// `env` is the command's own.
+    pub(super) async fn lent(&mut self, stage: &Stage, env: &[String]) -> Result<Lent, Failure> {
+        let (mut secrets, mut agents) = (Vec::new(), Vec::new());
         for wanted in self.secrets.drain(..) {
             secrets.extend(wanted.fetch(stage).await?);
         }
-        Ok(secrets)
+        let values = secrets.iter().filter_map(|secret| secret.variable().transpose());
+        let mut variables = values.collect::<Result<Vec<String>>>()?;
+        variables.extend(self.agents.first().and_then(|agent| agent.variable(env)));
+        for wanted in self.agents.drain(..) {
+            agents.extend(wanted.lend(stage).await?);
+        }
+        Ok(Lent { secrets, agents, variables })
     }
 
-    pub(super) async fn open(self, stage: &Stage, secrets: &[Secret]) -> Result<Opened, Failure> {
+    pub(super) async fn open(self, stage: &Stage, lent: Lent) -> Result<Opened, Failure> {
         let mut opened = Opened::default();
         let builder = &stage.build.builder;
         let waiting = async {
@@ -148,11 +158,16 @@ impl Mounts {
             }
         };
         stage.build.unless_cancelled(waiting).await?;
-        for secret in secrets {
+        for secret in &lent.secrets {
             if let Some(mount) = secret.mount()? {
                 opened.targets.push(secret.target().to_owned());
                 opened.mounts.push(mount);
             }
+        }
+        for mut agent in lent.agents {
+            opened.targets.push(agent.target().to_owned());
+            opened.mounts.extend(agent.take());
+            opened.agents.push(agent);
         }
         for wanted in self.all {
             opened.targets.push(wanted.target.clone());
@@ -279,6 +294,18 @@ impl Opened {
         let readonly = mount.readonly;
         self.mounts.push(RunMount::Tree { target, tree, part, is_directory, readonly });
         Ok(())
+    }
+}
+
+/// Where a command sees a mount.
+///
+/// # Errors
+/// `InvalidArgument` for the root itself.
+pub(super) fn place(working_dir: &str, target: &Path) -> Result<PathBuf> {
+    let below = below_root(&Path::new(working_dir).join(target).to_string_lossy());
+    match below.as_os_str().is_empty() {
+        true => Err(Error::invalid("invalid mount target \"/\"")),
+        false => Ok(Path::new("/").join(below)),
     }
 }
 

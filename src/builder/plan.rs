@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use cais_dockerfile::dockerignore::{self, Matcher};
-use cais_dockerfile::{Base, Command, Dockerfile, Env, Expander, Graph, ParseError, Platform};
+use cais_dockerfile::{
+    Base, Command, Dockerfile, Env, Expander, Graph, Instruction, ParseError, Platform,
+};
 
 use super::progress::{Failure, Step};
 use super::{Context, Options, context_name};
@@ -18,6 +20,10 @@ pub(super) struct Plan {
     pub(super) target: usize,
     /// In the order of the file.
     pub(super) needed: Vec<usize>,
+    /// What the target is for, and the images that are copied from.
+    pub(super) platform: Platform,
+    /// What each needed stage is for.
+    pub(super) platforms: BTreeMap<usize, Platform>,
     /// The number of each needed stage's first step.
     pub(super) first_steps: BTreeMap<usize, usize>,
     pub(super) build_args: BTreeMap<String, String>,
@@ -57,7 +63,6 @@ impl Plan {
             "" => host.clone(),
             text => Platform::parse(text).map_err(Error::invalid)?,
         };
-        check_platform(&platform)?;
         let target_name = Some(options.target.as_str()).filter(|name| !name.is_empty());
         let target = dockerfile.target(target_name);
         let target = target.map_err(|fault| Error::invalid(fault.message))?;
@@ -70,16 +75,38 @@ impl Plan {
             let text = format!("a build context in place of the stage {name} is not supported yet");
             return Err(Error::new(Kind::Unsupported, text).into());
         }
+        let mut platforms: BTreeMap<usize, Platform> = BTreeMap::new();
         let (mut first_steps, mut steps) = (BTreeMap::new(), 0);
         for index in &needed {
             first_steps.insert(*index, steps);
             let stage = dockerfile.stages.get(*index);
             steps += 1 + stage.map_or(0, |stage| stage.instructions.len());
-            if let Some(Some(platform)) = graph.platforms.get(*index) {
-                check_platform(platform)?;
+            // A flag of FROM says which image is taken, and nothing of what is no image.
+            let own = match graph.bases.get(*index) {
+                Some(Base::Image(_)) => graph.platforms.get(*index).cloned().flatten(),
+                Some(Base::Stage(base)) => platforms.get(base).cloned(),
+                Some(Base::Scratch) | None => None,
+            };
+            let own = own.unwrap_or_else(|| platform.clone());
+            let instructions = stage.map(|stage| stage.instructions.as_slice()).unwrap_or_default();
+            let is_run = |it: &&Instruction| matches!(it.command, Command::Run(_));
+            check_system(&own)?;
+            if let Some(run) = instructions.iter().find(is_run) {
+                runs_here(&own).map_err(|error| Failure::from(error).at(run.range))?;
             }
+            platforms.insert(*index, own);
         }
-        Ok(Self { dockerfile, globals, graph, target, needed, first_steps, build_args })
+        Ok(Self {
+            dockerfile,
+            globals,
+            graph,
+            target,
+            needed,
+            platform,
+            platforms,
+            first_steps,
+            build_args,
+        })
     }
 
     pub(super) fn expander(&self) -> Expander {
@@ -118,14 +145,69 @@ impl Plan {
     }
 }
 
-/// Nothing runs programs of other machines here.
-fn check_platform(platform: &Platform) -> Result<()> {
+fn check_system(platform: &Platform) -> Result<()> {
     let host = Platform::host();
-    if platform.os == host.os && platform.architecture == host.architecture {
-        return Ok(());
+    match platform.os == host.os {
+        true => Ok(()),
+        false => Err(Error::new(
+            Kind::Unsupported,
+            format!("building for {platform} is not supported: this machine is {host}"),
+        )),
     }
-    Err(Error::new(
-        Kind::Unsupported,
-        format!("building for {platform} is not supported yet: this machine is {host}"),
-    ))
+}
+
+/// Nothing runs programs of other machines here.
+///
+/// # Errors
+/// `Unsupported` for another processor.
+pub(super) fn runs_here(platform: &Platform) -> Result<()> {
+    let host = Platform::host();
+    match platform.architecture == host.architecture {
+        true => Ok(()),
+        false => Err(Error::new(
+            Kind::Unsupported,
+            format!(
+                "RUN in a stage for {platform} is not supported yet: this machine is {host}, and programs of \
+                 others are not emulated (FROM --platform=$BUILDPLATFORM is a stage that runs here)"
+            ),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::cells::{CellConfig, CellNetwork};
+
+    #[test]
+    fn the_platform_of_a_stage_is_that_of_its_image() {
+        let options = Options {
+            dockerfile: String::new(),
+            target: String::new(),
+            build_args: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            tags: Vec::new(),
+            is_without_cache: false,
+            stages_without_cache: Vec::new(),
+            named: BTreeMap::new(),
+            pulls: false,
+            network: CellNetwork::Default,
+            cells: CellConfig::default(),
+            platform: "linux/s390x".to_owned(),
+            caches: Vec::new(),
+            has_inline_cache: false,
+        };
+        let text = "\
+FROM --platform=linux/riscv64 busybox AS tools
+FROM --platform=linux/ppc64le tools AS more
+FROM --platform=linux/riscv64 scratch AS empty
+FROM busybox
+COPY --from=more /a /
+COPY --from=empty /b /
+";
+        let plan = Plan::of(text, &options).map_err(|failure| failure.error).unwrap();
+        let platforms: Vec<String> = plan.platforms.values().map(Platform::to_string).collect();
+        assert_eq!(platforms, ["linux/riscv64", "linux/riscv64", "linux/s390x", "linux/s390x"]);
+        assert_eq!(plan.platform.to_string(), "linux/s390x");
+    }
 }

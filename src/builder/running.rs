@@ -8,9 +8,9 @@ use tokio::sync::mpsc;
 
 use super::blocking;
 use super::key::Key;
-use super::mounts::Mounts;
+use super::mounts::{Lent, Mounts};
+use super::plan::runs_here;
 use super::progress::{Failure, Progress};
-use super::secrets::Secret;
 use super::stage::{Stage, words};
 use super::stubs::Stubs;
 use crate::engine::cells::{Cell, CellNetwork, Output, Run as Command};
@@ -28,6 +28,8 @@ impl Stage {
         sources: &[Source],
         created_by: &str,
     ) -> Result<(), Failure> {
+        // One of a trigger was not seen before.
+        runs_here(&self.platform)?;
         let network = network(run, self.build.options.network)?;
         let mut mounts = Mounts::read(self, run, sources).await?;
         let (command, script) = self.command(run);
@@ -46,13 +48,9 @@ impl Stage {
             Some(layer) => layer,
             None => {
                 // A layer that is there needs no secret.
-                let secrets = mounts.secrets(self).await?;
-                let lent: Vec<String> = secrets
-                    .iter()
-                    .filter_map(|secret| secret.variable().transpose())
-                    .collect::<Result<_>>()?;
-                let env = [own, proxies, lent].concat();
-                let mounts = (mounts, secrets.as_slice());
+                let lent = mounts.lent(self, &own).await?;
+                let env = [own, proxies, lent.variables.clone()].concat();
+                let mounts = (mounts, lent);
                 let layer = self.execute(network, mounts, (&command, script, env)).await?;
                 self.keep(&key, &layer, created_by);
                 layer
@@ -92,11 +90,11 @@ impl Stage {
     async fn execute(
         &mut self,
         network: CellNetwork,
-        (mounts, secrets): (Mounts, &[Secret]),
+        (mounts, lent): (Mounts, Lent),
         (command, script, env): (&[String], Option<String>, Vec<String>),
     ) -> Result<StackedLayer, Failure> {
         let site = self.build.store().begin_site(&self.stack, self.build.latest)?;
-        let mut opened = mounts.open(self, secrets).await?;
+        let mut opened = mounts.open(self, lent).await?;
         if let Some(script) = script {
             opened.add_script(self.build.store(), &script)?;
         }

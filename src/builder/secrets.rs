@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use cais_dockerfile::instruction::Mount;
 
 use super::key::Key;
+use super::mounts::place;
 use super::progress::Failure;
 use super::stage::Stage;
 use crate::engine::cells::RunMount;
-use crate::engine::files::below_root;
 use crate::engine::memory::{self, Access};
 use crate::error::{Context, Error, Result};
 
@@ -57,14 +57,10 @@ impl Wanted {
         };
         let target = match mount.target.as_str() {
             "" => Path::new(DIRECTORY).join(last(&id)),
-            path => Path::new(working_dir).join(path),
+            path => PathBuf::from(path),
         };
-        let below = below_root(&target.to_string_lossy());
-        if below.as_os_str().is_empty() {
-            return Err(Error::invalid("invalid mount target \"/\""));
-        }
         Ok(Self {
-            target: Path::new("/").join(below),
+            target: place(working_dir, &target)?,
             access: Access {
                 mode: mount.mode.unwrap_or(MODE),
                 uid: mount.uid.unwrap_or(0),

@@ -4,11 +4,12 @@
 //! What the base image says stays, also what we have no word for; an instruction changes what it
 //! names.
 
+use cais_dockerfile::Platform;
 use cais_dockerfile::history::{COMMENT, DEFAULT_SHELL};
 use serde_json::{Map, Value, json};
 
 use crate::error::{Context, Error, Result};
-use crate::image::platform::Platform;
+use crate::image::cache::INLINE;
 
 #[derive(Debug, Clone)]
 pub(super) struct Settings {
@@ -22,13 +23,12 @@ pub(super) struct Settings {
 
 impl Settings {
     /// Of an image without layers.
-    pub(super) fn scratch() -> Self {
-        let platform = Platform::host();
+    pub(super) fn scratch(platform: &Platform) -> Self {
         let mut document = Map::new();
         document.insert("architecture".into(), json!(platform.architecture));
         document.insert("os".into(), json!(platform.os));
-        if let Some(variant) = platform.variant {
-            document.insert("variant".into(), json!(variant));
+        if !platform.variant.is_empty() {
+            document.insert("variant".into(), json!(platform.variant));
         }
         Self { document, config: Map::new(), history: Vec::new(), has_own_cmd: false }
     }
@@ -49,9 +49,15 @@ impl Settings {
             Some(_) | None => Vec::new(),
         };
         // They say how the base image was made, not this one.
-        for key in
-            ["rootfs", "container", "container_config", "docker_version", "comment", "parent"]
-        {
+        for key in [
+            "rootfs",
+            "container",
+            "container_config",
+            "docker_version",
+            "comment",
+            "parent",
+            INLINE,
+        ] {
             document.remove(key);
         }
         Ok(Self { document, config, history, has_own_cmd: false })
@@ -152,6 +158,11 @@ impl Settings {
 
     pub(super) fn set_author(&mut self, author: &str) {
         self.document.insert("author".into(), json!(author));
+    }
+
+    /// Which steps made the layers.
+    pub(super) fn set_inline_cache(&mut self, records: &str) {
+        self.document.insert(INLINE.into(), json!(records));
     }
 
     /// A step that was done; one that changed no file has no layer.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use cais_dockerfile::history::{self, Shown};
 use cais_dockerfile::instruction::{CommandLine, Healthcheck};
-use cais_dockerfile::{Base, Command, Env, Instruction, Scope, Source, expose, signal};
+use cais_dockerfile::{Base, Command, Env, Instruction, Platform, Scope, Source, expose, signal};
 use serde_json::{Value, json};
 
 use super::Options;
@@ -24,6 +24,9 @@ use crate::error::{Error, Result};
 use crate::image::digest::Digest;
 use crate::image::{Keep, Stack, StackedLayer};
 
+/// What is known of a layer that no step made here.
+const IMPORTED: &str = "imported from a cache";
+
 /// What a stage came to.
 pub(super) struct Finished {
     pub(super) stack: Stack,
@@ -37,6 +40,8 @@ pub(super) struct Stage {
     pub(super) build: Arc<Build>,
     /// As FROM has it; may be empty.
     name: String,
+    /// What its programs are for.
+    pub(super) platform: Platform,
     /// The number of the step that is being done.
     step: usize,
     pub(super) stack: Stack,
@@ -86,12 +91,14 @@ impl Stage {
         build.teller.step(step, Progress::Started).await;
         let base = build.plan.graph.bases.get(index).cloned().unwrap_or(Base::Scratch);
         let written = build.plan.dockerfile.stages.get(index);
+        let platform = build.plan.platforms.get(&index).cloned().unwrap_or_else(Platform::host);
         let mut stage = Self {
             build: build.clone(),
             name: written.and_then(|stage| stage.name.clone()).unwrap_or_default(),
             step,
             stack: Stack::default(),
-            settings: Settings::scratch(),
+            settings: Settings::scratch(&platform),
+            platform,
             scope: Scope::default(),
             key: Key::new("scratch").finish(),
             cache: CacheState::NotAsked,
@@ -108,7 +115,7 @@ impl Stage {
                 stage.key = finished.key.clone();
             }
             Base::Image(name) => {
-                let base = build.image(&name).await?;
+                let base = build.image(&name, &stage.platform).await?;
                 stage.stack = base.stack.clone();
                 stage.settings = Settings::of(&build.store().configuration(&base.image)?)?;
                 stage.scope = Scope::new(Env::from_pairs(stage.settings.env()));
@@ -263,24 +270,48 @@ impl Stage {
 
     /// The layer that was kept under this key, unless all are to be made anew.
     pub(super) async fn find(&mut self, key: &Digest) -> Option<StackedLayer> {
-        let found = match self.is_without_cache() {
-            true => None,
-            false => self.build.store().find_kept(&self.kept_as(key)),
-        };
-        if found.is_some() {
-            if self.cache == CacheState::NotAsked {
-                self.cache = CacheState::Hit;
-            }
-            self.build.layer_used(self.kept_as(key));
-            self.tell(Progress::Cached).await;
+        if self.is_without_cache() {
+            return None;
         }
-        found
+        let kept_as = self.kept_as(key);
+        let layer = match self.build.store().find_kept(&kept_as) {
+            Some(layer) => layer,
+            None => self.imported(&kept_as).await?,
+        };
+        if self.cache == CacheState::NotAsked {
+            self.cache = CacheState::Hit;
+        }
+        self.build.layer_used(kept_as.clone());
+        self.build.step_done(kept_as, layer.clone());
+        self.tell(Progress::Cached).await;
+        Some(layer)
+    }
+
+    /// The layer that a cache elsewhere has under this key. What cannot be had from there is made.
+    async fn imported(&self, kept_as: &Digest) -> Option<StackedLayer> {
+        for cache in &self.build.options.caches {
+            let Some(layer) = cache.records().find(kept_as) else { continue };
+            let importing = self.build.store().import_layer(&**cache, layer, &self.stack);
+            match self.build.unless_cancelled(importing).await.ok()? {
+                Ok(layer) => {
+                    let description = IMPORTED.to_owned();
+                    let (key, layer) = (kept_as.clone(), layer);
+                    self.build.layer_made(Keep { key, layer: layer.clone(), description });
+                    return Some(layer);
+                }
+                Err(error) => {
+                    tracing::warn!(?cache, error = error.chain(), "import a layer of a cache");
+                }
+            }
+        }
+        None
     }
 
     /// A layer that was made; the next build will find it.
     pub(super) fn keep(&mut self, key: &Digest, layer: &StackedLayer, description: &str) {
         self.cache = CacheState::Missed;
         let (key, layer) = (self.kept_as(key), layer.clone());
+        self.build.step_done(key.clone(), layer.clone());
         self.build.layer_made(Keep { key, layer, description: description.to_owned() });
     }
 

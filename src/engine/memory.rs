@@ -1,10 +1,11 @@
-//! Files that are in memory alone, for what must not be on a disk.
+//! Files and sockets that are in memory alone, for what must not be on a disk.
 
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixListener;
 
-use rustix::fs::{Gid, Mode, OFlags, Uid};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 
 use crate::error::{Context, Result};
@@ -29,6 +30,21 @@ pub(crate) fn file(name: &str, content: &[u8], access: Access) -> Result<OwnedFd
     // After the owner, who would take some bits away.
     rustix::fs::fchmod(&made, Mode::from_raw_mode(access.mode & 0o7777)).context("chmod")?;
     Ok(tree)
+}
+
+/// A detached mount with one socket in it, and who listens there without blocking.
+pub(crate) fn socket(name: &str, access: Access) -> Result<(OwnedFd, UnixListener)> {
+    let tree = tmpfs().context("mount memory")?;
+    // bind(2) takes a path; this one leads to the mount, which is attached nowhere.
+    let path = format!("/proc/self/fd/{}/{name}", tree.as_raw_fd());
+    let listener = UnixListener::bind(path).context("make a socket")?;
+    listener.set_nonblocking(true).context("make a socket")?;
+    let (uid, gid) = (Uid::from_raw(access.uid), Gid::from_raw(access.gid));
+    let flags = AtFlags::SYMLINK_NOFOLLOW;
+    rustix::fs::chownat(&tree, name, Some(uid), Some(gid), flags).context("chown")?;
+    let mode = Mode::from_raw_mode(access.mode & 0o7777);
+    rustix::fs::chmodat(&tree, name, mode, AtFlags::empty()).context("chmod")?;
+    Ok((tree, listener))
 }
 
 fn tmpfs() -> rustix::io::Result<OwnedFd> {

@@ -34,6 +34,13 @@ impl LocalLayer {
             Source::Made(staged) => staged.diff_id(),
         }
     }
+
+    pub(super) fn into_new(self) -> NewLayer {
+        match self.0 {
+            Source::Present(diff_id, lease) => NewLayer::Present(diff_id, lease),
+            Source::Made(staged) => NewLayer::Unpacked(staged),
+        }
+    }
 }
 
 /// A layer whose archive is still coming. Dropped before its end, nothing of it is left.
@@ -46,6 +53,11 @@ impl LayerUpload {
     /// False if nothing more is wanted: [`Self::finish`] tells why.
     pub(crate) async fn push(&self, bytes: Bytes) -> bool {
         self.pieces.send(Piece::Bytes(bytes)).await.is_ok()
+    }
+
+    /// For who ends it with [`Piece::End`].
+    pub(super) fn pieces(&self) -> &mpsc::Sender<Piece> {
+        &self.pieces
     }
 
     /// For a thread that may block.
@@ -114,13 +126,7 @@ impl ImageStore {
         let described: Vec<_> = layers.iter().map(|layer| (layer.diff_id().clone(), 0)).collect();
         let manifest = manifest::write(&config, &described)?;
         let config = (Digest::of(&config), config);
-        let layers = layers
-            .into_iter()
-            .map(|layer| match layer.0 {
-                Source::Present(diff_id, lease) => NewLayer::Present(diff_id, lease),
-                Source::Made(staged) => NewLayer::Unpacked(staged),
-            })
-            .collect();
+        let layers = layers.into_iter().map(LocalLayer::into_new).collect();
         let new = NewImage {
             tags,
             digest: None,

@@ -57,7 +57,6 @@ pub(crate) struct Descriptor {
     pub(crate) urls: Option<Vec<String>>,
 }
 
-#[cfg(test)]
 impl Descriptor {
     pub(crate) fn new(media_type: &str, digest: Digest, size: u64) -> Self {
         Self { media_type: media_type.to_owned(), digest, size, platform: None, urls: None }

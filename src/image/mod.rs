@@ -9,8 +9,10 @@
 //! Begin at [`ImageStore`]. What an image says about itself leaves this module only as
 //! [`config::ImageConfig`]; nothing in it decides anything on the host.
 
+pub(crate) mod cache;
 pub(crate) mod config;
 pub(crate) mod digest;
+pub(crate) mod index;
 pub(crate) mod load;
 pub(crate) mod local;
 pub(crate) mod manifest;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::manifest::Descriptor;
 
 /// The platform part of a descriptor or of an image's configuration.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Platform {
     pub(crate) os: String,
@@ -59,6 +59,11 @@ impl Platform {
             }
             (mine, theirs) => (mine == theirs).then_some(0),
         }
+    }
+
+    /// Whether an image for `other` runs here.
+    pub(crate) fn runs(&self, other: &Self) -> bool {
+        self.distance(other).is_some()
     }
 
     /// The best entry for this platform, the first among equals.

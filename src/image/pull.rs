@@ -43,7 +43,7 @@ const LAYERS_AT_ONCE: usize = 8;
 
 /// What is being pulled now.
 pub(super) struct Pulls {
-    images: Mutex<HashMap<(Reference, Credentials), ImagePull>>,
+    images: Mutex<HashMap<Key, ImagePull>>,
     layers: Mutex<HashMap<Digest, Weak<LayerPull>>>,
     places: Semaphore,
 }
@@ -57,6 +57,9 @@ impl Default for Pulls {
         }
     }
 }
+
+/// What one pull is told from another by. Without a platform it is for this machine.
+type Key = (Reference, Credentials, Option<Platform>);
 
 #[derive(Clone)]
 struct ImagePull {
@@ -82,7 +85,7 @@ impl Pulls {
         let images = lock(&self.images);
         images
             .iter()
-            .map(|((reference, _), pull)| (reference.clone(), Arc::clone(&pull.progress)))
+            .map(|((reference, _, _), pull)| (reference.clone(), Arc::clone(&pull.progress)))
             .collect()
     }
 }
@@ -90,7 +93,7 @@ impl Pulls {
 /// Takes the pull out of the list however its task ends.
 struct Listed {
     store: ImageStore,
-    key: (Reference, Credentials),
+    key: Key,
 }
 
 impl Drop for Listed {
@@ -105,7 +108,7 @@ pub(super) async fn pull(
     credentials: Credentials,
 ) -> Result<ImageId> {
     let reference = Reference::parse(reference)?;
-    begin(store, reference, credentials).done().await
+    begin(store, (reference, credentials, None)).done().await
 }
 
 /// A pull that is under way.
@@ -126,13 +129,12 @@ impl Pull {
     }
 }
 
-pub(super) fn begin(store: &ImageStore, reference: Reference, credentials: Credentials) -> Pull {
-    let pull = join_or_start(store, reference.clone(), credentials);
-    Pull { reference, pull }
+pub(super) fn begin(store: &ImageStore, key: Key) -> Pull {
+    let reference = key.0.clone();
+    Pull { reference, pull: join_or_start(store, key) }
 }
 
-fn join_or_start(store: &ImageStore, reference: Reference, credentials: Credentials) -> ImagePull {
-    let key = (reference, credentials);
+fn join_or_start(store: &ImageStore, key: Key) -> ImagePull {
     let mut images = lock(&store.shared.pulls.images);
     if let Some(pull) = images.get(&key) {
         return pull.clone();
@@ -143,8 +145,7 @@ fn join_or_start(store: &ImageStore, reference: Reference, credentials: Credenti
     images.insert(key.clone(), pull.clone());
     let listed = Listed { store: store.clone(), key };
     tokio::spawn(async move {
-        let (reference, credentials) = &listed.key;
-        let result = Box::pin(fetch(&listed.store, reference, credentials, &progress)).await;
+        let result = Box::pin(fetch(&listed.store, &listed.key, &progress)).await;
         // Off the list first: who asks after the failure gets a new try.
         drop(listed);
         done.send_replace(Some(result.map_err(|error| (error.kind(), error.chain()))));
@@ -166,15 +167,16 @@ async fn wait<T: Clone>(mut outcome: watch::Receiver<Outcome<T>>) -> Result<T> {
 
 async fn fetch(
     store: &ImageStore,
-    reference: &Reference,
-    credentials: &Credentials,
+    (reference, credentials, wanted): &Key,
     progress: &Arc<Progress>,
 ) -> Result<ImageId> {
     let session = Arc::new(store.shared.registry.session(reference, credentials)?);
     let top = session.resolve().await?;
     let resolved = top.digest.clone();
-    let (manifest, served) = choose_manifest(&session, top).await?;
-    if let Some(id) = present(store, reference, &resolved, &served.digest) {
+    let (manifest, served) = choose_manifest(&session, top, wanted.as_ref()).await?;
+    if wanted.is_none()
+        && let Some(id) = present(store, reference, &resolved, &served.digest)
+    {
         return Ok(id);
     }
     check_config_type(&manifest.config)?;
@@ -184,6 +186,9 @@ async fn fetch(
     if !platform.os.is_empty() && platform.os != "linux" {
         let text = format!("the image is for {platform}, not for linux");
         return Err(Error::new(Kind::Unsupported, text));
+    }
+    if let Some(wanted) = wanted.as_ref().filter(|it| it.architecture != platform.architecture) {
+        return Err(Error::not_found(format!("the image is for {platform}, not for {wanted}")));
     }
     if document.diff_ids.len() != manifest.layers.len() {
         return Err(Error::invalid(format!(
@@ -196,11 +201,15 @@ async fn fetch(
     let (layers, held): (Vec<_>, Vec<_>) = layers.into_iter().unzip();
     let new = NewImage {
         // A digest in the reference decides; the tag beside it is only a remark of the writer.
-        tags: match reference.digest() {
-            Some(_) => Vec::new(),
-            None => reference.tagged_name().into_iter().collect(),
+        tags: match (reference.digest(), wanted) {
+            (None, None) => reference.tagged_name().into_iter().collect(),
+            (_, _) => Vec::new(),
         },
-        digest: Some(reference.digested_name(&resolved)),
+        // The name stands for what this machine runs; an image for another has that of its own manifest.
+        digest: Some(reference.digested_name(match wanted {
+            None => &resolved,
+            Some(_) => &served.digest,
+        })),
         manifest: (served.digest, served.bytes),
         config: (config.digest, config.bytes),
         values: document.config,
@@ -214,16 +223,20 @@ async fn fetch(
     Ok(id)
 }
 
-async fn choose_manifest(session: &Session, mut served: Served) -> Result<(Manifest, Served)> {
+async fn choose_manifest(
+    session: &Session,
+    mut served: Served,
+    wanted: Option<&Platform>,
+) -> Result<(Manifest, Served)> {
     for _ in 0..=DEEPEST_INDEX {
         let entries = match Document::parse(&served.bytes, &served.media_type)? {
             Document::Manifest(manifest) => return Ok((manifest, served)),
             Document::Index(entries) => entries,
         };
-        let host = Platform::host();
-        let entry = host
+        let wanted = wanted.cloned().unwrap_or_else(Platform::host);
+        let entry = wanted
             .choose(&entries)
-            .ok_or_else(|| Error::not_found(format!("the image is not there for {host}")))?;
+            .ok_or_else(|| Error::not_found(format!("the image is not there for {wanted}")))?;
         let mut below = session.document(entry, registry::Document::Manifest).await?;
         // What the index promised counts, not what the server calls it.
         if !entry.media_type.is_empty() {

@@ -7,9 +7,11 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::digest::Digest;
-use super::manifest::OCI_MANIFEST;
+use super::index::{self, Variant};
+use super::manifest::{OCI_INDEX, OCI_MANIFEST};
 use super::pieces::{self, Pieces};
 use super::reference::Reference;
+use super::registry::Session;
 use super::save::{self, Documents};
 use super::{Credentials, Held, ImageStore, LayerKey, pack};
 use crate::error::{Context, Error, Result};
@@ -48,19 +50,63 @@ pub(crate) async fn push(
 ) -> Result<Pushed> {
     let session = store.shared.registry.session(name, credentials)?;
     let tag = name.tag().context("a name without a tag")?;
+    let documents = put_image(store, &session, held, events).await?;
+    let Documents { manifest, .. } = documents;
+    session.push_manifest(tag, OCI_MANIFEST, &manifest).await.context("push the manifest")?;
+    Ok(Pushed { digest: Digest::of(&manifest), size: manifest.len() })
+}
+
+/// Pushes several images, and what is attested of them, under one name.
+///
+/// # Errors
+/// As [`push`].
+pub(crate) async fn push_index(
+    store: &ImageStore,
+    variants: Vec<Variant>,
+    (name, credentials): (&Reference, &Credentials),
+    events: &mpsc::Sender<Event>,
+) -> Result<Pushed> {
+    let session = store.shared.registry.session(name, credentials)?;
+    let tag = name.tag().context("a name without a tag")?;
+    let mut images = Vec::new();
+    for Variant { held, predicates } in variants {
+        let image = put_image(store, &session, held, events).await?;
+        let digest = Digest::of(&image.manifest).to_string();
+        session.push_manifest(&digest, OCI_MANIFEST, &image.manifest).await?;
+        let attested = index::attest(&image, &predicates, std::slice::from_ref(name))?;
+        if let Some(attested) = &attested {
+            for blob in attested.statements.iter().chain([&attested.config]) {
+                put_document(&session, blob.clone()).await.context("push what is attested")?;
+            }
+            let digest = Digest::of(&attested.manifest).to_string();
+            session.push_manifest(&digest, OCI_MANIFEST, &attested.manifest).await?;
+        }
+        images.push((image, attested));
+    }
+    let index = index::write(&images)?;
+    session.push_manifest(tag, OCI_INDEX, &index).await.context("push the index")?;
+    Ok(Pushed { digest: Digest::of(&index), size: index.len() })
+}
+
+/// All of an image but its manifest.
+async fn put_image(
+    store: &ImageStore,
+    session: &Session,
+    held: Held,
+    events: &mpsc::Sender<Event>,
+) -> Result<Documents> {
     let held = Arc::new(held);
     let documents = {
         let (store, held) = (store.clone(), held.clone());
         let reading = tokio::task::spawn_blocking(move || save::image(&store, &held));
         reading.await.context("read the layers")??
     };
-    let Documents { config, manifest, layers } = documents;
     let tell =
         async |event| events.send(event).await.map_err(|_| Error::internal("nobody listens"));
-    for (digest, _) in &layers {
+    for (digest, _) in &documents.layers {
         tell(Event::Preparing(digest.clone())).await?;
     }
-    for (key, (digest, size)) in held.image.layers.iter().zip(&layers) {
+    for (key, (digest, size)) in held.image.layers.iter().zip(&documents.layers) {
         if session.has_blob(digest).await? {
             tell(Event::Present(digest.clone())).await?;
             continue;
@@ -75,16 +121,22 @@ pub(crate) async fn push(
             .with_context(|| format!("push layer {digest}"))?;
         tell(Event::Pushed(digest)).await?;
     }
-    let id = Digest::of(&config);
-    if !session.has_blob(&id).await? {
-        let (sender, pieces) = mpsc::channel(1);
-        let size = config.len() as u64;
-        let _ = sender.send(Ok(Bytes::from(config))).await;
-        drop(sender);
-        session.push_blob((&id, size), pieces, &Arc::default()).await.context("push the config")?;
+    put_document(session, documents.config.clone()).await.context("push the config")?;
+    Ok(documents)
+}
+
+/// A small blob, unless it is there.
+async fn put_document(session: &Session, document: Vec<u8>) -> Result<()> {
+    let digest = Digest::of(&document);
+    if session.has_blob(&digest).await? {
+        return Ok(());
     }
-    session.push_manifest(tag, OCI_MANIFEST, &manifest).await.context("push the manifest")?;
-    Ok(Pushed { digest: Digest::of(&manifest), size: manifest.len() })
+    let (sender, pieces) = mpsc::channel(1);
+    let size = document.len() as u64;
+    // There is room for one.
+    let _ = sender.send(Ok(Bytes::from(document))).await;
+    drop(sender);
+    session.push_blob((&digest, size), pieces, &Arc::default()).await
 }
 
 impl Event {

@@ -17,7 +17,9 @@ use std::os::fd::OwnedFd;
 use serde_json::{Value, json};
 
 use super::digest::{Algorithm, Digest, Hasher};
+use super::index::{self, Attested, Variant};
 use super::manifest::{self, OCI_INDEX, OCI_MANIFEST};
+use super::reference::Reference;
 use super::{Held, ImageStore, LayerKey, pack};
 use crate::error::{Context, Error, Result};
 
@@ -76,8 +78,61 @@ pub(crate) fn save<W: Write>(store: &ImageStore, images: &[Saved], out: W) -> Re
     Ok(archive.out)
 }
 
+/// Writes an OCI layout with one index in it, under these names; blocks.
+pub(crate) fn save_index<W: Write>(
+    store: &ImageStore,
+    variants: &[Variant],
+    names: &[Reference],
+    out: W,
+) -> Result<W> {
+    let mut archive = Archive { out, written: BTreeSet::new() };
+    archive.file("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+    let mut images = Vec::new();
+    for Variant { held, predicates } in variants {
+        let image = image(store, held)?;
+        for (key, (digest, size)) in held.image.layers.iter().zip(&image.layers) {
+            archive.layer(store, key, (digest, *size))?;
+        }
+        archive.blob(&image.config)?;
+        archive.blob(&image.manifest)?;
+        let attested = index::attest(&image, predicates, names)?;
+        if let Some(Attested { statements, config, manifest }) = &attested {
+            for blob in statements.iter().chain([config, manifest]) {
+                archive.blob(blob)?;
+            }
+        }
+        images.push((image, attested));
+    }
+    let index = index::write(&images)?;
+    let digest = archive.blob(&index)?;
+    let describe = |annotations: Value| {
+        json!({
+            "mediaType": OCI_INDEX,
+            "digest": digest.to_string(),
+            "size": index.len(),
+            "annotations": annotations,
+        })
+    };
+    let mut entries: Vec<Value> = names
+        .iter()
+        .map(|name| {
+            describe(json!({
+                "io.containerd.image.name": name.tagged_name(),
+                "org.opencontainers.image.ref.name": name.tag(),
+            }))
+        })
+        .collect();
+    if entries.is_empty() {
+        entries.push(describe(json!({})));
+    }
+    let top = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries });
+    archive.file("index.json", top.to_string().as_bytes())?;
+    archive.out.write_all(&[0; 2 * BLOCK]).context("write the archive")?;
+    Ok(archive.out)
+}
+
 fn familiar(name: &str) -> String {
-    super::reference::Reference::parse(name).map_or_else(|_| name.to_owned(), |it| it.familiar())
+    Reference::parse(name).map_or_else(|_| name.to_owned(), |it| it.familiar())
 }
 
 /// The documents of an image whose layers are archived anew.

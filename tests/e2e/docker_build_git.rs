@@ -11,14 +11,14 @@ use crate::docker_containers::node;
 use crate::wait::until;
 
 /// Repositories below a directory, served on loopback.
-struct Served {
-    directory: PathBuf,
+pub(crate) struct Served {
+    pub(crate) directory: PathBuf,
     port: u16,
     daemon: Child,
 }
 
 impl Served {
-    async fn new(directory: &Path) -> Self {
+    pub(crate) async fn new(directory: &Path) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         fs::create_dir(directory).unwrap();
         // As a program of its own: `git daemon` starts it, and would leave it behind when it is killed.
@@ -38,12 +38,12 @@ impl Served {
         Self { directory: directory.to_owned(), port, daemon }
     }
 
-    fn url(&self, name: &str) -> String {
+    pub(crate) fn url(&self, name: &str) -> String {
         format!("git://127.0.0.1:{}/{name}", self.port)
     }
 
     /// In one of the repositories; what it prints.
-    fn git(&self, name: &str, words: &[&str]) -> String {
+    pub(crate) fn git(&self, name: &str, words: &[&str]) -> String {
         let output = Command::new("git")
             .args([
                 "-c",
@@ -66,7 +66,7 @@ impl Served {
     }
 
     /// The commit that has these files.
-    fn commit(&self, name: &str, files: &[(&str, &str)]) -> String {
+    pub(crate) fn commit(&self, name: &str, files: &[(&str, &str)]) -> String {
         let root = self.directory.join(name);
         if !root.exists() {
             fs::create_dir(&root).unwrap();

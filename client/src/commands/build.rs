@@ -8,6 +8,7 @@ use cais_dockerfile::remote::Remote;
 use clap::Args;
 use serde_json::{Map, Value as Json};
 
+use super::agents::{self, Agent};
 use super::lint;
 use crate::client::Path;
 use crate::context::{Context, Dockerfile};
@@ -98,8 +99,8 @@ pub(crate) struct Build {
     /// Size of "/dev/shm"
     #[arg(long, value_parser = units::parse_bytes)]
     shm_size: Option<i64>,
-    /// SSH agent socket or keys to expose to the build (not yet)
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true)]
+    /// SSH agent socket to expose to the build (format: "default|<id>[=<socket>]")
+    #[arg(long, value_name = "STRINGS")]
     ssh: Vec<String>,
     /// Name and optionally a tag in the "name:tag" format
     #[arg(short, long, value_name = "LIST")]
@@ -110,8 +111,8 @@ pub(crate) struct Build {
     /// Ulimit options
     #[arg(long)]
     ulimit: Vec<String>,
-    /// A directory, or `-` for an archive or a Dockerfile on standard input
-    #[arg(value_name = "PATH | -")]
+    /// A directory, the address of a git repository, an archive or a Dockerfile, or `-` for one of the latter two on standard input
+    #[arg(value_name = "PATH | URL | -")]
     path: String,
 }
 
@@ -120,6 +121,8 @@ enum Source {
     Directory(Context),
     /// An archive that somebody else made, and the Dockerfile's place in it.
     Archive(Box<dyn Read>, String),
+    /// An address for the daemon to fetch, and the Dockerfile's place there.
+    Elsewhere(String, String),
 }
 
 impl Build {
@@ -134,7 +137,11 @@ impl Build {
             };
             return lint::check(&context, &self.target, &self.arguments());
         }
-        let mut reply = self.begin(cais, source)?;
+        let agents = self.agents()?;
+        let session = if agents.is_empty() { String::new() } else { agents::session()? };
+        let names: Vec<&str> = agents.iter().map(|agent| agent.id.as_str()).collect();
+        let mut reply = self.begin(cais, source, (&session, &names))?;
+        agents::lend(&cais.client, &session, agents);
         let is_quiet = self.quiet || self.progress == "quiet";
         let mut id = String::new();
         if is_quiet {
@@ -149,11 +156,22 @@ impl Build {
     }
 
     fn refuse(&self) -> Result<()> {
-        let refused = [("--secret", !self.secret.is_empty()), ("--ssh", !self.ssh.is_empty())];
-        match refused.into_iter().find(|(_, is_given)| *is_given) {
-            Some((flag, _)) => Err(Failure::new(format!("build {flag} {NOT_YET}"))),
-            None => Ok(()),
+        match self.secret.is_empty() {
+            true => Ok(()),
+            false => Err(Failure::new(format!("build --secret {NOT_YET}"))),
         }
+    }
+
+    fn agents(&self) -> Result<Vec<Agent>> {
+        let own = || std::env::var_os("SSH_AUTH_SOCK");
+        let mut agents: Vec<Agent> = Vec::new();
+        for text in &self.ssh {
+            let agent = agents::read(text, own())?;
+            // The last of a name is meant.
+            agents.retain(|known| known.id != agent.id);
+            agents.push(agent);
+        }
+        Ok(agents)
     }
 
     fn source(&self) -> Result<Source> {
@@ -168,7 +186,13 @@ impl Build {
         let is_elsewhere = matches!(Remote::parse(&self.path), Ok(Some(_)) | Err(_))
             || (self.path.starts_with("github.com/") && !LocalPath::new(&self.path).exists());
         if is_elsewhere {
-            return Err(Failure::new(format!("a context from elsewhere {NOT_YET}")));
+            return match self.file.as_deref() {
+                Some("-") => {
+                    let text = "a Dockerfile on standard input for a context from elsewhere";
+                    Err(Failure::new(format!("{text} {NOT_YET}")))
+                }
+                _ => Ok(Source::Elsewhere(self.path.clone(), self.dockerfile())),
+            };
         }
         let mut text = String::new();
         let absolute;
@@ -187,6 +211,11 @@ impl Build {
         Context::open(&std::path::absolute(&self.path)?, dockerfile).map(Source::Directory)
     }
 
+    /// In a context that is no directory here.
+    fn dockerfile(&self) -> String {
+        self.file.clone().unwrap_or_else(|| "Dockerfile".to_owned())
+    }
+
     /// An archive, or else the text of a Dockerfile that has no context.
     fn standard_input(&self) -> Result<Source> {
         let mut start = Vec::new();
@@ -196,26 +225,38 @@ impl Build {
         let is_archive = start.get(257..262) == Some(b"ustar")
             || magics.iter().any(|magic| start.starts_with(magic));
         if is_archive {
-            let dockerfile = self.file.clone().unwrap_or_else(|| "Dockerfile".to_owned());
             let whole = Cursor::new(start).chain(io::stdin());
-            return Ok(Source::Archive(Box::new(whole), dockerfile));
+            return Ok(Source::Archive(Box::new(whole), self.dockerfile()));
         }
         io::stdin().read_to_end(&mut start)?;
         let text = String::from_utf8_lossy(&start);
         Ok(Source::Directory(Context::without_files(&text)))
     }
 
-    fn begin(&self, cais: &Cais, source: Source) -> Result<Response> {
+    /// The agents by their names, and the name of the session that they are lent in.
+    fn begin(
+        &self,
+        cais: &Cais,
+        source: Source,
+        (session, agents): (&str, &[&str]),
+    ) -> Result<Response> {
         let config = cais.config_or_none();
         let proxies = config.proxies(&cais.client.host.to_string());
+        let path = |dockerfile: &str| -> Result<Path> {
+            let path = self.path(dockerfile, &proxies)?.with_text("session", session);
+            Ok(agents.iter().fold(path, |path, id| path.with("ssh", id)))
+        };
         match source {
-            Source::Directory(context) => {
-                context.send(cais, self.path(&context.dockerfile, &proxies)?)
-            }
+            Source::Directory(context) => context.send(cais, path(&context.dockerfile)?),
             Source::Archive(mut archive, dockerfile) => {
                 let headers = cais.registry_config()?;
                 let payload = Payload::Archive(&mut archive);
-                cais.client.call("POST", self.path(&dockerfile, &proxies)?, payload, headers)
+                cais.client.call("POST", path(&dockerfile)?, payload, headers)
+            }
+            Source::Elsewhere(address, dockerfile) => {
+                let headers = cais.registry_config()?;
+                let path = path(&dockerfile)?.with("remote", &address);
+                cais.client.call("POST", path, Payload::None, headers)
             }
         }
     }
@@ -332,13 +373,18 @@ mod tests {
     fn what_is_not_there_is_refused_by_name() {
         for (words, expected) in [
             (vec!["--secret", "id=x", "."], "--secret"),
-            (vec!["--ssh=default", "."], "--ssh"),
-            (vec!["https://example.com/x.git"], "a context from elsewhere"),
+            (vec!["--ssh=default=/etc/passwd", "."], "no agent's socket"),
+            (vec!["-f", "-", "https://example.com/x.git"], "a context from elsewhere"),
             (vec!["-f", "-", "-"], "stdin for both"),
         ] {
             let build = build(&words);
-            let failure = build.refuse().and_then(|()| build.source().map(drop)).unwrap_err();
+            let refused = build.refuse().and_then(|()| build.agents().map(drop));
+            let failure = refused.and_then(|()| build.source().map(drop)).unwrap_err();
             assert!(failure.message.contains(expected), "{}", failure.message);
         }
+        let source = build(&["-fsub/D", "github.com/a/b"]).source().unwrap();
+        assert!(
+            matches!(source, Source::Elsewhere(address, file) if address == "github.com/a/b" && file == "sub/D")
+        );
     }
 }

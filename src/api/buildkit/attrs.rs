@@ -5,11 +5,15 @@ use std::net::Ipv4Addr;
 
 use cais_dockerfile::Platform;
 
+use super::attest::{self, Provenance};
 use crate::api::docker::convert::build;
 use crate::api::docker::wire::container::{HostConfig, Ulimit};
-use crate::builder::{Named, Options, context_name};
+use crate::builder::{Address, Named, Options, context_name};
 use crate::engine::cells::CellNetwork;
 use crate::error::{Error, Kind, Result};
+
+/// How clients address archives of their own.
+const UPLOAD: &str = "http://buildkit-session/";
 
 pub(super) type Attrs = BTreeMap<String, String>;
 
@@ -17,15 +21,30 @@ pub(super) type Attrs = BTreeMap<String, String>;
 #[derive(Debug)]
 pub(super) struct Asked {
     pub(super) options: Options,
-    /// Names of the client's directories: the context, the Dockerfile's, and those that named contexts
-    /// mean.
-    pub(super) context: String,
-    pub(super) dockerfile: String,
-    pub(super) named: BTreeMap<String, String>,
+    pub(super) context: Place,
+    /// The client's directory that the Dockerfile is in; `None`: it is in the context.
+    pub(super) dockerfile: Option<String>,
+    /// What named contexts mean.
+    pub(super) named: BTreeMap<String, Place>,
     /// The sessions that have them, if it is not the build's own.
     pub(super) sessions: BTreeMap<String, String>,
+    /// What it is to be built for, each by itself; one that is empty is the host's.
+    pub(super) platforms: Vec<String>,
+    /// The result is several, also if it is one.
+    pub(super) has_platforms: bool,
+    pub(super) provenance: Option<Provenance>,
     /// Something other than an image: `frontend.lint`.
     pub(super) request: Option<String>,
+}
+
+/// Where files are that a build is made from.
+#[derive(Debug, Clone)]
+pub(super) enum Place {
+    /// A directory of the client's, as it calls it.
+    Directory(String),
+    /// An archive that the client has, as it calls it.
+    Upload(String),
+    Elsewhere(Address),
 }
 
 /// `gateway` is the host's address in the node's network.
@@ -36,31 +55,17 @@ pub(super) fn read(attrs: &Attrs, gateway: Option<Ipv4Addr>) -> Result<Asked> {
     let text = |key: &str| attrs.get(key).cloned().unwrap_or_default();
     let or = |key: &str, default: &str| attrs.get(key).map_or(default, String::as_str).to_owned();
     check_supported(attrs)?;
-    let mut sessions = BTreeMap::new();
-    let (mut named, mut directories) = (BTreeMap::new(), BTreeMap::new());
-    let mut means_of = BTreeMap::new();
-    for (key, value) in attrs {
-        if let Some(directory) = key.strip_prefix("local-sessionid:") {
-            sessions.insert(directory.to_owned(), value.clone());
-        }
-        if let Some(name) = key.strip_prefix("context:") {
-            let (name, is_of_a_platform) = match name.split_once("::") {
-                Some((_, platform)) if !is_host(platform) => continue,
-                Some((name, _)) => (name, true),
-                None => (name, false),
-            };
-            let means = named_context(name, value)?;
-            // What is said of our platform goes before what is said of all.
-            let name = context_name(name);
-            if is_of_a_platform || !means_of.contains_key(&name) {
-                means_of.insert(name, means);
-            }
-        }
-    }
-    for (name, (means, directory)) in means_of {
-        directories.extend(directory.map(|directory| (name.clone(), directory)));
-        named.insert(name, means);
-    }
+    let sessions = with_prefix(attrs, "local-sessionid:").collect();
+    let platforms = platforms(&text("platform"));
+    let (named, places) = named_contexts(attrs, &platforms)?;
+    let directory = Place::Directory(or("contextkey", "context"));
+    let context = elsewhere(attrs)?.unwrap_or(directory);
+    let dockerfile = match (&context, attrs.get("dockerfilekey")) {
+        (Place::Upload(_) | Place::Elsewhere(_), None) => None,
+        (_, given) => Some(given.map_or("dockerfile", String::as_str).to_owned()),
+    };
+    let is_several = attrs.get("multi-platform");
+    let is_several = is_several.is_some_and(|it| !matches!(it.as_str(), "" | "false" | "0"));
     let no_cache = attrs.get("no-cache").map(|stages| stages.split(',').map(str::to_owned));
     let stages_without_cache: Vec<String> =
         no_cache.into_iter().flatten().filter(|stage| !stage.is_empty()).collect();
@@ -87,16 +92,67 @@ pub(super) fn read(attrs: &Attrs, gateway: Option<Ipv4Addr>) -> Result<Asked> {
             other => return Err(Error::invalid(format!("invalid network mode {other:?}"))),
         },
         cells: build::cells(&host_config(attrs)?, text("cgroup-parent"), gateway)?,
-        platform: text("platform"),
+        platform: platforms.first().cloned().unwrap_or_default(),
+        caches: Vec::new(),
+        has_inline_cache: false,
     };
     Ok(Asked {
         options,
-        context: or("contextkey", "context"),
-        dockerfile: or("dockerfilekey", "dockerfile"),
-        named: directories,
+        context,
+        dockerfile,
+        named: places,
         sessions,
+        has_platforms: is_several || platforms.len() > 1,
+        platforms,
+        provenance: attest::read(attrs)?,
         request: attrs.get("requestid").cloned(),
     })
+}
+
+/// Each once, in their order; one that is empty is the host's.
+fn platforms(text: &str) -> Vec<String> {
+    let mut platforms: Vec<String> = Vec::new();
+    for platform in text.split(',').map(str::trim) {
+        if !platforms.iter().any(|known| known == platform) {
+            platforms.push(platform.to_owned());
+        }
+    }
+    platforms
+}
+
+type NamedContexts = (BTreeMap<String, Named>, BTreeMap<String, Place>);
+
+/// What names mean, and where the files are of those that mean files.
+fn named_contexts(attrs: &Attrs, platforms: &[String]) -> Result<NamedContexts> {
+    let built = match platforms {
+        [one] if !one.is_empty() => Platform::parse(one).map_err(Error::invalid)?,
+        _ => Platform::host(),
+    };
+    let mut means_of = BTreeMap::new();
+    for (key, value) in attrs {
+        let Some(name) = key.strip_prefix("context:") else { continue };
+        let (name, is_of_a_platform) = match name.split_once("::") {
+            Some((name, _)) if platforms.len() > 1 => {
+                let text = format!("the build context {name} of one platform among several");
+                return lacking(&text);
+            }
+            Some((_, platform)) if !is_for(platform, &built) => continue,
+            Some((name, _)) => (name, true),
+            None => (name, false),
+        };
+        let means = named_context(name, value)?;
+        // What is said of its platform goes before what is said of all.
+        let name = context_name(name);
+        if is_of_a_platform || !means_of.contains_key(&name) {
+            means_of.insert(name, means);
+        }
+    }
+    let (mut named, mut places) = (BTreeMap::new(), BTreeMap::new());
+    for (name, (means, place)) in means_of {
+        places.extend(place.map(|place| (name.clone(), place)));
+        named.insert(name, means);
+    }
+    Ok((named, places))
 }
 
 fn with_prefix<'a>(
@@ -111,24 +167,6 @@ fn with_prefix<'a>(
 
 fn check_supported(attrs: &Attrs) -> Result<()> {
     let set = |key: &str| attrs.get(key).filter(|value| !value.is_empty());
-    if let Some(address) = set("context") {
-        // It is not repeated: it may have a token in it.
-        let kind = if address.starts_with("http://buildkit-session/") {
-            "a context that is an archive"
-        } else {
-            "a context from a URL"
-        };
-        return lacking(kind);
-    }
-    if set("platform").is_some_and(|platforms| platforms.contains(',')) {
-        return lacking("building for several platforms");
-    }
-    if set("multi-platform").is_some_and(|text| text != "false" && text != "0") {
-        return lacking("multi-platform");
-    }
-    if let Some(name) = attrs.keys().find_map(|key| key.strip_prefix("attest:")) {
-        return lacking(&format!("attestation {name:?}"));
-    }
     if set("hostname").is_some() {
         return lacking("a host name of a build's own");
     }
@@ -139,17 +177,32 @@ fn lacking<T>(what: &str) -> Result<T> {
     Err(Error::new(Kind::Unsupported, format!("{what} is not supported yet")))
 }
 
-/// `name::linux/amd64` is the name for one platform.
-fn is_host(platform: &str) -> bool {
-    let host = Platform::host();
-    Platform::parse(platform)
-        .is_ok_and(|it| it.os == host.os && it.architecture == host.architecture)
+/// The context, if it is not a directory of the client's.
+fn elsewhere(attrs: &Attrs) -> Result<Option<Place>> {
+    let Some(text) = attrs.get("context").filter(|text| !text.is_empty()) else { return Ok(None) };
+    if let Some(name) = text.strip_prefix(UPLOAD) {
+        return Ok(Some(Place::Upload(name.to_owned())));
+    }
+    let address = Address::parse(text)?.map(Place::Elsewhere);
+    // It is not repeated: it may have a token in it.
+    address.map(Some).ok_or_else(|| Error::invalid("invalid context: it is no address"))
 }
 
-/// What it means, and the client's name of its directory, if it is one.
-fn named_context(name: &str, value: &str) -> Result<(Named, Option<String>)> {
+/// `name::linux/amd64` is the name for one platform.
+fn is_for(platform: &str, built: &Platform) -> bool {
+    Platform::parse(platform)
+        .is_ok_and(|it| it.os == built.os && it.architecture == built.architecture)
+}
+
+/// What it means, and where its files are, if it is files.
+fn named_context(name: &str, value: &str) -> Result<(Named, Option<Place>)> {
+    if let Ok(Some(address @ Address::Git(_))) = Address::parse(value) {
+        return Ok((Named::Files, Some(Place::Elsewhere(address))));
+    }
     match value.split_once(':') {
-        Some(("local", directory)) => Ok((Named::Files, Some(directory.to_owned()))),
+        Some(("local", directory)) => {
+            Ok((Named::Files, Some(Place::Directory(directory.to_owned()))))
+        }
         Some(("docker-image", reference)) => {
             Ok((Named::Image(reference.trim_start_matches('/').to_owned()), None))
         }
@@ -250,9 +303,20 @@ mod tests {
         assert_eq!(options.named["base"], Named::Image("alpine:3".to_owned()));
         assert_eq!(options.named["busybox"], Named::Image("alpine:4".to_owned()));
         assert_eq!(options.named.len(), 3);
-        assert_eq!((asked.named["lib"].as_str(), asked.named.len()), ("lib", 1));
-        assert_eq!(asked.sessions["context"], "abc");
-        assert_eq!((asked.context.as_str(), asked.request), ("context", None));
+        assert!(matches!(&asked.named["lib"], Place::Directory(name) if name == "lib"));
+        assert_eq!((asked.sessions["context"].as_str(), asked.named.len()), ("abc", 1));
+        assert!(matches!(&asked.context, Place::Directory(name) if name == "context"));
+        assert_eq!((asked.dockerfile.as_deref(), asked.request), (Some("dockerfile"), None));
+
+        assert!(!asked.has_platforms && asked.platforms == [""]);
+        let both = of(&[("platform", "linux/amd64,linux/arm64,linux/amd64")]).unwrap();
+        assert!(both.has_platforms && both.platforms == ["linux/amd64", "linux/arm64"]);
+        assert_eq!(both.options.platform, "linux/amd64");
+        let (key, image) = ("context:base::linux/mips64le", "docker-image://alpine:mips");
+        let one = of(&[("platform", "linux/mips64le"), (key, image)]).unwrap();
+        assert_eq!(one.options.named["base"], Named::Image("alpine:mips".to_owned()));
+        let refused = of(&[("platform", "linux/mips64le,linux/amd64"), (key, image)]);
+        assert_eq!(refused.unwrap_err().kind(), Kind::Unsupported);
 
         let asked = of(&[("no-cache", ""), ("image-resolve-mode", "pull")]).unwrap();
         assert!(asked.options.is_without_cache && asked.options.pulls);
@@ -260,13 +324,28 @@ mod tests {
     }
 
     #[test]
+    fn contexts_may_be_elsewhere_and_have_the_dockerfile() {
+        let place = |pairs: &[(&str, &str)]| {
+            let asked = of(pairs).unwrap();
+            (asked.context, asked.dockerfile)
+        };
+        let git = ("context", "https://example.com/x.git#main:sub");
+        assert!(matches!(place(&[git]), (Place::Elsewhere(Address::Git(_)), None)));
+        let (context, dockerfile) = place(&[git, ("dockerfilekey", "dockerfile")]);
+        assert!(matches!(context, Place::Elsewhere(_)) && dockerfile.unwrap() == "dockerfile");
+        let upload = ("context", "http://buildkit-session/abc");
+        assert!(matches!(place(&[upload]), (Place::Upload(name), None) if name == "abc"));
+        let asked = of(&[("context:x", "git@example.com:x"), ("context:y", "local:y")]).unwrap();
+        assert!(matches!(&asked.named["x"], Place::Elsewhere(_)));
+        assert_eq!(asked.options.named["x"], Named::Files);
+    }
+
+    #[test]
     fn what_we_lack_and_nonsense_is_refused_by_name() {
         for (key, value, word) in [
-            ("context", "https://example.com/x.git", "URL"),
-            ("context", "http://buildkit-session/abc", "archive"),
-            ("platform", "linux/amd64,linux/arm64", "several platforms"),
-            ("attest:sbom", "", "sbom"),
-            ("context:x", "git:abc", "git"),
+            ("attest:sbom", "", "SBOM"),
+            ("context:x", "oci-layout:abc", "oci-layout"),
+            ("context:x", "https://example.com/x.tar", "https"),
         ] {
             let error = of(&[(key, value)]).unwrap_err();
             assert_eq!(error.kind(), Kind::Unsupported, "{key}");
@@ -276,6 +355,8 @@ mod tests {
             ("ulimit", "nofile"),
             ("shm-size", "x"),
             ("image-resolve-mode", "x"),
+            ("context", "/srv"),
+            ("context", "https://example.com/x.git?nonsense=1"),
             ("context:x", "y"),
         ] {
             assert_eq!(of(&[(key, value)]).unwrap_err().kind(), Kind::InvalidArgument, "{key}");

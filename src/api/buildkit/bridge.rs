@@ -4,16 +4,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use cais_dockerfile::Platform;
 use cais_proto::buildkit::control::frontend::llb_bridge_server::LlbBridge;
 use cais_proto::buildkit::control::frontend::result::Result as Refs;
 use cais_proto::buildkit::control::frontend::{
-    ApiCap, EvaluateRequest, EvaluateResponse, PingRequest, PongResponse, Ref, Result as Returned,
-    ReturnRequest, ReturnResponse, SolveRequest, SolveResponse,
+    ApiCap, EvaluateRequest, EvaluateResponse, PingRequest, PongResponse, Ref, RefMap,
+    Result as Returned, ReturnRequest, ReturnResponse, SolveRequest, SolveResponse,
 };
+use serde_json::json;
 use tonic::{Request, Response, Status};
 
 use super::BuildKit;
-use super::job::{Job, is_over};
+use super::job::{Job, Outcome, is_over};
 use super::solve::Solved;
 use super::{errors, solve};
 use crate::error::Error;
@@ -33,7 +35,10 @@ const CALLS: [&str; 7] = [
 ];
 
 /// What clients look for before they ask for it.
-const FEATURES: [&str; 1] = ["exporter.multiple"];
+const FEATURES: [&str; 2] = ["exporter.multiple", "exporter.image.attestations"];
+
+/// The metadata that names the platforms of a result.
+const PLATFORMS: &str = "refs.platforms";
 
 #[tonic::async_trait]
 impl LlbBridge for BuildKit {
@@ -63,11 +68,11 @@ impl LlbBridge for BuildKit {
             solved = solve::solve(self, &job, &frontend_opt) => solved?,
             () = job.over.cancelled() => return Err(refused(is_over())),
         };
-        let (id, metadata) = match solved {
-            Solved::Built(built) => (job.keep(built).map_err(refused)?, BTreeMap::new()),
-            Solved::Described(forms) => (String::new(), forms),
+        let (result, metadata) = match solved {
+            Solved::Built(outcome) => named(&job, &outcome).map_err(refused)?,
+            Solved::Described(forms) => (Refs::Ref(Ref { id: String::new() }), forms),
         };
-        let result = Some(Refs::Ref(Ref { id }));
+        let result = Some(result);
         Ok(Response::new(SolveResponse { result: Some(Returned { result, metadata }) }))
     }
 
@@ -77,7 +82,7 @@ impl LlbBridge for BuildKit {
         request: Request<EvaluateRequest>,
     ) -> Result<Response<EvaluateResponse>, Status> {
         let job = self.job_of(&request).await?;
-        let found = job.built(&request.get_ref().r#ref);
+        let found = job.made(&request.get_ref().r#ref);
         found.map_err(|error| errors::refused(&error))?;
         Ok(Response::new(EvaluateResponse {}))
     }
@@ -94,6 +99,26 @@ impl LlbBridge for BuildKit {
         });
         Ok(Response::new(ReturnResponse {}))
     }
+}
+
+/// Keeps what was built, under names that the client gets.
+fn named(job: &Job, outcome: &Outcome) -> Result<(Refs, BTreeMap<String, Vec<u8>>), Error> {
+    if let ([only], false) = (outcome.parts.as_slice(), outcome.has_platforms) {
+        return Ok((Refs::Ref(Ref { id: job.keep(only.clone())? }), BTreeMap::new()));
+    }
+    let (mut refs, mut platforms) = (BTreeMap::new(), Vec::new());
+    for made in &outcome.parts {
+        let platform = Platform::parse(&made.platform).map_err(Error::invalid)?;
+        let mut parts = json!({ "architecture": platform.architecture, "os": platform.os });
+        if !platform.variant.is_empty() {
+            parts["variant"] = json!(platform.variant);
+        }
+        platforms.push(json!({ "ID": made.platform, "Platform": parts }));
+        refs.insert(made.platform.clone(), Ref { id: job.keep(made.clone())? });
+    }
+    let platforms = json!({ "Platforms": platforms }).to_string().into_bytes();
+    let metadata = BTreeMap::from([(PLATFORMS.to_owned(), platforms)]);
+    Ok((Refs::Refs(RefMap { refs }), metadata))
 }
 
 impl BuildKit {

@@ -3,19 +3,23 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cais_dockerfile::dockerignore;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use tokio::net::UnixStream;
+use tokio::sync::OnceCell;
 
+use super::agents;
+use super::attrs::Place;
 use super::board::{Board, Task};
 use super::kept::{KeptContexts, Key};
 use super::session::Session;
 use super::transfer::{self, Wanted};
-use super::{BuildKit, Inner};
-use crate::builder::{Client, Context, Synced};
+use super::{BuildKit, Inner, uploads};
+use crate::builder::{Address, Client, Context, DOCKERFILE, FetchedContext, Synced};
 use crate::error::{Error, Result};
 use crate::image::Credentials;
 
@@ -29,13 +33,17 @@ pub(super) struct SessionClient {
     inner: Arc<Inner>,
     board: Board,
     session: Arc<Session>,
-    /// The client's names of its directories.
-    context: String,
-    named: BTreeMap<String, String>,
+    context: Place,
+    named: BTreeMap<String, Place>,
     /// Sessions of directories that are not the build's own.
     others: BTreeMap<String, Arc<Session>>,
     /// Of the Dockerfile's own `.dockerignore`, in place of the context's.
     excludes: Option<Vec<String>>,
+    /// A context that is no directory of the client's.
+    fetched: OnceCell<FetchedContext>,
+    keeps_git: bool,
+    /// Of the build for the first platform, for those after it; the context has no name.
+    known: Mutex<BTreeMap<Option<String>, Context>>,
     /// What came for this build, and is kept for the next.
     contexts: Mutex<Vec<(Key, Synced)>>,
 }
@@ -74,6 +82,9 @@ impl SessionClient {
             named: asked.named.clone(),
             others,
             excludes: None,
+            fetched: OnceCell::new(),
+            keeps_git: asked.options.keeps_git(),
+            known: Mutex::default(),
             contexts: Mutex::default(),
         })
     }
@@ -86,7 +97,12 @@ impl SessionClient {
     ///
     /// # Errors
     /// `InvalidArgument` if there is none.
-    pub(super) async fn dockerfile(&mut self, directory: &str, name: &str) -> Result<Dockerfile> {
+    pub(super) async fn dockerfile(
+        &mut self,
+        directory: Option<&str>,
+        name: &str,
+    ) -> Result<Dockerfile> {
+        let Some(directory) = directory else { return self.fetched_dockerfile(name).await };
         let task = self.board.begin(&format!("[internal] load build definition from {name}"));
         let read = self.read_dockerfile(directory, name).await;
         Self::ended(&task, &read);
@@ -109,13 +125,49 @@ impl SessionClient {
         if let (None, Some(lower)) = (&text, lower) {
             text = files.text(&lower)?;
         }
-        let missing = || {
-            let text = format!("failed to read dockerfile: open {name}: no such file or directory");
-            Error::not_found(text)
-        };
-        let text = text.ok_or_else(missing)?;
+        let text = text.ok_or_else(|| missing(name))?;
         let excludes = files.text(&ignore)?.map(|text| dockerignore::parse(text.as_bytes()));
         Ok(Dockerfile { text, excludes, task: None })
+    }
+
+    /// The one in a context that is no directory of the client's. Nothing is left out of such a context.
+    async fn fetched_dockerfile(&self, name: &str) -> Result<Dockerfile> {
+        let FetchedContext { context, is_dockerfile } = self.fetched().await?;
+        let name = if *is_dockerfile { DOCKERFILE } else { name };
+        let task = self.board.begin(&format!("[internal] load build definition from {name}"));
+        let text = context.text(name).and_then(|text| text.ok_or_else(|| missing(name)));
+        Self::ended(&task, &text);
+        Ok(Dockerfile { text: text?, excludes: None, task: Some(task) })
+    }
+
+    async fn fetched(&self) -> Result<&FetchedContext> {
+        self.fetched.get_or_try_init(|| self.fetch(&self.context, "[internal]")).await
+    }
+
+    /// Files that are no directory of the client's.
+    async fn fetch(&self, place: &Place, task: &str) -> Result<FetchedContext> {
+        let builder = &self.inner.builder;
+        match place {
+            Place::Directory(name) => {
+                Err(Error::invalid(format!("{name} is a directory of the client's")))
+            }
+            Place::Upload(name) => {
+                let task = self.board.begin(&format!("{task} load remote build context"));
+                let received = uploads::receive(&self.session, name, builder).await;
+                Self::ended(&task, &received);
+                Ok(FetchedContext { context: received?, is_dockerfile: false })
+            }
+            Place::Elsewhere(address) => {
+                let kind = match address {
+                    Address::Git(_) => "load git source",
+                    Address::Http(_) => "load remote build context",
+                };
+                let task = self.board.begin(&format!("{task} {kind} {}", address.shown()));
+                let fetched = builder.fetch_context(address.clone(), self.keeps_git).await;
+                Self::ended(&task, &fetched);
+                fetched
+            }
+        }
     }
 
     /// A few files by their names, and nothing that is kept.
@@ -178,8 +230,28 @@ impl SessionClient {
         Ok(context)
     }
 
+    /// What was fetched for the build before, else what is fetched now.
+    async fn once(
+        &self,
+        name: Option<&str>,
+        fetching: impl Future<Output = Result<Context>>,
+    ) -> Result<Context> {
+        let name = name.map(str::to_owned);
+        if let Some(known) = self.known().get(&name) {
+            return Ok(known.clone());
+        }
+        let fetched = fetching.await?;
+        self.known().insert(name, fetched.clone());
+        Ok(fetched)
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeMap<Option<String>, Context>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The build is over: what it had is there for the next.
     pub(super) fn give_back(&self) {
+        self.known().clear();
         let mut contexts = self.contexts.lock().unwrap_or_else(PoisonError::into_inner);
         for (key, synced) in contexts.drain(..) {
             self.inner.kept.put(key, synced);
@@ -187,26 +259,37 @@ impl SessionClient {
     }
 }
 
+fn missing(dockerfile: &str) -> Error {
+    let text = format!("failed to read dockerfile: open {dockerfile}: no such file or directory");
+    Error::not_found(text)
+}
+
 impl Client for SessionClient {
     fn context(&self) -> BoxFuture<'_, Result<Context>> {
-        async {
+        let fetching = async {
+            let Place::Directory(directory) = &self.context else {
+                return Ok(self.fetched().await?.context.clone());
+            };
             let excludes = match &self.excludes {
                 Some(excludes) => excludes.clone(),
-                None => self.ignored(&self.context, "[internal]").await?,
+                None => self.ignored(directory, "[internal]").await?,
             };
-            self.tree(&self.context, excludes, "[internal] load build context").await
-        }
-        .boxed()
+            self.tree(directory, excludes, "[internal] load build context").await
+        };
+        self.once(None, fetching).boxed()
     }
 
     fn named_context<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Context>> {
-        async move {
+        let fetching = async move {
             let missing = || Error::not_found(format!("no context is called {name}"));
-            let directory = self.named.get(name).ok_or_else(missing)?;
+            let place = self.named.get(name).ok_or_else(missing)?;
+            let Place::Directory(directory) = place else {
+                return Ok(self.fetch(place, &format!("[context {name}]")).await?.context);
+            };
             let excludes = self.ignored(directory, &format!("[context {name}]")).await?;
             self.tree(directory, excludes, &format!("[context {name}] load from client")).await
-        }
-        .boxed()
+        };
+        self.once(Some(name), fetching).boxed()
     }
 
     fn credentials<'a>(&'a self, registry: &'a str) -> BoxFuture<'a, Result<Credentials>> {
@@ -215,5 +298,13 @@ impl Client for SessionClient {
 
     fn secret<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<Vec<u8>>>> {
         self.session.secret(id).boxed()
+    }
+
+    fn has_agent<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<bool>> {
+        agents::is_there(&self.session, id).boxed()
+    }
+
+    fn agent<'a>(&'a self, id: &'a str, connection: UnixStream) -> BoxFuture<'a, Result<()>> {
+        agents::relay(&self.session, id, connection).boxed()
     }
 }

@@ -16,10 +16,10 @@ use tonic::{Request, Response, Status};
 
 use super::BuildKit;
 use super::board::timestamp;
-use super::job::Job;
+use super::job::{Job, Outcome};
 use super::solve::Solved;
-use super::{errors, export, solve};
-use crate::builder::{Built, Cached, Prune};
+use super::{caches, errors, export, solve};
+use crate::builder::{Cached, Prune};
 use crate::error::{Error, Kind};
 
 type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -125,12 +125,8 @@ impl BuildKit {
     async fn solved(&self, job: &Arc<Job>) -> Result<export::Response, Status> {
         let refused = |error: Error| errors::refused(&error);
         export::check(&job.request.exporters).map_err(refused)?;
-        let cache = job.request.cache.clone().unwrap_or_default();
-        if let Some(entry) = cache.exports.first() {
-            let what = format!("exporting the build cache ({})", entry.r#type);
-            return Err(errors::unsupported(&what));
-        }
-        let built = match job.request.frontend.as_str() {
+        caches::check(job).map_err(refused)?;
+        let outcome = match job.request.frontend.as_str() {
             // The client drives the build, and says in the end what it came to.
             "" => {
                 solve::check_definition(job.request.definition.as_ref())?;
@@ -143,30 +139,29 @@ impl BuildKit {
                 let attrs = &job.request.frontend_attrs;
                 solve::check_frontend(frontend, attrs, job.request.definition.as_ref())?;
                 match solve::solve(self, job, attrs).await? {
-                    Solved::Built(built) => Some(Arc::new(built)),
+                    Solved::Built(outcome) => Some(outcome),
                     Solved::Described(_) => None,
                 }
             }
         };
-        match built {
-            Some(built) => export::export(self, job, &built).await.map_err(refused),
+        match outcome {
+            Some(outcome) => export::export(self, job, &outcome).await.map_err(refused),
             None => Ok(export::Response::new()),
         }
     }
 
     /// `None` for a build that made nothing.
-    fn meant(&self, job: &Job, returned: &Returned) -> Result<Option<Arc<Built>>, Status> {
-        let name = match &returned.result {
-            Some(Refs::RefDeprecated(name)) => name.clone(),
-            Some(Refs::Ref(reference)) => reference.id.clone(),
-            Some(Refs::Refs(refs)) if refs.refs.is_empty() => String::new(),
-            Some(Refs::Refs(_)) => return Err(errors::unsupported("a result of several parts")),
-            None => String::new(),
+    fn meant(&self, job: &Job, returned: &Returned) -> Result<Option<Outcome>, Status> {
+        let (names, has_platforms): (Vec<&String>, bool) = match &returned.result {
+            Some(Refs::RefDeprecated(name)) => (vec![name], false),
+            Some(Refs::Ref(reference)) => (vec![&reference.id], false),
+            Some(Refs::Refs(refs)) => (refs.refs.values().map(|it| &it.id).collect(), true),
+            None => (Vec::new(), false),
         };
-        if name.is_empty() {
-            return Ok(None);
-        }
-        job.built(&name).map(Some).map_err(|error| errors::refused(&error))
+        let names = names.into_iter().filter(|name| !name.is_empty());
+        let parts: Result<Vec<_>, Error> = names.map(|name| job.made(name)).collect();
+        let parts = parts.map_err(|error| errors::refused(&error))?;
+        Ok(Some(Outcome { parts, has_platforms }).filter(|outcome| !outcome.parts.is_empty()))
     }
 }
 

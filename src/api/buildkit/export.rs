@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use cais_dockerfile::Platform;
 use cais_proto::buildkit::control::Exporter;
 use cais_proto::buildkit::filesync::BytesMessage;
 use cais_proto::buildkit::filesync::file_send_client::FileSendClient;
@@ -14,19 +15,21 @@ use tonic::Request;
 use tonic::metadata::MetadataValue;
 
 use super::BuildKit;
+use super::attrs::Asked;
 use super::board::Task;
+use super::caches;
 use super::errors::failed_call;
-use super::job::Job;
+use super::job::{Job, Made, Outcome};
 use super::send;
 use super::session::Session;
 use super::wire::Caller;
 use crate::api::docker::convert::build;
-use crate::builder::Built;
 use crate::engine::actions::ImageAct;
 use crate::error::{Context, Error, Kind, Result};
+use crate::image::index::Variant;
 use crate::image::pieces::{self, Pieces};
 use crate::image::reference::Reference;
-use crate::image::save::{Saved, save};
+use crate::image::save::{Saved, save, save_index};
 use crate::image::{ImageId, pack, push};
 
 /// Of the client: exporters with a place at the client's are told apart by their number.
@@ -77,6 +80,33 @@ pub(super) fn check(exporters: &[Exporter]) -> Result<()> {
     Ok(())
 }
 
+/// What an output cannot hold of what is going to be built.
+///
+/// # Errors
+/// `Unsupported`, by name, before anything is built.
+pub(super) fn check_parts(exporters: &[Exporter], asked: &Asked) -> Result<()> {
+    let is_attested = asked.provenance.as_ref().is_some_and(|it| !it.is_inline_only);
+    for exporter in exporters {
+        let is_index = exporter.r#type == "oci" || pushes(exporter);
+        let what = match (is_index, asked.platforms.len() > 1, is_attested) {
+            (false, true, _) => "an image of several platforms",
+            (false, false, true) => "an attestation",
+            _ => continue,
+        };
+        let output = exporter.r#type.as_str();
+        return Err(Error::new(
+            Kind::Unsupported,
+            format!("the output {output:?} cannot hold {what}: push it, or use the output \"oci\""),
+        ));
+    }
+    Ok(())
+}
+
+fn pushes(exporter: &Exporter) -> bool {
+    let is_image = matches!(exporter.r#type.as_str(), "moby" | "image");
+    is_image && exporter.attrs.get("push").is_some_and(|value| is_true(value))
+}
+
 /// As Go reads it.
 fn is_true(text: &str) -> bool {
     matches!(text, "1" | "t" | "T" | "true" | "TRUE" | "True")
@@ -89,20 +119,24 @@ fn names(attrs: &BTreeMap<String, String>) -> Result<Vec<Reference>> {
 }
 
 /// All that was asked for, one after the other.
-pub(super) async fn export(kit: &BuildKit, job: &Job, built: &Arc<Built>) -> Result<Response> {
+pub(super) async fn export(kit: &BuildKit, job: &Job, outcome: &Outcome) -> Result<Response> {
     let session = kit.0.sessions.find(&job.request.session).await?;
+    // Outputs of one image are of the first, and were refused where there are more.
+    let Some(first) = outcome.parts.first() else { return Ok(Response::new()) };
     let mut response = Response::new();
     for (number, exporter) in job.request.exporters.iter().enumerate() {
-        let export = Export { kit, job, built, session: &session, number };
+        let export = Export { kit, job, outcome, made: first, session: &session, number };
         response.extend(export.one(exporter).await?);
     }
+    response.extend(caches::write(kit, job, outcome, &session).await?);
     Ok(response)
 }
 
 struct Export<'a> {
     kit: &'a BuildKit,
     job: &'a Job,
-    built: &'a Arc<Built>,
+    outcome: &'a Outcome,
+    made: &'a Arc<Made>,
     session: &'a Session,
     number: usize,
 }
@@ -121,7 +155,9 @@ impl Export<'_> {
         let done = match exporter.r#type.as_str() {
             "local" => self.files(&mut task).await,
             "tar" => self.tar(&mut task).await,
+            "oci" if self.needs_index() => self.index(attrs, &mut task).await,
             "oci" | "docker" => self.archive(attrs, &mut task).await,
+            _ if pushes(exporter) && self.needs_index() => self.push_index(attrs, &mut task).await,
             _ => self.image(attrs, &mut task).await,
         };
         match &done {
@@ -134,7 +170,7 @@ impl Export<'_> {
     async fn image(&self, attrs: &BTreeMap<String, String>, task: &mut Task) -> Result<Response> {
         let names = names(attrs)?;
         task.part("exporting layers", (0, 0), false);
-        let id = self.built.image(&names).await?;
+        let id = self.made.built.image(&names).await?;
         task.part("exporting layers", (0, 0), true);
         task.part(&format!("writing image {id}"), (0, 0), true);
         for name in &names {
@@ -149,6 +185,69 @@ impl Export<'_> {
             }
         }
         Ok(response)
+    }
+
+    fn needs_index(&self) -> bool {
+        let Outcome { parts, has_platforms } = self.outcome;
+        *has_platforms || parts.iter().any(|made| !made.predicates.is_empty())
+    }
+
+    async fn variants(&self) -> Result<Vec<Variant>> {
+        let mut variants = Vec::new();
+        for made in &self.outcome.parts {
+            let held = made.built.held().await?;
+            variants.push(Variant { held, predicates: made.predicates.clone() });
+        }
+        Ok(variants)
+    }
+
+    /// The image of this machine's platform stays here under the names, if it is among them.
+    async fn push_index(
+        &self,
+        attrs: &BTreeMap<String, String>,
+        task: &mut Task,
+    ) -> Result<Response> {
+        let names = names(attrs)?;
+        task.part("exporting layers", (0, 0), false);
+        let host = Platform::host().to_string();
+        let own = self.outcome.parts.iter().find(|made| made.platform == host);
+        let mut response = Response::new();
+        if let Some(own) = own {
+            response = about(&own.built.image(&names).await?, &names);
+        }
+        task.part("exporting layers", (0, 0), true);
+        let store = self.kit.0.engine.images();
+        for name in &names {
+            let shown = name.tagged_name().unwrap_or_default();
+            let mut task = self.job.board.begin(&format!("pushing {shown}"));
+            let credentials = self.session.credentials(name.registry()).await?;
+            let variants = self.variants().await?;
+            let (events, told) = mpsc::channel(1);
+            let pushing = push::push_index(store, variants, (name, &credentials), &events);
+            match follow(&mut task, told, pushing).await {
+                Ok(pushed) => {
+                    task.done(false);
+                    let digest = pushed.digest.to_string();
+                    response.insert("containerimage.digest".to_owned(), digest);
+                }
+                Err(error) => {
+                    task.failed(&error.chain());
+                    return Err(error).with_context(|| format!("failed to push {shown}"));
+                }
+            }
+        }
+        response.insert("image.name".to_owned(), tagged(&names));
+        Ok(response)
+    }
+
+    /// An OCI layout.
+    async fn index(&self, attrs: &BTreeMap<String, String>, task: &mut Task) -> Result<Response> {
+        let names = names(attrs)?;
+        let (store, variants) = (self.kit.0.engine.images().clone(), self.variants().await?);
+        let named = names.clone();
+        let archive = pieces::send(move |out| save_index(&store, &variants, &named, out));
+        self.send(archive, "sending tarball", task).await?;
+        Ok(Response::from([("image.name".to_owned(), tagged(&names))]))
     }
 
     /// The digest of the manifest that the name stands for now.
@@ -168,15 +267,9 @@ impl Export<'_> {
         let credentials = self.session.credentials(name.registry()).await?;
         let gone = || Error::not_found(format!("No such image: {id}"));
         let held = engine.images().hold(&id.to_string()).ok_or_else(gone)?;
-        let (events, mut told) = mpsc::channel(1);
+        let (events, told) = mpsc::channel(1);
         let pushing = push::push(engine.images(), held, (name, &credentials), &events);
-        let mut pushing = std::pin::pin!(pushing);
-        let pushed = loop {
-            tokio::select! {
-                Some(event) = told.recv() => show(task, &event),
-                pushed = &mut pushing => break pushed?,
-            }
-        };
+        let pushed = follow(task, told, pushing).await?;
         engine.image_done(id, ImageAct::Push(name));
         Ok(pushed.digest.to_string())
     }
@@ -185,7 +278,7 @@ impl Export<'_> {
     async fn archive(&self, attrs: &BTreeMap<String, String>, task: &mut Task) -> Result<Response> {
         let names = names(attrs)?;
         task.part("exporting layers", (0, 0), false);
-        let held = self.built.held().await?;
+        let held = self.made.built.held().await?;
         task.part("exporting layers", (0, 0), true);
         let id = held.image.id.clone();
         let tags = names.iter().filter_map(Reference::tagged_name).collect();
@@ -200,17 +293,17 @@ impl Export<'_> {
             return Err(Error::invalid("the client has no place for files"));
         }
         task.part("copying files", (0, 0), false);
-        let built = self.built.clone();
+        let made = self.made.clone();
         let number = MetadataValue::from(self.number as u64);
-        send::send(self.session, number, move || built.files()).await.context("send files")?;
+        send::send(self.session, number, move || made.built.files()).await.context("send files")?;
         task.part("copying files", (0, 0), true);
         Ok(Response::new())
     }
 
     async fn tar(&self, task: &mut Task) -> Result<Response> {
-        let built = self.built.clone();
+        let made = self.made.clone();
         let archive = pieces::send(move |out| {
-            let root = built.files()?;
+            let root = made.built.files()?;
             pack::write_as(&root, Path::new(""), pack::Extent::Files, out)
         });
         self.send(archive, "sending tarball", task).await?;
@@ -256,11 +349,29 @@ fn about(id: &ImageId, names: &[Reference]) -> Response {
     let mut response = Response::new();
     response.insert("containerimage.config.digest".to_owned(), id.to_string());
     response.insert("containerimage.digest".to_owned(), id.to_string());
-    let names: Vec<String> = names.iter().filter_map(Reference::tagged_name).collect();
     if !names.is_empty() {
-        response.insert("image.name".to_owned(), names.join(","));
+        response.insert("image.name".to_owned(), tagged(names));
     }
     response
+}
+
+fn tagged(names: &[Reference]) -> String {
+    names.iter().filter_map(Reference::tagged_name).collect::<Vec<_>>().join(",")
+}
+
+/// Shows what becomes of the layers meanwhile.
+async fn follow(
+    task: &mut Task,
+    mut told: mpsc::Receiver<push::Event>,
+    pushing: impl Future<Output = Result<push::Pushed>>,
+) -> Result<push::Pushed> {
+    let mut pushing = std::pin::pin!(pushing);
+    loop {
+        tokio::select! {
+            Some(event) = told.recv() => show(task, &event),
+            pushed = &mut pushing => return pushed,
+        }
+    }
 }
 
 fn show(task: &mut Task, event: &push::Event) {

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::board::Board;
 use crate::builder::Built;
 use crate::error::{Context, Error, Kind, Result};
+use crate::image::index::Predicate;
 
 /// The calls of one build come at the same time.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -28,12 +29,27 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const MOST_OVER: usize = 16;
 const LATE: Duration = Duration::from_secs(30);
 
+/// What was built for one platform.
+pub(super) struct Made {
+    /// `linux/amd64`
+    pub(super) platform: String,
+    pub(super) built: Built,
+    /// What is said of it.
+    pub(super) predicates: Vec<Predicate>,
+}
+
+/// What a build came to: one image, or an index of them.
+pub(super) struct Outcome {
+    pub(super) parts: Vec<Arc<Made>>,
+    pub(super) has_platforms: bool,
+}
+
 /// One build of a client's.
 pub(super) struct Job {
     pub(super) request: SolveRequest,
     pub(super) board: Board,
     /// `None` when it is over.
-    results: Mutex<Option<BTreeMap<String, Arc<Built>>>>,
+    results: Mutex<Option<BTreeMap<String, Arc<Made>>>>,
     /// What is still done for it is done in vain.
     pub(super) over: CancellationToken,
     returned: watch::Sender<Option<Result<Returned, RpcStatus>>>,
@@ -54,17 +70,17 @@ impl Job {
     ///
     /// # Errors
     /// `Cancelled` if it is over.
-    pub(super) fn keep(&self, built: Built) -> Result<String> {
+    pub(super) fn keep(&self, made: Arc<Made>) -> Result<String> {
         let mut results = self.lock();
         let results = results.as_mut().ok_or_else(is_over)?;
         let name = format!("{}:{}", self.request.r#ref, results.len());
-        results.insert(name.clone(), Arc::new(built));
+        results.insert(name.clone(), made);
         Ok(name)
     }
 
     /// # Errors
     /// `NotFound` for a name that we did not give; `Cancelled` if it is over.
-    pub(super) fn built(&self, name: &str) -> Result<Arc<Built>> {
+    pub(super) fn made(&self, name: &str) -> Result<Arc<Made>> {
         let found = self.lock().as_ref().ok_or_else(is_over)?.get(name).cloned();
         found.ok_or_else(|| Error::not_found(format!("no such ref: {name}")))
     }
@@ -89,7 +105,7 @@ impl Job {
         drop(results);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<BTreeMap<String, Arc<Built>>>> {
+    fn lock(&self) -> MutexGuard<'_, Option<BTreeMap<String, Arc<Made>>>> {
         lock(&self.results)
     }
 }
@@ -235,12 +251,12 @@ mod tests {
         let job = running.job.clone();
         job.returns(Err(RpcStatus { message: "no".to_owned(), ..RpcStatus::default() }));
         assert_eq!(job.returned().await.unwrap().unwrap_err().message, "no");
-        assert_eq!(job.built("x").err().unwrap().kind(), Kind::NotFound);
+        assert_eq!(job.made("x").err().unwrap().kind(), Kind::NotFound);
         drop(running);
         // What is left is what was shown of it.
         jobs.board("a").await.unwrap();
         assert_eq!(jobs.find("a").await.err().unwrap().kind(), Kind::Cancelled);
-        assert_eq!(job.built("x").err().unwrap().kind(), Kind::Cancelled);
+        assert_eq!(job.made("x").err().unwrap().kind(), Kind::Cancelled);
         assert!(job.over.is_cancelled() && Arc::strong_count(&job) == 1);
         for number in 0..MOST_OVER {
             drop(jobs.begin(request(&number.to_string())).unwrap());

@@ -11,22 +11,28 @@
 //!
 //! No LLB crosses: the client names the Dockerfile frontend, which is ours.
 
+mod agents;
+mod attest;
 mod attrs;
 mod board;
 mod bridge;
+mod caches;
 mod checks;
 mod client;
+mod content;
 mod control;
 mod errors;
 mod export;
 mod job;
 mod kept;
+mod outline;
 mod send;
 mod session;
 mod solve;
 mod steps;
 mod targets;
 mod transfer;
+mod uploads;
 mod wire;
 
 use std::sync::Arc;

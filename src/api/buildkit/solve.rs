@@ -3,19 +3,24 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use cais_dockerfile::Platform;
 use cais_proto::buildkit::control::Definition;
 use tokio::sync::mpsc;
 use tonic::Status;
 
 use super::BuildKit;
-use super::attrs::{self, Attrs};
+use super::attest::Facts;
+use super::attrs::{self, Asked, Attrs};
+use super::caches;
 use super::checks;
 use super::client::{Dockerfile, SessionClient};
 use super::errors::{self, Source};
-use super::job::Job;
+use super::export;
+use super::job::{Job, Made, Outcome};
+use super::outline;
 use super::steps::Steps;
 use super::targets;
-use crate::builder::{Built, Prepared};
+use crate::builder::{Built, Options, Prepared};
 
 /// What a slow board has not taken yet.
 const BACKLOG: usize = 64;
@@ -24,6 +29,7 @@ const BACKLOG: usize = 64;
 const DOCKERFILE: &str = "dockerfile.v0";
 const CHECK: &str = "frontend.lint";
 const TARGETS: &str = "frontend.targets";
+const OUTLINE: &str = "frontend.outline";
 const GATEWAY: &str = "gateway.v0";
 const FRONTEND_IMAGES: [&str; 2] = ["docker/dockerfile", "docker/dockerfile-upstream"];
 
@@ -61,7 +67,7 @@ pub(super) fn check_frontend(
 
 /// What a client gets that has asked.
 pub(super) enum Solved {
-    Built(Built),
+    Built(Outcome),
     /// A description, by the names of its forms.
     Described(BTreeMap<String, Vec<u8>>),
 }
@@ -70,43 +76,86 @@ pub(super) enum Solved {
 /// build.
 pub(super) async fn solve(kit: &BuildKit, job: &Job, attrs: &Attrs) -> Result<Solved, Status> {
     let gateway = kit.0.engine.node_network().map(|(_, gateway, _)| gateway);
-    let asked = attrs::read(attrs, gateway).map_err(|error| errors::refused(&error))?;
+    let mut asked = attrs::read(attrs, gateway).map_err(|error| errors::refused(&error))?;
     let request = asked.request.as_deref();
-    if let Some(request) = request.filter(|request| ![CHECK, TARGETS].contains(request)) {
+    let known = [CHECK, TARGETS, OUTLINE];
+    if let Some(request) = request.filter(|request| !known.contains(request)) {
         return Err(errors::unsupported(&format!("the request {request:?}")));
     }
-    let (is_check, is_list) = (request == Some(CHECK), request == Some(TARGETS));
     let session = kit.0.sessions.find(&job.request.session).await;
     let session = session.map_err(|error| errors::refused(&error))?;
-    let client = SessionClient::of(kit, &job.board, session, &asked).await;
+    let client = SessionClient::of(kit, &job.board, session.clone(), &asked).await;
     let mut client = client.map_err(|error| errors::refused(&error))?;
     let name = asked.options.dockerfile.clone();
-    let dockerfile = client.dockerfile(&asked.dockerfile, &name).await;
+    let dockerfile = client.dockerfile(asked.dockerfile.as_deref(), &name).await;
     let Dockerfile { text, task, .. } = dockerfile.map_err(|error| errors::refused(&error))?;
     let source = Source { name, text };
-    if is_list {
-        let described = targets::describe(&source.text);
+    let described = match request {
+        Some(TARGETS) => Some(targets::describe(&source.text)),
+        Some(OUTLINE) => Some(outline::describe(&source.text, &asked.options)),
+        _ => None,
+    };
+    if let Some(described) = described {
         let described = described.map_err(|error| errors::wrong(&error, &source))?;
         return Ok(Solved::Described(described));
     }
     let report = checks::report(&source.text, &asked.options);
-    if is_check {
+    if request == Some(CHECK) {
         return Ok(Solved::Described(checks::describe(&report, &source)));
     }
     if let Some(task) = task {
         checks::warn(&report, &source, &task);
     }
+    export::check_parts(&job.request.exporters, &asked).map_err(|error| errors::refused(&error))?;
+    let sources = caches::open(kit, job, &session, &asked.platforms).await;
+    asked.options.caches = sources.map_err(|error| errors::refused(&error))?;
+    asked.options.has_inline_cache = caches::is_inline(job);
     let client = Arc::new(client);
-    let prepared = kit.0.builder.prepare(&source.text, client.clone(), asked.options);
-    let prepared = prepared.map_err(|failure| errors::failed(&failure, &source))?;
-    let built = stages(job, prepared, &source).await;
+    let built = platforms(kit, job, (attrs, &asked), (&client, &source)).await;
     client.give_back();
-    built.map(Solved::Built)
+    built.map(|parts| Solved::Built(Outcome { parts, has_platforms: asked.has_platforms }))
 }
 
-async fn stages(job: &Job, prepared: Prepared, source: &Source) -> Result<Built, Status> {
+/// For one platform after the other.
+async fn platforms(
+    kit: &BuildKit,
+    job: &Job,
+    (attrs, asked): (&Attrs, &Asked),
+    (client, source): (&Arc<SessionClient>, &Source),
+) -> Result<Vec<Arc<Made>>, Status> {
+    let mut made = Vec::new();
+    for platform in &asked.platforms {
+        let began = jiff::Timestamp::now();
+        let options = Options { platform: platform.clone(), ..asked.options.clone() };
+        let prepared = kit.0.builder.prepare(&source.text, client.clone(), options);
+        let prepared = prepared.map_err(|failure| errors::failed(&failure, source))?;
+        let shown = if asked.has_platforms { platform } else { "" };
+        let built = stages(job, prepared, (source, shown)).await?;
+        let platform = match platform.as_str() {
+            "" => Platform::host().to_string(),
+            text => text.to_owned(),
+        };
+        let facts = Facts {
+            id: &job.request.r#ref,
+            attrs,
+            source,
+            bases: &built.bases(),
+            began,
+            ended: jiff::Timestamp::now(),
+        };
+        let predicates = asked.provenance.iter().map(|provenance| provenance.of(&facts)).collect();
+        made.push(Arc::new(Made { platform, built, predicates }));
+    }
+    Ok(made)
+}
+
+async fn stages(
+    job: &Job,
+    prepared: Prepared,
+    (source, platform): (&Source, &str),
+) -> Result<Built, Status> {
     let (events, mut told) = mpsc::channel(BACKLOG);
-    let mut steps = Steps::on(&job.board);
+    let mut steps = Steps::on(&job.board, platform);
     let mut built = prepared.start_stages(events);
     let built = loop {
         tokio::select! {

@@ -8,6 +8,8 @@ use crate::engine::cells::OutputStream;
 /// Steps of one build; those that make nothing are not shown.
 pub(super) struct Steps {
     board: Board,
+    /// Of several; else empty.
+    platform: String,
     all: Vec<Shown>,
 }
 
@@ -25,16 +27,16 @@ enum State {
 }
 
 impl Steps {
-    pub(super) fn on(board: &Board) -> Self {
-        Self { board: board.clone(), all: Vec::new() }
+    pub(super) fn on(board: &Board, platform: &str) -> Self {
+        Self { board: board.clone(), platform: platform.to_owned(), all: Vec::new() }
     }
 
     pub(super) fn take(&mut self, event: Event) {
         match event {
             Event::Planned(steps) => {
-                let board = &self.board;
+                let (board, platform) = (&self.board, self.platform.as_str());
                 let shown = |step: &Step| Shown {
-                    task: step.place.map(|place| board.announce(&name(step, place))),
+                    task: step.place.map(|place| board.announce(&name(step, platform, place))),
                     state: State::Waiting,
                     is_cached: false,
                 };
@@ -88,15 +90,13 @@ impl Shown {
     }
 }
 
-/// `[build 2/5] RUN make`
-fn name(step: &Step, (number, count): (usize, usize)) -> String {
+/// `[build 2/5] RUN make`, `[linux/arm64 build 2/5] COPY . /`
+fn name(step: &Step, platform: &str, (number, count): (usize, usize)) -> String {
     let width = count.to_string().len();
-    let stage = match step.stage.as_str() {
-        "" => String::new(),
-        stage => format!("{stage} "),
-    };
+    let part = |text: &str| if text.is_empty() { String::new() } else { format!("{text} ") };
+    let (platform, stage) = (part(platform), part(&step.stage));
     let text = step.text.lines().next().unwrap_or_default();
-    format!("[{stage}{number:width$}/{count}] {text}")
+    format!("[{platform}{stage}{number:width$}/{count}] {text}")
 }
 
 #[cfg(test)]
@@ -114,7 +114,7 @@ mod tests {
             place,
         };
         let board = Board::new();
-        let mut steps = Steps::on(&board);
+        let mut steps = Steps::on(&board, "");
         steps.take(Event::Planned(vec![
             step("FROM a AS one", "one", Some((1, 10))),
             step("ENV A=b", "one", None),

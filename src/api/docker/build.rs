@@ -1,6 +1,7 @@
 //! Building, told as it goes, and what builds leave to be found again.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt, stream};
 use serde_json::{Value, json};
@@ -8,34 +9,53 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::Door;
+use super::agents::Lender;
 use super::build_lines::Lines;
 use super::call::Call;
 use super::convert::{build as convert, time};
+use super::peer::Peer;
 use super::prune::{Passing, some};
 use super::pull::lines;
 use super::reply::{self, Answer};
 use super::wire::image::Message;
-use crate::builder::{ContextUpload, Event, Prune, Sent};
-use crate::error::{Error, Result};
+use crate::builder::{
+    Address, ContextUpload, DOCKERFILE, Event, FetchedContext, Options, Prune, Sent,
+};
+use crate::error::{Error, Kind, Result};
 
 /// What a slow client has not read yet.
 const BACKLOG: usize = 64;
 /// Messages of a quiet build, for the case that it fails.
 const MOST_KEPT: usize = 128;
 
-/// The body is the context. What is wrong with the request or the Dockerfile is an error of the
+/// The body is the context, unless the client says where else it is. What is wrong with the request or the Dockerfile is an error of the
 /// call; what comes later is the last message.
 pub(super) async fn build(door: &Door, call: Call) -> Answer {
     let gateway = door.engine.node_network().map(|(_, gateway, _)| gateway);
     let options = convert::options(&call.query, gateway);
     let credentials = convert::registry_config(&call.headers);
+    let agents = door.agents.of(&call.query);
+    let address = convert::address(&call.query);
     let is_quiet = call.query.switch("q");
     let is_telling_removals = call.query.text("rm").is_none() || call.query.switch("rm");
+    let peer = call.peer.clone();
     let context = receive(door, call).await?;
-    let (options, credentials) = (options?, credentials?);
+    let (mut options, credentials, agents) = (options?, credentials?, agents?);
     let mut told = Lines::new(options.tags.clone(), is_telling_removals);
-    let sent = Sent { context: context.finish().await?, credentials };
-    let prepared = door.builder.prepare_sent(sent, options).await?;
+    let context = match address? {
+        None => context.finish().await?,
+        Some(address) => {
+            let FetchedContext { context, is_dockerfile } =
+                fetch(door, address, peer, &options).await?;
+            if is_dockerfile {
+                options.dockerfile = DOCKERFILE.to_owned();
+            }
+            context
+        }
+    };
+    let sent = Sent { context: context.clone(), credentials };
+    let client = Arc::new(Lender { sent, agents });
+    let prepared = door.builder.prepare_sent(context, client, options).await?;
     let (events, received) = mpsc::channel(BACKLOG);
     // It ends when nobody listens to it any more.
     prepared.start(events);
@@ -45,6 +65,25 @@ pub(super) async fn build(door: &Door, call: Call) -> Answer {
     }
     let messages = events.flat_map(move |event| stream::iter(told.take(event)));
     Ok(reply::stream("application/json", lines(messages)))
+}
+
+/// A context from elsewhere, as long as the client waits for it.
+async fn fetch(
+    door: &Door,
+    address: Address,
+    peer: Option<Peer>,
+    options: &Options,
+) -> Result<FetchedContext> {
+    let gone = async {
+        match peer {
+            Some(peer) => peer.gone().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        fetched = door.builder.fetch_context(address, options.keeps_git()) => fetched,
+        () = gone => Err(Error::new(Kind::Cancelled, "the client is gone")),
+    }
 }
 
 /// The body to its end, whatever is wrong with it: a client that is still sending hears of nothing.

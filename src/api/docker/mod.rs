@@ -10,6 +10,7 @@
 //! difference only where a client of that age cannot do without what later versions have no more (`Call::is_before`).
 //! Shapes of requests and replies are in `wire`, what they mean to the engine in `convert`.
 
+mod agents;
 mod archive;
 mod attach;
 mod build;
@@ -62,6 +63,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
+use self::agents::Agents;
 use self::peer::Peer;
 use self::reply::Body;
 use super::tls::Handshakes;
@@ -95,6 +97,7 @@ pub(super) struct Door {
     engine: Engine,
     builder: Builder,
     buildkit: BuildKit,
+    agents: Agents,
     /// Holds every call until it is answered.
     under_way: TaskTracker,
 }
@@ -103,7 +106,7 @@ impl Door {
     pub(super) fn new(engine: Engine, under_way: TaskTracker) -> Self {
         let builder = Builder::new(engine.clone());
         let buildkit = BuildKit::new(engine.clone(), builder.clone());
-        Self { engine, builder, buildkit, under_way }
+        Self { engine, builder, buildkit, agents: Agents::default(), under_way }
     }
 
     /// Answers until `stopping`, and then what is under way.

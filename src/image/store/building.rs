@@ -21,6 +21,7 @@ use futures_util::future::{BoxFuture, Shared as SharedFuture};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 
 use super::clamp::clamp;
+use super::commit::NewLayer;
 use super::layers::{FILES, LayerDirectories, Lease, Workplace, make_directory};
 use super::record::{Image, ImageId, Layer, LayerKey};
 use super::{Held, ImageStore, Shared};
@@ -117,6 +118,10 @@ impl Stack {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    pub(crate) fn layers(&self) -> &[StackedLayer] {
+        &self.0
     }
 
     fn paths(&self) -> Vec<PathBuf> {
@@ -250,6 +255,49 @@ impl ImageStore {
         Ok(layers)
     }
 
+    /// The chain of a layer that lies on a stack.
+    pub(in crate::image) async fn chain_on(&self, base: &Stack, layer: &Digest) -> Result<Digest> {
+        let mut chain: Option<Digest> = None;
+        for below in &base.0 {
+            chain = Some(chain_id(chain.as_ref(), &below.settled().await?.diff_id));
+        }
+        Ok(chain_id(chain.as_ref(), layer))
+    }
+
+    /// Takes a layer that came from elsewhere into the store, on top of a stack.
+    pub(in crate::image) async fn settle_on(
+        &self,
+        base: &Stack,
+        chain: &Digest,
+        layer: NewLayer,
+    ) -> Result<StackedLayer> {
+        let (store, base, chain) = (self.clone(), base.clone(), chain.clone());
+        let settling = move || store.shared.settle_new(&base.paths(), &chain, &layer);
+        Ok(StackedLayer::stored(self, super::blocking(settling).await?))
+    }
+
+    /// Which layer it is, and digest and size of its archive. All of it is read.
+    pub(in crate::image) async fn archive_of(
+        &self,
+        layer: &StackedLayer,
+    ) -> Result<(LayerKey, Digest, u64)> {
+        let (store, stored) = (self.clone(), layer.settled().await?);
+        let measuring = move || {
+            let (digest, size) = save::measure(&store.open_layer(&stored.key)?)?;
+            Ok((stored.key, digest, size))
+        };
+        super::blocking(measuring).await
+    }
+
+    /// The DiffIDs of layers, once each is in the store.
+    pub(crate) async fn diff_ids(&self, layers: &[StackedLayer]) -> Result<Vec<Digest>> {
+        let mut diff_ids = Vec::new();
+        for layer in layers {
+            diff_ids.push(layer.settled().await?.diff_id);
+        }
+        Ok(diff_ids)
+    }
+
     /// An image of a configuration document and the layers of a stack, to be sent somewhere. The
     /// store has no record of it, so there is none to be removed.
     ///
@@ -284,6 +332,30 @@ impl ImageStore {
 }
 
 impl Shared {
+    /// The same for a thread that may block.
+    fn settle_new(&self, base: &[PathBuf], chain: &Digest, layer: &NewLayer) -> Result<Stored> {
+        let key = match layer {
+            NewLayer::Present(_, lease) => lease.key.clone(),
+            NewLayer::Unpacked(staged) => {
+                let key = staged.finish(&self.layers, base, chain)?;
+                // Whoever finds it takes it as it is, for an image too.
+                self.layers.sync_all()?;
+                key
+            }
+        };
+        let _changes = self.lock_changes();
+        if let NewLayer::Unpacked(staged) = layer
+            && !self.catalog().layers.contains_key(&key)
+        {
+            staged.settle(&self.layers)?;
+            self.layers.sync_names()?;
+            let mut catalog = super::Catalog::clone(&self.catalog());
+            catalog.layers.insert(key.clone(), Arc::new(staged.layer()));
+            self.catalog.store(Arc::new(catalog));
+        }
+        self.stored(&key).with_context(|| format!("layer {key:?} is gone"))
+    }
+
     /// Hashes the files of a finished layer and moves it to `layers`. If one of the same content is
     /// there already, that one is taken.
     fn settle(&self, directory: &Path, files: &OwnedFd) -> Result<Stored> {

@@ -46,6 +46,7 @@ pub(crate) use self::layers::Workplace;
 pub(in crate::image) use self::layers::{Lease, Staged};
 pub(crate) use self::record::{Image, ImageId, LayerKey, chain_id};
 use super::digest::Digest;
+use super::platform::Platform;
 use super::progress::Progress;
 use super::pull::{Credentials, Pull, Pulls};
 use super::reference::Reference;
@@ -172,7 +173,17 @@ impl ImageStore {
 
     /// As [`Self::pull`], for those who want to see how far it is.
     pub(crate) fn begin_pull(&self, reference: Reference, credentials: Credentials) -> Pull {
-        super::pull::begin(self, reference, credentials)
+        super::pull::begin(self, (reference, credentials, None))
+    }
+
+    /// The same for another machine's platform; the image gets no tag.
+    pub(crate) fn begin_pull_for(
+        &self,
+        platform: Platform,
+        reference: Reference,
+        credentials: Credentials,
+    ) -> Pull {
+        super::pull::begin(self, (reference, credentials, Some(platform)))
     }
 
     /// The image's configuration document, as it came.

@@ -12,7 +12,7 @@ use super::{credentials, host, network};
 use crate::api::docker::query::Query;
 use crate::api::docker::wire::container::{HostConfig, Ulimit};
 use crate::api::docker::wire::image::AuthConfig;
-use crate::builder::Options;
+use crate::builder::{Address, Options};
 use crate::engine::cells::{CellConfig, CellNetwork};
 use crate::error::{Context, Error, Kind, Result};
 use crate::image::Credentials;
@@ -22,7 +22,7 @@ use crate::image::registry::auth::host_of;
 /// `gateway` is the host's address in the node's network.
 ///
 /// # Errors
-/// `Unsupported` for what we lack: contexts from elsewhere, `squash`, BuildKit's version of the call.
+/// `Unsupported` for what we lack: `squash`, BuildKit's version of the call.
 pub(in crate::api::docker) fn options(query: &Query, gateway: Option<Ipv4Addr>) -> Result<Options> {
     check_supported(query)?;
     let text = |key: &str| query.text(key).unwrap_or_default().to_owned();
@@ -43,6 +43,8 @@ pub(in crate::api::docker) fn options(query: &Query, gateway: Option<Ipv4Addr>) 
         },
         cells,
         platform: text("platform"),
+        caches: Vec::new(),
+        has_inline_cache: false,
         stages_without_cache: Vec::new(),
         named: BTreeMap::new(),
     })
@@ -52,9 +54,6 @@ fn check_supported(query: &Query) -> Result<()> {
     if query.text("version").is_some_and(|version| version != "1") {
         return unsupported("building with BuildKit");
     }
-    if query.text("remote").is_some() {
-        return unsupported("building from a remote context");
-    }
     if query.switch("squash") {
         return unsupported("squashing the layers of a build");
     }
@@ -62,6 +61,17 @@ fn check_supported(query: &Query) -> Result<()> {
         None | Some("default") => Ok(()),
         Some(other) => Err(Error::invalid(format!("unsupported isolation: {other}"))),
     }
+}
+
+/// Where the context is, if it is not the body.
+///
+/// # Errors
+/// `InvalidArgument` for what is no address.
+pub(in crate::api::docker) fn address(query: &Query) -> Result<Option<Address>> {
+    let Some(text) = query.text("remote") else { return Ok(None) };
+    let address = Address::parse(text)?;
+    // It is not repeated: it may have a password in it.
+    address.map(Some).ok_or_else(|| Error::invalid("remote is neither a URL nor a git repository"))
 }
 
 /// A JSON value; `null` is as good as nothing.
@@ -176,12 +186,16 @@ mod tests {
 
     #[test]
     fn what_we_lack_and_nonsense_is_refused() {
-        for query in ["version=2", "remote=https%3A%2F%2Fx", "squash=1", "networkmode=mine"] {
+        for query in ["version=2", "squash=1", "networkmode=mine"] {
             assert_eq!(of(query).err().unwrap().kind(), Kind::Unsupported, "{query}");
         }
         for query in ["buildargs=x", "labels=%5B1%5D", "memory=a", "t=a%40b", "isolation=hyperv"] {
             assert_eq!(of(query).err().unwrap().kind(), Kind::InvalidArgument, "{query}");
         }
+        let address = |query: &str| address(&Query::parse(query));
+        assert!(address("remote=").unwrap().is_none());
+        assert!(address("remote=https%3A%2F%2Fx.io%2Fa").unwrap().is_some());
+        assert_eq!(address("remote=client-session").unwrap_err().kind(), Kind::InvalidArgument);
     }
 
     #[test]

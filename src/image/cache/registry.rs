@@ -1,0 +1,155 @@
+//! Caches in registries.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use serde::Deserialize;
+
+use super::{CACHE_CONFIG, CachedLayer, Records, Sink, Source};
+use crate::error::{Context, Error, Result};
+use crate::image::digest::Digest;
+use crate::image::local::LocalLayer;
+use crate::image::manifest::{Descriptor, Document, OCI_MANIFEST};
+use crate::image::pieces::Pieces;
+use crate::image::platform::Platform;
+use crate::image::reference::Reference;
+use crate::image::registry::{self, Served, Session};
+use crate::image::{Credentials, ImageStore};
+
+/// A cache under a name, or an image that has its records with it.
+pub(crate) struct RegistryCache {
+    name: String,
+    session: Session,
+    records: Records,
+}
+
+impl fmt::Debug for RegistryCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RegistryCache").field(&self.name).finish()
+    }
+}
+
+/// The part of a manifest, or of an index, that tells a cache from an image.
+#[derive(Deserialize)]
+struct Form {
+    config: Option<Descriptor>,
+    #[serde(default)]
+    manifests: Vec<Descriptor>,
+}
+
+impl RegistryCache {
+    /// `platforms`: those whose images are asked, of an index of images.
+    ///
+    /// # Errors
+    /// `NotFound` for an image without records, and for what is not there.
+    pub(crate) async fn open(
+        store: &ImageStore,
+        reference: &Reference,
+        credentials: &Credentials,
+        platforms: &[Platform],
+    ) -> Result<Self> {
+        let session = store.shared.registry.session(reference, credentials)?;
+        let served = session.resolve().await?;
+        let records = records(&session, served, platforms).await?;
+        Ok(Self { name: reference.to_string(), session, records })
+    }
+}
+
+async fn records(session: &Session, served: Served, platforms: &[Platform]) -> Result<Records> {
+    let form: Form = serde_json::from_slice(&served.bytes)
+        .map_err(|error| Error::invalid(format!("the manifest is not valid: {error}")))?;
+    let is_config = |it: &&Descriptor| it.media_type == CACHE_CONFIG;
+    if let Some(config) = form.config.iter().chain(&form.manifests).find(is_config) {
+        let config = session.document(config, registry::Document::Blob).await?;
+        return Records::parse(&config.bytes);
+    }
+    let manifests = match Document::parse(&served.bytes, &served.media_type)? {
+        Document::Manifest(manifest) => vec![manifest],
+        Document::Index(entries) => {
+            let mut manifests = Vec::new();
+            for entry in platforms.iter().filter_map(|platform| platform.choose(&entries)) {
+                let below = session.document(entry, registry::Document::Manifest).await?;
+                match Document::parse(&below.bytes, &below.media_type)? {
+                    Document::Manifest(manifest) => manifests.push(manifest),
+                    Document::Index(_) => {
+                        return Err(Error::invalid("the image's index is nested too deeply"));
+                    }
+                }
+            }
+            manifests
+        }
+    };
+    let mut found = Vec::new();
+    for manifest in manifests {
+        let config = session.document(&manifest.config, registry::Document::Blob).await?;
+        found.extend(Records::inline(&config.bytes, &manifest)?);
+    }
+    let all = found.into_iter().reduce(Records::and);
+    all.ok_or_else(|| Error::not_found("the image has no cache records"))
+}
+
+impl Source for RegistryCache {
+    fn records(&self) -> &Records {
+        &self.records
+    }
+
+    fn fetch<'a>(
+        &'a self,
+        store: &'a ImageStore,
+        layer: &'a CachedLayer,
+    ) -> BoxFuture<'a, Result<LocalLayer>> {
+        async move {
+            let upload = store.begin_layer(Some(layer.diff_id.clone()))?;
+            let received = AtomicU64::new(0);
+            let sent = self.session.blob(&layer.descriptor, upload.pieces(), &received).await;
+            match (sent, upload.finish().await) {
+                (Ok(()), unpacked) => unpacked,
+                (Err(error), _) => Err(error),
+            }
+        }
+        .boxed()
+    }
+}
+
+/// A name that a cache is to have.
+pub(crate) struct RegistrySink {
+    session: Session,
+    tag: String,
+}
+
+impl RegistrySink {
+    pub(crate) fn open(
+        store: &ImageStore,
+        reference: &Reference,
+        credentials: &Credentials,
+    ) -> Result<Self> {
+        let tag = reference.tag().context("a name without a tag")?.to_owned();
+        Ok(Self { session: store.shared.registry.session(reference, credentials)?, tag })
+    }
+}
+
+impl Sink for RegistrySink {
+    fn has<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, Result<bool>> {
+        self.session.has_blob(digest).boxed()
+    }
+
+    fn put<'a>(
+        &'a self,
+        digest: &'a Digest,
+        size: u64,
+        pieces: Pieces,
+    ) -> BoxFuture<'a, Result<()>> {
+        async move {
+            let sent = Arc::default();
+            self.session.push_blob((digest, size), pieces, &sent).await
+        }
+        .boxed()
+    }
+
+    fn put_manifest<'a>(&'a self, manifest: &'a [u8]) -> BoxFuture<'a, Result<()>> {
+        self.session.push_manifest(&self.tag, OCI_MANIFEST, manifest).boxed()
+    }
+}

@@ -7,17 +7,27 @@
 
 use std::fmt;
 
+/// A module of its own for the messages and calls of a protobuf package.
+macro_rules! generated {
+    ($(#[$doc:meta])* $name:ident, $package:literal) => {
+        $(#[$doc])*
+        #[expect(
+            unused_qualifications,
+            clippy::allow_attributes,
+            clippy::allow_attributes_without_reason,
+            reason = "the generator's style, not ours"
+        )]
+        pub mod $name {
+            tonic::include_proto!($package);
+        }
+    };
+}
+
 /// Follows the protobuf package `runtime.v1`: the path of every call on the wire begins with it.
 pub mod runtime {
-    /// Messages, `runtime_service_server`, `runtime_service_client` and the same two for `image_service`.
-    #[expect(
-        unused_qualifications,
-        clippy::allow_attributes,
-        clippy::allow_attributes_without_reason,
-        reason = "the generator's style, not ours"
-    )]
-    pub mod v1 {
-        tonic::include_proto!("runtime.v1");
+    generated! {
+        /// Messages, `runtime_service_server`, `runtime_service_client` and the same two for `image_service`.
+        v1, "runtime.v1"
     }
 }
 
@@ -95,48 +105,24 @@ pub mod buildkit {
         }
     }
 
-    /// `moby.buildkit.secrets.v1`: messages and `secrets_client`.
-    #[expect(
-        unused_qualifications,
-        clippy::allow_attributes,
-        clippy::allow_attributes_without_reason,
-        reason = "the generator's style, not ours"
-    )]
-    pub mod secrets {
-        tonic::include_proto!("moby.buildkit.secrets.v1");
+    generated! {
+        /// `moby.buildkit.secrets.v1`: messages and `secrets_client`.
+        secrets, "moby.buildkit.secrets.v1"
     }
 
-    /// `containerd.services.content.v1`: messages and `content_client`.
-    #[expect(
-        unused_qualifications,
-        clippy::allow_attributes,
-        clippy::allow_attributes_without_reason,
-        reason = "the generator's style, not ours"
-    )]
-    pub mod content {
-        tonic::include_proto!("containerd.services.content.v1");
+    generated! {
+        /// `containerd.services.content.v1`: messages and `content_client`.
+        content, "containerd.services.content.v1"
     }
 
-    /// `moby.upload.v1`: messages and `upload_client`.
-    #[expect(
-        unused_qualifications,
-        clippy::allow_attributes,
-        clippy::allow_attributes_without_reason,
-        reason = "the generator's style, not ours"
-    )]
-    pub mod upload {
-        tonic::include_proto!("moby.upload.v1");
+    generated! {
+        /// `moby.upload.v1`: messages and `upload_client`.
+        upload, "moby.upload.v1"
     }
 
-    /// `moby.sshforward.v1`: messages and `ssh_client`.
-    #[expect(
-        unused_qualifications,
-        clippy::allow_attributes,
-        clippy::allow_attributes_without_reason,
-        reason = "the generator's style, not ours"
-    )]
-    pub mod ssh {
-        tonic::include_proto!("moby.sshforward.v1");
+    generated! {
+        /// `moby.sshforward.v1`: messages and `ssh_client`.
+        ssh, "moby.sshforward.v1"
     }
 }
 

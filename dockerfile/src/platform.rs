@@ -72,6 +72,19 @@ impl Platform {
         Self { os: "linux".to_owned(), architecture, variant, ..Self::default() }
     }
 
+    /// As [`Self::parse`]; an empty text is the host's.
+    ///
+    /// # Errors
+    /// As when it is parsed.
+    pub fn or_host(text: &str) -> Result<Self, String> {
+        if text.is_empty() { Ok(Self::host()) } else { Self::parse(text) }
+    }
+
+    /// Whether the two differ in nothing but what a processor has beyond its name.
+    pub fn fits(&self, other: &Self) -> bool {
+        self.os == other.os && self.architecture == other.architecture
+    }
+
     /// Reads `os[(version+feature…)][/architecture[/variant]]`, or an architecture alone.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! What docker's flags have in common, given to every one of clap's.
 
+use cais_dockerfile::instruction::boolean;
 use clap::{Arg, ArgAction, Command};
 
 /// Flags that are true or false take `=true` and `=false`, the last of several wins, a value may begin with a hyphen, and
@@ -43,9 +44,5 @@ fn argument(argument: Arg) -> Arg {
 
 /// Go's `ParseBool`.
 fn truth(text: &str) -> Result<bool, String> {
-    match text {
-        "1" | "t" | "T" | "true" | "True" | "TRUE" => Ok(true),
-        "0" | "f" | "F" | "false" | "False" | "FALSE" => Ok(false),
-        _ => Err(format!("strconv.ParseBool: parsing {text:?}: invalid syntax")),
-    }
+    boolean(text).ok_or_else(|| format!("strconv.ParseBool: parsing {text:?}: invalid syntax"))
 }

@@ -17,7 +17,7 @@ use crate::error::Range;
 
 pub use self::copy::{Add, Copy, InlineFile, Sources};
 pub use self::healthcheck::Healthcheck;
-pub use self::mount::{Mount, MountFlag, MountType, Sharing};
+pub use self::mount::{Mount, MountFlag, MountType, Sharing, boolean};
 pub(crate) use self::parse::{Understood, description, understand};
 pub use self::run::{Device, Network, Run, Security};
 

@@ -287,8 +287,9 @@ fn csv(text: &str) -> Result<Vec<String>> {
     fields(text).map_err(|why| Fault::at(text, format!("failed to parse csv mounts: {why}")))
 }
 
-/// Go's words for a boolean.
-pub(crate) fn boolean(text: &str) -> Option<bool> {
+/// Go's words for a boolean (`strconv.ParseBool`); `None` for any other.
+#[must_use]
+pub fn boolean(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),

@@ -85,10 +85,9 @@ fn save(path: &str, text: &str) -> std::io::Result<()> {
 /// Of two objects that are one for Kubernetes.
 fn check_once(all: &[Manifest]) -> Result<()> {
     let mut seen = BTreeSet::new();
-    for Manifest { object, .. } in all {
-        let part = |it: &Json| it.as_str().unwrap_or_default().to_owned();
-        let (kind, name) = (part(&object["kind"]), part(&object["metadata"]["name"]));
-        if !seen.insert((kind.clone(), name.clone())) {
+    for manifest in all {
+        let (kind, name) = manifest.key();
+        if !seen.insert((kind, name)) {
             return Err(Failure::new(format!(
                 "two things of the file would be the {kind} {name}: give one of them another name"
             )));
@@ -110,6 +109,16 @@ struct Conversion<'a> {
 struct Manifest {
     why: String,
     object: Json,
+}
+
+impl Manifest {
+    /// Its kind and its name, by which Kubernetes knows an object.
+    fn key(&self) -> (&str, &str) {
+        let object = &self.object;
+        let [kind, name] = [&object["kind"], &object["metadata"]["name"]]
+            .map(|it| it.as_str().unwrap_or_default());
+        (kind, name)
+    }
 }
 
 impl Conversion<'_> {
@@ -250,8 +259,7 @@ mod tests {
         };
         let all = conversion.manifests()?;
         let named = all.into_iter().map(|it| {
-            let part = |it: &Json| it.as_str().unwrap_or_default().to_owned();
-            let (kind, name) = (part(&it.object["kind"]), part(&it.object["metadata"]["name"]));
+            let (kind, name) = it.key();
             (format!("{kind}/{name}"), it.object)
         });
         Ok((named.collect(), conversion.told.take()))

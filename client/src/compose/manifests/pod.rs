@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 use super::super::body::plain;
 use super::super::resources::{strings, text};
 use super::mounts::Mounts;
-use super::probes::SECOND;
+use super::probes::seconds;
 use super::{Service, names, put};
 use crate::error::Result;
 
@@ -90,8 +90,7 @@ impl Service<'_> {
     /// Compose's default is ten seconds, where that of Kubernetes is thirty.
     fn grace(&self) -> i64 {
         let period = self.node.get("stop_grace_period").and_then(Node::as_int);
-        // Zero would be a kill at once.
-        period.map_or(10, |it| it.div_euclid(SECOND) + i64::from(it % SECOND > 0))
+        period.map_or(10, seconds)
     }
 
     fn namespaces(&self, pod: &mut Json) -> Result<()> {

@@ -10,7 +10,17 @@ use serde_json::{Value as Json, json};
 use super::super::resources::text;
 use super::Service;
 
-pub(super) const SECOND: i64 = 1_000_000_000;
+const SECOND: i64 = 1_000_000_000;
+
+/// So many of `unit` that all of it is in them.
+fn rounded_up(amount: i64, unit: i64) -> i64 {
+    amount.div_euclid(unit) + i64::from(amount % unit > 0)
+}
+
+/// Kubernetes counts in whole seconds; nought would be another thing than a little.
+pub(super) fn seconds(nanos: i64) -> i64 {
+    rounded_up(nanos, SECOND)
+}
 
 impl Service<'_> {
     pub(super) fn probes(&self, container: &mut Json) {
@@ -18,18 +28,17 @@ impl Service<'_> {
         let Some(command) = command(check).filter(|_| check.get("disable").is_none()) else {
             return;
         };
-        let seconds = |key: &str, default: i64| {
+        let period_of = |key: &str, default: i64| {
             let nanos = check.get(key).and_then(Node::as_int).filter(|it| *it > 0);
-            // A probe counts in whole seconds, one at least.
-            nanos.map_or(default, |it| it.div_euclid(SECOND) + i64::from(it % SECOND > 0))
+            nanos.map_or(default, seconds)
         };
-        let (period, start) = (seconds("interval", 30), seconds("start_period", 0));
+        let (period, start) = (period_of("interval", 30), period_of("start_period", 0));
         let retries = check.get("retries").and_then(Node::as_int).filter(|it| *it > 0).unwrap_or(3);
         let probe = |failures: i64| {
             json!({
                 "exec": { "command": command },
                 "periodSeconds": period,
-                "timeoutSeconds": seconds("timeout", 30),
+                "timeoutSeconds": period_of("timeout", 30),
                 "failureThreshold": failures,
             })
         };
@@ -37,8 +46,7 @@ impl Service<'_> {
         if text(self.node, "restart").starts_with("on-unhealthy") {
             container["livenessProbe"] = probe(retries);
             // Failures in the start period do not count, and those after it do as ever.
-            let tries = start.div_euclid(period) + i64::from(start % period > 0);
-            container["startupProbe"] = probe(tries + retries);
+            container["startupProbe"] = probe(rounded_up(start, period) + retries);
         }
     }
 }

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::key::Key;
-use super::plan::{Plan, runs_here};
+use super::plan::{Plan, image_platform, runs_here};
 use super::progress::{Event, Failure, Teller};
 use super::stage::{Finished, Stage};
 use super::{Builder, Client, Context, Named, Options, context_name};
@@ -302,8 +302,7 @@ impl Build {
         let pull = match other {
             None => self.store().begin_pull(reference.clone(), credentials),
             Some(other) => {
-                let variant = Some(other.variant.as_str()).filter(|variant| !variant.is_empty());
-                let other = ImagePlatform::new(&other.architecture, variant);
+                let other = image_platform(other);
                 self.store().begin_pull_for(other, reference.clone(), credentials)
             }
         };

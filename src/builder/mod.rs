@@ -40,6 +40,7 @@ mod synced;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
+use cais_dockerfile::instruction::boolean;
 use tokio::sync::{mpsc, oneshot};
 
 use self::build::Build;
@@ -49,6 +50,7 @@ pub(crate) use self::client::{Client, Sent};
 pub(crate) use self::context::{Context, ContextUpload};
 pub(crate) use self::download::without_secrets;
 use self::plan::Plan;
+pub(crate) use self::plan::image_platform;
 use self::progress::Teller;
 pub(crate) use self::progress::{Event, Failure, Progress, Step};
 pub(crate) use self::remote::{Address, DOCKERFILE, FetchedContext};
@@ -108,7 +110,13 @@ impl Options {
     /// Whether `.git` is a part of a context from git: an argument that BuildKit has for it.
     pub(crate) fn keeps_git(&self) -> bool {
         let given = self.build_args.get(KEEPS_GIT).and_then(Option::as_deref);
-        matches!(given, Some("1" | "t" | "T" | "true" | "TRUE" | "True"))
+        given.and_then(boolean) == Some(true)
+    }
+
+    /// The arguments that have a value: one without is one that the client does not have.
+    pub(crate) fn given_args(&self) -> BTreeMap<String, String> {
+        let all = self.build_args.iter();
+        all.filter_map(|(name, value)| Some((name.clone(), value.clone()?))).collect()
     }
 }
 

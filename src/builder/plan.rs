@@ -12,6 +12,7 @@ use cais_dockerfile::{
 use super::progress::{Failure, Step};
 use super::{Context, Options, context_name};
 use crate::error::{Error, Kind, Result};
+use crate::image::platform::Platform as ImagePlatform;
 
 pub(super) struct Plan {
     pub(super) dockerfile: Dockerfile,
@@ -54,15 +55,9 @@ pub(super) fn dockerfile_of(context: &Context, name: &str) -> Result<String> {
 impl Plan {
     pub(super) fn of(text: &str, options: &Options) -> Result<Self, Failure> {
         let dockerfile = Dockerfile::parse(text.as_bytes()).map_err(|error| refused(&error))?;
-        // One that has no value is one that the client does not have.
-        let given = options.build_args.iter();
-        let build_args: BTreeMap<String, String> =
-            given.filter_map(|(name, value)| Some((name.clone(), value.clone()?))).collect();
+        let build_args = options.given_args();
         let host = Platform::host();
-        let platform = match options.platform.as_str() {
-            "" => host.clone(),
-            text => Platform::parse(text).map_err(Error::invalid)?,
-        };
+        let platform = Platform::or_host(&options.platform).map_err(Error::invalid)?;
         let target_name = Some(options.target.as_str()).filter(|name| !name.is_empty());
         let target = dockerfile.target(target_name);
         let target = target.map_err(|fault| Error::invalid(fault.message))?;
@@ -143,6 +138,12 @@ impl Plan {
         };
         all.into_iter().map(step).collect()
     }
+}
+
+/// As images name it.
+pub(crate) fn image_platform(platform: &Platform) -> ImagePlatform {
+    let variant = Some(platform.variant.as_str()).filter(|variant| !variant.is_empty());
+    ImagePlatform::new(&platform.architecture, variant)
 }
 
 fn check_system(platform: &Platform) -> Result<()> {

@@ -294,8 +294,7 @@ impl Stage {
             let importing = self.build.store().import_layer(&**cache, layer, &self.stack);
             match self.build.unless_cancelled(importing).await.ok()? {
                 Ok(layer) => {
-                    let description = IMPORTED.to_owned();
-                    let (key, layer) = (kept_as.clone(), layer);
+                    let (key, description) = (kept_as.clone(), IMPORTED.to_owned());
                     self.build.layer_made(Keep { key, layer: layer.clone(), description });
                     return Some(layer);
                 }

@@ -11,12 +11,11 @@ use serde_json::{Value, json};
 
 use super::Held;
 use super::digest::Digest;
-use super::manifest::{OCI_INDEX, OCI_MANIFEST};
+use super::manifest::{self, Descriptor, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST};
 use super::reference::Reference;
 use super::save::Documents;
 use crate::error::{Context, Result};
 
-const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const STATEMENT: &str = "application/vnd.in-toto+json";
 const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v0.1";
 
@@ -70,12 +69,9 @@ pub(super) fn attest(
             "predicate": content,
         });
         let statement = serde_json::to_vec(&statement).context("write a statement")?;
-        layers.push(json!({
-            "mediaType": STATEMENT,
-            "digest": Digest::of(&statement).to_string(),
-            "size": statement.len(),
-            "annotations": { "in-toto.io/predicate-type": kind },
-        }));
+        let mut layer = Descriptor::of(STATEMENT, &statement).to_json();
+        layer["annotations"] = json!({ "in-toto.io/predicate-type": kind });
+        layers.push(layer);
         statements.push(statement);
     }
     let diff_ids: Vec<_> = layers.iter().map(|layer| layer["digest"].clone()).collect();
@@ -86,17 +82,7 @@ pub(super) fn attest(
         "rootfs": { "type": "layers", "diff_ids": diff_ids },
     });
     let config = serde_json::to_vec(&config).context("write a configuration")?;
-    let manifest = json!({
-        "schemaVersion": 2,
-        "mediaType": OCI_MANIFEST,
-        "config": {
-            "mediaType": CONFIG,
-            "digest": Digest::of(&config).to_string(),
-            "size": config.len(),
-        },
-        "layers": layers,
-    });
-    let manifest = serde_json::to_vec(&manifest).context("write a manifest")?;
+    let manifest = manifest::write_of(&Descriptor::of(OCI_CONFIG, &config), &layers)?;
     Ok(Some(Attested { statements, config, manifest }))
 }
 
@@ -114,12 +100,9 @@ pub(crate) fn package_url(name: &Reference) -> String {
 /// The document that names all of them.
 pub(super) fn write(images: &[(Documents, Option<Attested>)]) -> Result<Vec<u8>> {
     let describe = |manifest: &[u8], platform: Value| {
-        json!({
-            "mediaType": OCI_MANIFEST,
-            "digest": Digest::of(manifest).to_string(),
-            "size": manifest.len(),
-            "platform": platform,
-        })
+        let mut entry = Descriptor::of(OCI_MANIFEST, manifest).to_json();
+        entry["platform"] = platform;
+        entry
     };
     let (mut entries, mut attested) = (Vec::new(), Vec::new());
     for (image, about) in images {
@@ -152,7 +135,6 @@ fn platform(config: &[u8]) -> Result<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::manifest;
 
     #[test]
     fn an_index_names_images_first_and_then_what_is_attested_of_them() {

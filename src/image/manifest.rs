@@ -21,24 +21,26 @@ pub(crate) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub(crate) const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 pub(crate) const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 
+pub(super) const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+/// A layer that is not compressed.
+pub(super) const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+
 /// Writes the manifest of an image whose layers are plain archives: digest and size of each, the base first.
 pub(super) fn write(config: &[u8], layers: &[(Digest, u64)]) -> Result<Vec<u8>> {
     let layer = |(digest, size): &(Digest, u64)| {
-        json!({
-            "mediaType": "application/vnd.oci.image.layer.v1.tar",
-            "digest": digest.to_string(),
-            "size": size,
-        })
+        Descriptor::new(OCI_LAYER, digest.clone(), *size).to_json()
     };
+    let layers: Vec<Value> = layers.iter().map(layer).collect();
+    write_of(&Descriptor::of(OCI_CONFIG, config), &layers)
+}
+
+/// Writes a manifest; its layers are descriptors as documents have them.
+pub(super) fn write_of(config: &Descriptor, layers: &[Value]) -> Result<Vec<u8>> {
     let manifest = json!({
         "schemaVersion": 2,
         "mediaType": OCI_MANIFEST,
-        "config": {
-            "mediaType": "application/vnd.oci.image.config.v1+json",
-            "digest": Digest::of(config).to_string(),
-            "size": config.len(),
-        },
-        "layers": layers.iter().map(layer).collect::<Vec<_>>(),
+        "config": config.to_json(),
+        "layers": layers,
     });
     serde_json::to_vec(&manifest).context("write the manifest")
 }
@@ -60,6 +62,20 @@ pub(crate) struct Descriptor {
 impl Descriptor {
     pub(crate) fn new(media_type: &str, digest: Digest, size: u64) -> Self {
         Self { media_type: media_type.to_owned(), digest, size, platform: None, urls: None }
+    }
+
+    /// Of a document that is at hand.
+    pub(crate) fn of(media_type: &str, document: &[u8]) -> Self {
+        Self::new(media_type, Digest::of(document), document.len() as u64)
+    }
+
+    /// Type, digest and size, as documents have them.
+    pub(crate) fn to_json(&self) -> Value {
+        json!({
+            "mediaType": self.media_type,
+            "digest": self.digest.to_string(),
+            "size": self.size,
+        })
     }
 }
 

@@ -44,6 +44,14 @@ impl<T> Write for PieceWriter<T> {
 /// As `write` takes it.
 pub(crate) type Out = io::BufWriter<PieceWriter<Result<Bytes>>>;
 
+/// A document that is at hand, in one piece.
+pub(crate) fn whole(document: impl Into<Bytes>) -> Pieces {
+    let (pieces, received) = mpsc::channel(1);
+    // There is room for one, and who receives it is here.
+    let _ = pieces.try_send(Ok(document.into()));
+    received
+}
+
 /// Runs `write` on a thread of its own, until it is done or nobody reads any more.
 pub(crate) fn send(write: impl FnOnce(Out) -> Result<Out> + Send + 'static) -> Pieces {
     let (pieces, received) = mpsc::channel(BACKLOG);

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::digest::Digest;
@@ -131,12 +130,8 @@ async fn put_document(session: &Session, document: Vec<u8>) -> Result<()> {
     if session.has_blob(&digest).await? {
         return Ok(());
     }
-    let (sender, pieces) = mpsc::channel(1);
     let size = document.len() as u64;
-    // There is room for one.
-    let _ = sender.send(Ok(Bytes::from(document))).await;
-    drop(sender);
-    session.push_blob((&digest, size), pieces, &Arc::default()).await
+    session.push_blob((&digest, size), pieces::whole(document), &Arc::default()).await
 }
 
 impl Event {

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::digest::{Algorithm, Digest, Hasher};
 use super::index::{self, Attested, Variant};
-use super::manifest::{self, OCI_INDEX, OCI_MANIFEST};
+use super::manifest::{self, Descriptor, OCI_INDEX, OCI_MANIFEST};
 use super::reference::Reference;
 use super::{Held, ImageStore, LayerKey, pack};
 use crate::error::{Context, Error, Result};
@@ -33,35 +33,11 @@ pub(crate) struct Saved {
 
 /// Writes the archive; blocks.
 pub(crate) fn save<W: Write>(store: &ImageStore, images: &[Saved], out: W) -> Result<W> {
-    let mut archive = Archive { out, written: BTreeSet::new() };
-    archive.file("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+    let mut archive = Archive::begin(out)?;
     let (mut index, mut list) = (Vec::new(), Vec::new());
     for Saved { held, tags } in images {
-        let image = image(store, held)?;
-        for (key, (digest, size)) in held.image.layers.iter().zip(&image.layers) {
-            archive.layer(store, key, (digest, *size))?;
-        }
-        archive.blob(&image.config)?;
-        let manifest = archive.blob(&image.manifest)?;
-        let describe = |annotations: Value| {
-            json!({
-                "mediaType": OCI_MANIFEST,
-                "digest": manifest.to_string(),
-                "size": image.manifest.len(),
-                "annotations": annotations,
-            })
-        };
-        let named = tags.iter().map(|name| {
-            let tag = name.rsplit(':').next().unwrap_or_default();
-            describe(json!({
-                "io.containerd.image.name": name,
-                "org.opencontainers.image.ref.name": tag,
-            }))
-        });
-        index.extend(named);
-        if tags.is_empty() {
-            index.push(describe(json!({})));
-        }
+        let image = archive.image(store, held)?;
+        index.extend(named(&Descriptor::of(OCI_MANIFEST, &image.manifest), tags));
         let layers = image.layers.iter().map(|(digest, _)| blob_path(digest));
         list.push(json!({
             "Config": blob_path(&Digest::of(&image.config)),
@@ -70,12 +46,29 @@ pub(crate) fn save<W: Write>(store: &ImageStore, images: &[Saved], out: W) -> Re
             "Layers": layers.collect::<Vec<_>>(),
         }));
     }
-    let index = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": index });
-    archive.file("index.json", index.to_string().as_bytes())?;
+    archive.index(&index)?;
     archive.file("manifest.json", Value::Array(list).to_string().as_bytes())?;
-    // Two empty blocks are the end.
-    archive.out.write_all(&[0; 2 * BLOCK]).context("write the archive")?;
-    Ok(archive.out)
+    archive.end()
+}
+
+/// What `index.json` has of a document: an entry for each name, `registry/repository:tag`, or one without.
+fn named(document: &Descriptor, names: &[String]) -> Vec<Value> {
+    let describe = |annotations: Value| {
+        let mut entry = document.to_json();
+        entry["annotations"] = annotations;
+        entry
+    };
+    if names.is_empty() {
+        return vec![describe(json!({}))];
+    }
+    let named = |name: &String| {
+        let tag = name.rsplit(':').next().unwrap_or_default();
+        describe(json!({
+            "io.containerd.image.name": name,
+            "org.opencontainers.image.ref.name": tag,
+        }))
+    };
+    names.iter().map(named).collect()
 }
 
 /// Writes an OCI layout with one index in it, under these names; blocks.
@@ -85,16 +78,10 @@ pub(crate) fn save_index<W: Write>(
     names: &[Reference],
     out: W,
 ) -> Result<W> {
-    let mut archive = Archive { out, written: BTreeSet::new() };
-    archive.file("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+    let mut archive = Archive::begin(out)?;
     let mut images = Vec::new();
     for Variant { held, predicates } in variants {
-        let image = image(store, held)?;
-        for (key, (digest, size)) in held.image.layers.iter().zip(&image.layers) {
-            archive.layer(store, key, (digest, *size))?;
-        }
-        archive.blob(&image.config)?;
-        archive.blob(&image.manifest)?;
+        let image = archive.image(store, held)?;
         let attested = index::attest(&image, predicates, names)?;
         if let Some(Attested { statements, config, manifest }) = &attested {
             for blob in statements.iter().chain([config, manifest]) {
@@ -104,31 +91,10 @@ pub(crate) fn save_index<W: Write>(
         images.push((image, attested));
     }
     let index = index::write(&images)?;
-    let digest = archive.blob(&index)?;
-    let describe = |annotations: Value| {
-        json!({
-            "mediaType": OCI_INDEX,
-            "digest": digest.to_string(),
-            "size": index.len(),
-            "annotations": annotations,
-        })
-    };
-    let mut entries: Vec<Value> = names
-        .iter()
-        .map(|name| {
-            describe(json!({
-                "io.containerd.image.name": name.tagged_name(),
-                "org.opencontainers.image.ref.name": name.tag(),
-            }))
-        })
-        .collect();
-    if entries.is_empty() {
-        entries.push(describe(json!({})));
-    }
-    let top = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries });
-    archive.file("index.json", top.to_string().as_bytes())?;
-    archive.out.write_all(&[0; 2 * BLOCK]).context("write the archive")?;
-    Ok(archive.out)
+    archive.blob(&index)?;
+    let names: Vec<String> = names.iter().filter_map(Reference::tagged_name).collect();
+    archive.index(&named(&Descriptor::of(OCI_INDEX, &index), &names))?;
+    archive.end()
 }
 
 fn familiar(name: &str) -> String {
@@ -200,13 +166,39 @@ struct Archive<W> {
 }
 
 impl<W: Write> Archive<W> {
-    fn blob(&mut self, bytes: &[u8]) -> Result<Digest> {
-        let digest = Digest::of(bytes);
-        let path = blob_path(&digest);
-        if self.written.insert(path.clone()) {
-            self.file(&path, bytes)?;
+    fn begin(out: W) -> Result<Self> {
+        let mut archive = Self { out, written: BTreeSet::new() };
+        archive.file("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        Ok(archive)
+    }
+
+    fn image(&mut self, store: &ImageStore, held: &Held) -> Result<Documents> {
+        let image = image(store, held)?;
+        for (key, (digest, size)) in held.image.layers.iter().zip(&image.layers) {
+            self.layer(store, key, (digest, *size))?;
         }
-        Ok(digest)
+        self.blob(&image.config)?;
+        self.blob(&image.manifest)?;
+        Ok(image)
+    }
+
+    fn index(&mut self, entries: &[Value]) -> Result<()> {
+        let index = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries });
+        self.file("index.json", index.to_string().as_bytes())
+    }
+
+    /// Two empty blocks.
+    fn end(mut self) -> Result<W> {
+        self.out.write_all(&[0; 2 * BLOCK]).context("write the archive")?;
+        Ok(self.out)
+    }
+
+    fn blob(&mut self, bytes: &[u8]) -> Result<()> {
+        let path = blob_path(&Digest::of(bytes));
+        match self.written.insert(path.clone()) {
+            true => self.file(&path, bytes),
+            false => Ok(()),
+        }
     }
 
     fn layer(

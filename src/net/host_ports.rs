@@ -8,8 +8,7 @@ use rustix::net::{AddressFamily, SocketType, bind, listen, socket, sockopt};
 
 use super::{Protocol, sockets};
 
-/// Of a TCP socket that listens, and of a UDP socket without a peer, in /proc/net.
-const LISTENS: &str = sockets::LISTENS;
+/// Of a UDP socket without a peer, in /proc/net.
 const BOUND: &str = "07";
 /// ::1 there. What waits on it is in nobody's way: the packet filter leaves it alone.
 const LOOPBACK_IPV6: &str = "00000000000000000000000001000000";
@@ -48,7 +47,7 @@ fn try_bind(kind: SocketType, address: IpAddr, port: u16) -> Result<(), Errno> {
 
 fn waits(protocol: Protocol, address: IpAddr, port: u16) -> bool {
     let (tables, wanted) = match protocol {
-        Protocol::Tcp => (["tcp6", "tcp"], LISTENS),
+        Protocol::Tcp => (["tcp6", "tcp"], sockets::LISTENS),
         Protocol::Udp => (["udp6", "udp"], BOUND),
         Protocol::Sctp => return false,
     };

@@ -10,8 +10,9 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use cais_dockerfile::Platform;
 use serde_json::{Value, json};
 
-use super::attrs::Attrs;
+use super::attrs::{Attrs, is_true};
 use super::errors::Source;
+use crate::api::docker::convert::create::unsupported;
 use crate::builder::{Base, without_secrets};
 use crate::error::{Error, Kind, Result};
 use crate::image::index::{Predicate, package_url};
@@ -70,7 +71,7 @@ pub(super) fn read(attrs: &Attrs) -> Result<Option<Provenance>> {
         match name {
             "provenance" => found = Some(provenance(&fields)?),
             "sbom" => return Err(Error::new(Kind::Unsupported, NO_SCANNER)),
-            other => return unsupported(&format!("attestation {other:?}")),
+            other => return unsupported(format!("attestation {other:?}")),
         }
     }
     Ok(found)
@@ -97,19 +98,10 @@ fn provenance(fields: &BTreeMap<&str, &str>) -> Result<Provenance> {
             ("mode" | "version", text) => {
                 return Err(Error::invalid(format!("invalid provenance {key}: {text}")));
             }
-            (other, _) => return unsupported(&format!("{other} of provenance")),
+            (other, _) => return unsupported(format!("{other} of provenance")),
         }
     }
     Ok(provenance)
-}
-
-fn unsupported<T>(what: &str) -> Result<T> {
-    Err(Error::new(Kind::Unsupported, format!("{what} is not supported yet")))
-}
-
-/// As Go reads it.
-fn is_true(text: &str) -> bool {
-    matches!(text, "1" | "t" | "T" | "true" | "TRUE" | "True")
 }
 
 impl Provenance {

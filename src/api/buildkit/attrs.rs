@@ -4,18 +4,25 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use cais_dockerfile::Platform;
+use cais_dockerfile::instruction::boolean;
 
 use super::attest::{self, Provenance};
 use crate::api::docker::convert::build;
+use crate::api::docker::convert::create::unsupported;
 use crate::api::docker::wire::container::{HostConfig, Ulimit};
 use crate::builder::{Address, Named, Options, context_name};
 use crate::engine::cells::CellNetwork;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 
 /// How clients address archives of their own.
 const UPLOAD: &str = "http://buildkit-session/";
 
 pub(super) type Attrs = BTreeMap<String, String>;
+
+/// How clients say yes, as Go reads it.
+pub(super) fn is_true(text: &str) -> bool {
+    boolean(text) == Some(true)
+}
 
 /// What a build of a Dockerfile is asked for.
 #[derive(Debug)]
@@ -125,7 +132,7 @@ type NamedContexts = (BTreeMap<String, Named>, BTreeMap<String, Place>);
 /// What names mean, and where the files are of those that mean files.
 fn named_contexts(attrs: &Attrs, platforms: &[String]) -> Result<NamedContexts> {
     let built = match platforms {
-        [one] if !one.is_empty() => Platform::parse(one).map_err(Error::invalid)?,
+        [one] => Platform::or_host(one).map_err(Error::invalid)?,
         _ => Platform::host(),
     };
     let mut means_of = BTreeMap::new();
@@ -134,7 +141,7 @@ fn named_contexts(attrs: &Attrs, platforms: &[String]) -> Result<NamedContexts> 
         let (name, is_of_a_platform) = match name.split_once("::") {
             Some((name, _)) if platforms.len() > 1 => {
                 let text = format!("the build context {name} of one platform among several");
-                return lacking(&text);
+                return unsupported(text);
             }
             Some((_, platform)) if !is_for(platform, &built) => continue,
             Some((name, _)) => (name, true),
@@ -168,13 +175,9 @@ fn with_prefix<'a>(
 fn check_supported(attrs: &Attrs) -> Result<()> {
     let set = |key: &str| attrs.get(key).filter(|value| !value.is_empty());
     if set("hostname").is_some() {
-        return lacking("a host name of a build's own");
+        return unsupported("a host name of a build's own");
     }
     Ok(())
-}
-
-fn lacking<T>(what: &str) -> Result<T> {
-    Err(Error::new(Kind::Unsupported, format!("{what} is not supported yet")))
 }
 
 /// The context, if it is not a directory of the client's.
@@ -190,8 +193,7 @@ fn elsewhere(attrs: &Attrs) -> Result<Option<Place>> {
 
 /// `name::linux/amd64` is the name for one platform.
 fn is_for(platform: &str, built: &Platform) -> bool {
-    Platform::parse(platform)
-        .is_ok_and(|it| it.os == built.os && it.architecture == built.architecture)
+    Platform::parse(platform).is_ok_and(|it| it.fits(built))
 }
 
 /// What it means, and where its files are, if it is files.
@@ -206,7 +208,7 @@ fn named_context(name: &str, value: &str) -> Result<(Named, Option<Place>)> {
         Some(("docker-image", reference)) => {
             Ok((Named::Image(reference.trim_start_matches('/').to_owned()), None))
         }
-        Some((kind, _)) => lacking(&format!("the build context {name}: {kind}")),
+        Some((kind, _)) => unsupported(format!("the build context {name}: {kind}")),
         None => Err(Error::invalid(format!("invalid context specifier {value} for {name}"))),
     }
 }
@@ -253,6 +255,7 @@ fn ulimit(text: &str) -> Result<Ulimit> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
 
     fn attrs(pairs: &[(&str, &str)]) -> Attrs {
         pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()

@@ -126,6 +126,14 @@ impl Task {
         self.show(false, Some(now()), why);
     }
 
+    /// It came to this.
+    pub(super) fn ended<T>(&self, how: &crate::error::Result<T>) {
+        match how {
+            Ok(_) => self.done(false),
+            Err(error) => self.failed(&error.chain()),
+        }
+    }
+
     /// What a command wrote.
     pub(super) fn output(&mut self, is_error: bool, bytes: &Bytes) {
         if self.output > MOST_OUTPUT {

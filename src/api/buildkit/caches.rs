@@ -3,21 +3,22 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use cais_dockerfile::Platform;
 use cais_proto::buildkit::control::CacheOptionsEntry;
-use serde_json::json;
 
 use super::BuildKit;
+use super::attrs::is_true;
 use super::board::Board;
 use super::content::{Directory, LocalCache};
 use super::export::Response;
 use super::job::{Job, Outcome};
 use super::session::Session;
 use crate::api::docker::convert::build;
-use crate::builder::Extent;
-use crate::error::{Error, Kind, Result};
+use crate::api::docker::convert::create::unsupported;
+use crate::builder::{Extent, image_platform};
+use crate::error::{Error, Result};
 use crate::image::cache::{RegistryCache, RegistrySink, Sink, Source, export};
 use crate::image::digest::Digest;
-use crate::image::platform::Platform;
 use crate::image::reference::Reference;
 
 const INLINE: &str = "inline";
@@ -46,7 +47,7 @@ enum Place {
 /// # Errors
 /// `Unsupported`, by name, for what we lack; `InvalidArgument` for one that has no place.
 pub(super) fn check(job: &Job) -> Result<()> {
-    let cache = job.request.cache.clone().unwrap_or_default();
+    let Some(cache) = &job.request.cache else { return Ok(()) };
     cache.exports.iter().try_for_each(|entry| read(entry).map(drop))?;
     cache.imports.iter().try_for_each(|entry| place(entry, SOURCE).map(drop))
 }
@@ -72,10 +73,7 @@ fn place(entry: &CacheOptionsEntry, path: &str) -> Result<Place> {
             Ok(Place::Registry(reference))
         }
         "local" => Ok(Place::Local(attr(path).ok_or_else(|| missing(path))?.clone())),
-        other => {
-            let text = format!("a build cache of type {other:?} is not supported yet");
-            Err(Error::new(Kind::Unsupported, text))
-        }
+        other => unsupported(format!("a build cache of type {other:?}")),
     }
 }
 
@@ -88,13 +86,12 @@ fn read(entry: &CacheOptionsEntry) -> Result<Option<Export>> {
         other => return Err(Error::invalid(format!("unknown cache mode: {other}"))),
     };
     if !matches!(attr("compression"), "" | "uncompressed") {
-        let text = format!("cache compression {} is not supported yet", attr("compression"));
-        return Err(Error::new(Kind::Unsupported, text));
+        return unsupported(format!("cache compression {}", attr("compression")));
     }
     if entry.r#type == INLINE {
         return Ok(None);
     }
-    let may_fail = matches!(attr("ignore-error"), "1" | "t" | "T" | "true" | "TRUE" | "True");
+    let may_fail = is_true(attr("ignore-error"));
     Ok(Some(Export { place: place(entry, DESTINATION)?, extent, may_fail }))
 }
 
@@ -131,16 +128,9 @@ async fn shown_on(
     opening: impl Future<Output = Result<Arc<dyn Source>>>,
 ) -> Option<Arc<dyn Source>> {
     let task = board.begin(name);
-    match opening.await {
-        Ok(source) => {
-            task.done(false);
-            Some(source)
-        }
-        Err(error) => {
-            task.failed(&error.chain());
-            None
-        }
-    }
+    let opened = opening.await;
+    task.ended(&opened);
+    opened.ok()
 }
 
 async fn of_registry(
@@ -149,13 +139,8 @@ async fn of_registry(
     reference: &Reference,
     platforms: &[String],
 ) -> Result<Arc<dyn Source>> {
-    let platform = |text: &String| match text.as_str() {
-        "" => Ok(Platform::host()),
-        text => {
-            let parsed = cais_dockerfile::Platform::parse(text).map_err(Error::invalid)?;
-            let variant = Some(parsed.variant.as_str()).filter(|variant| !variant.is_empty());
-            Ok(Platform::new(&parsed.architecture, variant))
-        }
+    let platform = |text: &String| {
+        Platform::or_host(text).map(|it| image_platform(&it)).map_err(Error::invalid)
     };
     let platforms = platforms.iter().map(platform).collect::<Result<Vec<_>>>()?;
     let credentials = session.credentials(reference.registry()).await?;
@@ -227,17 +212,13 @@ async fn send(
         steps.extend(made.built.steps(extent).await?);
     }
     let manifest = export(store, &steps, &*sink).await?;
-    let descriptor = json!({
-        "mediaType": manifest.media_type,
-        "digest": manifest.digest.to_string(),
-        "size": manifest.size,
-    });
-    Ok(descriptor.to_string())
+    Ok(manifest.to_json().to_string())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
 
     fn entry(kind: &str, attrs: &[(&str, &str)]) -> CacheOptionsEntry {
         let attrs = attrs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));

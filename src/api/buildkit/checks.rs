@@ -24,9 +24,7 @@ const MOST_WARNINGS: usize = 100;
 const OPTIONS: &str = "BUILDKIT_DOCKERFILE_CHECK";
 
 pub(super) fn report(text: &str, options: &Options) -> Report {
-    let given = options.build_args.iter();
-    let build_args: BTreeMap<String, String> =
-        given.filter_map(|(name, value)| Some((name.clone(), value.clone()?))).collect();
+    let build_args = options.given_args();
     let host = Platform::host();
     let target_platform = Platform::parse(&options.platform).unwrap_or_else(|_| host.clone());
     lint::check(

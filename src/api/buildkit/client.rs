@@ -105,7 +105,7 @@ impl SessionClient {
         let Some(directory) = directory else { return self.fetched_dockerfile(name).await };
         let task = self.board.begin(&format!("[internal] load build definition from {name}"));
         let read = self.read_dockerfile(directory, name).await;
-        Self::ended(&task, &read);
+        task.ended(&read);
         let dockerfile = read?;
         self.excludes.clone_from(&dockerfile.excludes);
         Ok(Dockerfile { task: Some(task), ..dockerfile })
@@ -136,7 +136,7 @@ impl SessionClient {
         let name = if *is_dockerfile { DOCKERFILE } else { name };
         let task = self.board.begin(&format!("[internal] load build definition from {name}"));
         let text = context.text(name).and_then(|text| text.ok_or_else(|| missing(name)));
-        Self::ended(&task, &text);
+        task.ended(&text);
         Ok(Dockerfile { text: text?, excludes: None, task: Some(task) })
     }
 
@@ -154,7 +154,7 @@ impl SessionClient {
             Place::Upload(name) => {
                 let task = self.board.begin(&format!("{task} load remote build context"));
                 let received = uploads::receive(&self.session, name, builder).await;
-                Self::ended(&task, &received);
+                task.ended(&received);
                 Ok(FetchedContext { context: received?, is_dockerfile: false })
             }
             Place::Elsewhere(address) => {
@@ -164,7 +164,7 @@ impl SessionClient {
                 };
                 let task = self.board.begin(&format!("{task} {kind} {}", address.shown()));
                 let fetched = builder.fetch_context(address.clone(), self.keeps_git).await;
-                Self::ended(&task, &fetched);
+                task.ended(&fetched);
                 fetched
             }
         }
@@ -183,15 +183,8 @@ impl SessionClient {
         let task = self.board.begin(&format!("{task} load {IGNORE}"));
         let files = self.few(directory, vec![IGNORE.to_owned()]).await;
         let text = files.and_then(|files| files.text(IGNORE));
-        Self::ended(&task, &text);
+        task.ended(&text);
         Ok(text?.map(|text| dockerignore::parse(text.as_bytes())).unwrap_or_default())
-    }
-
-    fn ended<T>(task: &Task, how: &Result<T>) {
-        match how {
-            Ok(_) => task.done(false),
-            Err(error) => task.failed(&error.chain()),
-        }
     }
 
     /// All of a directory but what is not to come.
@@ -223,7 +216,7 @@ impl SessionClient {
             }
         };
         task.part("transferring context:", (received.load(Ordering::Relaxed), 0), true);
-        Self::ended(&task, &done);
+        task.ended(&done);
         let synced = done?;
         let context = synced.context();
         self.contexts.lock().unwrap_or_else(PoisonError::into_inner).push((key, synced));

@@ -20,16 +20,15 @@ use super::session::Session;
 use super::wire::{Caller, LARGEST_MESSAGE};
 use crate::error::{Context, Error, Kind, Result};
 use crate::image::ImageStore;
-use crate::image::cache::{CACHE_CONFIG, CachedLayer, Records, Sink, Source};
+use crate::image::cache::{CachedLayer, Records, Sink, Source, config_of, put_document};
 use crate::image::digest::Digest;
 use crate::image::local::LocalLayer;
+use crate::image::manifest::LARGEST_DOCUMENT;
 use crate::image::pieces::Pieces;
 
 const METHOD: &str = "/containerd.services.content.v1.Content/Read";
 /// Of the client: the metadata that names the directory.
 const STORE: &str = "buildkit-attachable-store-id";
-/// A document that is read whole.
-const LARGEST_DOCUMENT: usize = 4 << 20;
 /// Messages that are not on their way yet.
 const BACKLOG: usize = 2;
 
@@ -150,18 +149,7 @@ impl Sink for Directory {
 
     /// The client names it in its own index.
     fn put_manifest<'a>(&'a self, manifest: &'a [u8]) -> BoxFuture<'a, Result<()>> {
-        async move {
-            let digest = Digest::of(manifest);
-            if self.has(&digest).await? {
-                return Ok(());
-            }
-            let (sender, pieces) = mpsc::channel(1);
-            // There is room for one.
-            let _ = sender.send(Ok(Bytes::copy_from_slice(manifest))).await;
-            drop(sender);
-            self.put(&digest, manifest.len() as u64, pieces).await
-        }
-        .boxed()
+        put_document(self, manifest.to_vec()).boxed()
     }
 }
 
@@ -184,14 +172,9 @@ impl LocalCache {
     /// `InvalidArgument` if there is none.
     pub(super) async fn open(directory: Directory, digest: &Digest) -> Result<Self> {
         let manifest = directory.document(digest).await.context("read the cache's manifest")?;
-        let manifest: serde_json::Value =
-            serde_json::from_slice(&manifest).map_err(|error| Error::invalid(error.to_string()))?;
-        let listed = manifest["manifests"].as_array();
-        let all = std::iter::once(&manifest["config"]).chain(listed.into_iter().flatten());
-        let config = all.into_iter().find(|it| it["mediaType"] == CACHE_CONFIG);
-        let config = config.and_then(|it| it["digest"].as_str());
-        let config = Digest::parse(config.ok_or_else(|| Error::invalid("this is no cache"))?)?;
-        let config = directory.document(&config).await.context("read the cache's configuration")?;
+        let config = config_of(&manifest)?.ok_or_else(|| Error::invalid("this is no cache"))?;
+        let config = directory.document(&config.digest).await;
+        let config = config.context("read the cache's configuration")?;
         Ok(Self { records: Records::parse(&config)?, directory })
     }
 }

@@ -15,7 +15,7 @@ use tonic::Request;
 use tonic::metadata::MetadataValue;
 
 use super::BuildKit;
-use super::attrs::Asked;
+use super::attrs::{Asked, is_true};
 use super::board::Task;
 use super::caches;
 use super::errors::failed_call;
@@ -107,11 +107,6 @@ fn pushes(exporter: &Exporter) -> bool {
     is_image && exporter.attrs.get("push").is_some_and(|value| is_true(value))
 }
 
-/// As Go reads it.
-fn is_true(text: &str) -> bool {
-    matches!(text, "1" | "t" | "T" | "true" | "TRUE" | "True")
-}
-
 /// Names that the image is to have.
 fn names(attrs: &BTreeMap<String, String>) -> Result<Vec<Reference>> {
     let text = attrs.get("name").map(String::as_str).unwrap_or_default();
@@ -160,10 +155,7 @@ impl Export<'_> {
             _ if pushes(exporter) && self.needs_index() => self.push_index(attrs, &mut task).await,
             _ => self.image(attrs, &mut task).await,
         };
-        match &done {
-            Ok(_) => task.done(false),
-            Err(error) => task.failed(&error.chain()),
-        }
+        task.ended(&done);
         done
     }
 
@@ -180,7 +172,7 @@ impl Export<'_> {
         let mut response = about(&id, &names);
         if attrs.get("push").is_some_and(|value| is_true(value)) {
             for name in &names {
-                let digest = self.push(name, &id).await?;
+                let digest = self.push(name, Some(&id)).await?;
                 response.insert("containerimage.digest".to_owned(), digest);
             }
         }
@@ -216,25 +208,9 @@ impl Export<'_> {
             response = about(&own.built.image(&names).await?, &names);
         }
         task.part("exporting layers", (0, 0), true);
-        let store = self.kit.0.engine.images();
         for name in &names {
-            let shown = name.tagged_name().unwrap_or_default();
-            let mut task = self.job.board.begin(&format!("pushing {shown}"));
-            let credentials = self.session.credentials(name.registry()).await?;
-            let variants = self.variants().await?;
-            let (events, told) = mpsc::channel(1);
-            let pushing = push::push_index(store, variants, (name, &credentials), &events);
-            match follow(&mut task, told, pushing).await {
-                Ok(pushed) => {
-                    task.done(false);
-                    let digest = pushed.digest.to_string();
-                    response.insert("containerimage.digest".to_owned(), digest);
-                }
-                Err(error) => {
-                    task.failed(&error.chain());
-                    return Err(error).with_context(|| format!("failed to push {shown}"));
-                }
-            }
+            let digest = self.push(name, None).await?;
+            response.insert("containerimage.digest".to_owned(), digest);
         }
         response.insert("image.name".to_owned(), tagged(&names));
         Ok(response)
@@ -250,25 +226,33 @@ impl Export<'_> {
         Ok(Response::from([("image.name".to_owned(), tagged(&names))]))
     }
 
-    /// The digest of the manifest that the name stands for now.
-    async fn push(&self, name: &Reference, id: &ImageId) -> Result<String> {
+    /// The digest of what the name stands for now: an image, or the index of all that was built.
+    async fn push(&self, name: &Reference, image: Option<&ImageId>) -> Result<String> {
         let shown = name.tagged_name().unwrap_or_default();
         let mut task = self.job.board.begin(&format!("pushing {shown}"));
-        let pushed = self.push_told(name, id, &mut task).await;
-        match &pushed {
-            Ok(_) => task.done(false),
-            Err(error) => task.failed(&error.chain()),
-        }
+        let pushed = self.push_told(name, image, &mut task).await;
+        task.ended(&pushed);
         pushed.with_context(|| format!("failed to push {shown}"))
     }
 
-    async fn push_told(&self, name: &Reference, id: &ImageId, task: &mut Task) -> Result<String> {
+    async fn push_told(
+        &self,
+        name: &Reference,
+        image: Option<&ImageId>,
+        task: &mut Task,
+    ) -> Result<String> {
         let engine = &self.kit.0.engine;
         let credentials = self.session.credentials(name.registry()).await?;
+        let to = (name, &credentials);
+        let (events, told) = mpsc::channel(1);
+        let Some(id) = image else {
+            let variants = self.variants().await?;
+            let pushing = push::push_index(engine.images(), variants, to, &events);
+            return Ok(follow(task, told, pushing).await?.digest.to_string());
+        };
         let gone = || Error::not_found(format!("No such image: {id}"));
         let held = engine.images().hold(&id.to_string()).ok_or_else(gone)?;
-        let (events, told) = mpsc::channel(1);
-        let pushing = push::push(engine.images(), held, (name, &credentials), &events);
+        let pushing = push::push(engine.images(), held, to, &events);
         let pushed = follow(task, told, pushing).await?;
         engine.image_done(id, ImageAct::Push(name));
         Ok(pushed.digest.to_string())

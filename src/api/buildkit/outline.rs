@@ -29,13 +29,8 @@ pub(super) fn describe(
     let whole = |message: String| ParseError::new(Range::default(), message);
     let target_name = Some(options.target.as_str()).filter(|name| !name.is_empty());
     let target = file.target(target_name).map_err(|fault| whole(fault.message))?;
-    let platform = match options.platform.as_str() {
-        "" => Platform::host(),
-        text => Platform::parse(text).map_err(|why| whole(why.to_string()))?,
-    };
-    let given = options.build_args.iter();
-    let build_args: BTreeMap<String, String> =
-        given.filter_map(|(name, value)| Some((name.clone(), value.clone()?))).collect();
+    let platform = Platform::or_host(&options.platform).map_err(whole)?;
+    let build_args = options.given_args();
     let globals = file.globals(&Platform::host(), &platform, target_name, &build_args)?;
     let graph = file.graph(&globals)?;
     let mut taken =

@@ -74,15 +74,9 @@ async fn fetch(
     peer: Option<Peer>,
     options: &Options,
 ) -> Result<FetchedContext> {
-    let gone = async {
-        match peer {
-            Some(peer) => peer.gone().await,
-            None => std::future::pending().await,
-        }
-    };
     tokio::select! {
         fetched = door.builder.fetch_context(address, options.keeps_git()) => fetched,
-        () = gone => Err(Error::new(Kind::Cancelled, "the client is gone")),
+        () = Peer::gone_if_known(peer) => Err(Error::new(Kind::Cancelled, "the client is gone")),
     }
 }
 

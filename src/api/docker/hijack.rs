@@ -67,13 +67,7 @@ impl Client {
 
     /// Resolves when the client neither reads nor writes any more.
     pub(super) fn gone(&self) -> impl Future<Output = ()> + Send + use<> {
-        let peer = self.peer.clone();
-        async move {
-            match peer {
-                Some(peer) => peer.gone().await,
-                None => std::future::pending().await,
-            }
-        }
+        Peer::gone_if_known(self.peer.clone())
     }
 }
 

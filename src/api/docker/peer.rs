@@ -55,6 +55,14 @@ impl Peer {
         let _ = timeout(PATIENCE, read).await;
     }
 
+    /// Never resolves for one that nobody watches.
+    pub(super) async fn gone_if_known(peer: Option<Self>) {
+        match peer {
+            Some(peer) => peer.gone().await,
+            None => std::future::pending().await,
+        }
+    }
+
     pub(super) async fn gone(&self) {
         loop {
             let Ok(mut guard) = self.watched.ready(self.interest).await else { return };

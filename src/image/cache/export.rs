@@ -1,17 +1,13 @@
 //! A cache on its way elsewhere.
 
 use futures_util::future::BoxFuture;
-use serde_json::json;
-use tokio::sync::mpsc;
 
 use super::{CACHE_CONFIG, CachedLayer, write};
 use crate::error::{Context, Result};
 use crate::image::digest::Digest;
-use crate::image::manifest::{Descriptor, OCI_MANIFEST};
+use crate::image::manifest::{self, Descriptor, OCI_LAYER, OCI_MANIFEST};
 use crate::image::pieces::{self, Pieces};
 use crate::image::{ImageStore, StackedLayer, pack};
-
-const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
 /// A layer that a step made, and the step's key.
 #[derive(Clone)]
@@ -55,34 +51,24 @@ pub(crate) async fn export(
             let put = sink.put(&digest, size, archive).await;
             put.with_context(|| format!("write layer {digest}"))?;
         }
-        let descriptor = Descriptor::new(LAYER, digest.clone(), size);
+        let descriptor = Descriptor::new(OCI_LAYER, digest.clone(), size);
         layers.push(CachedLayer { descriptor, diff_id: digest });
     }
     let config = write(&layers, &records)?;
-    let described = Descriptor::new(CACHE_CONFIG, Digest::of(&config), config.len() as u64);
-    put(sink, config).await.context("write the cache's configuration")?;
-    let shown = |it: &Descriptor| json!({ "mediaType": it.media_type, "digest": it.digest.to_string(), "size": it.size });
-    let manifest = json!({
-        "schemaVersion": 2,
-        "mediaType": OCI_MANIFEST,
-        "config": shown(&described),
-        "layers": layers.iter().map(|layer| shown(&layer.descriptor)).collect::<Vec<_>>(),
-    });
-    let manifest = serde_json::to_vec(&manifest).context("write the cache's manifest")?;
+    let described = Descriptor::of(CACHE_CONFIG, &config);
+    put_document(sink, config).await.context("write the cache's configuration")?;
+    let layers: Vec<_> = layers.iter().map(|layer| layer.descriptor.to_json()).collect();
+    let manifest = manifest::write_of(&described, &layers)?;
     sink.put_manifest(&manifest).await.context("write the cache's manifest")?;
-    Ok(Descriptor::new(OCI_MANIFEST, Digest::of(&manifest), manifest.len() as u64))
+    Ok(Descriptor::of(OCI_MANIFEST, &manifest))
 }
 
 /// A document, unless it is there.
-async fn put(sink: &dyn Sink, document: Vec<u8>) -> Result<()> {
+pub(crate) async fn put_document(sink: &dyn Sink, document: Vec<u8>) -> Result<()> {
     let digest = Digest::of(&document);
     if sink.has(&digest).await? {
         return Ok(());
     }
     let size = document.len() as u64;
-    let (sender, pieces) = mpsc::channel(1);
-    // There is room for one.
-    let _ = sender.send(Ok(document.into())).await;
-    drop(sender);
-    sink.put(&digest, size, pieces).await
+    sink.put(&digest, size, pieces::whole(document)).await
 }

@@ -19,7 +19,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::export::{CacheStep, Sink, export};
+pub(crate) use self::export::{CacheStep, Sink, export, put_document};
 pub(crate) use self::registry::{RegistryCache, RegistrySink};
 use super::config::ConfigDocument;
 use super::digest::Digest;
@@ -62,6 +62,23 @@ pub(crate) trait Source: fmt::Debug + Send + Sync {
         store: &'a ImageStore,
         layer: &'a CachedLayer,
     ) -> BoxFuture<'a, Result<LocalLayer>>;
+}
+
+/// Where a cache has its configuration, by its manifest or index; `None` for the manifest or index of an image.
+///
+/// # Errors
+/// `InvalidArgument` for what is neither.
+pub(crate) fn config_of(manifest: &[u8]) -> Result<Option<Descriptor>> {
+    #[derive(Deserialize)]
+    struct Form {
+        config: Option<Descriptor>,
+        #[serde(default)]
+        manifests: Vec<Descriptor>,
+    }
+    let form: Form = serde_json::from_slice(manifest)
+        .map_err(|error| Error::invalid(format!("the manifest is not valid: {error}")))?;
+    let mut all = form.config.into_iter().chain(form.manifests);
+    Ok(all.find(|it| it.media_type == CACHE_CONFIG))
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]

@@ -6,13 +6,12 @@ use std::sync::atomic::AtomicU64;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use serde::Deserialize;
 
-use super::{CACHE_CONFIG, CachedLayer, Records, Sink, Source};
+use super::{CachedLayer, Records, Sink, Source, config_of};
 use crate::error::{Context, Error, Result};
 use crate::image::digest::Digest;
 use crate::image::local::LocalLayer;
-use crate::image::manifest::{Descriptor, Document, OCI_MANIFEST};
+use crate::image::manifest::{Document, OCI_MANIFEST};
 use crate::image::pieces::Pieces;
 use crate::image::platform::Platform;
 use crate::image::reference::Reference;
@@ -30,14 +29,6 @@ impl fmt::Debug for RegistryCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("RegistryCache").field(&self.name).finish()
     }
-}
-
-/// The part of a manifest, or of an index, that tells a cache from an image.
-#[derive(Deserialize)]
-struct Form {
-    config: Option<Descriptor>,
-    #[serde(default)]
-    manifests: Vec<Descriptor>,
 }
 
 impl RegistryCache {
@@ -59,11 +50,8 @@ impl RegistryCache {
 }
 
 async fn records(session: &Session, served: Served, platforms: &[Platform]) -> Result<Records> {
-    let form: Form = serde_json::from_slice(&served.bytes)
-        .map_err(|error| Error::invalid(format!("the manifest is not valid: {error}")))?;
-    let is_config = |it: &&Descriptor| it.media_type == CACHE_CONFIG;
-    if let Some(config) = form.config.iter().chain(&form.manifests).find(is_config) {
-        let config = session.document(config, registry::Document::Blob).await?;
+    if let Some(config) = config_of(&served.bytes)? {
+        let config = session.document(&config, registry::Document::Blob).await?;
         return Records::parse(&config.bytes);
     }
     let manifests = match Document::parse(&served.bytes, &served.media_type)? {

@@ -4,7 +4,7 @@ pub(super) mod archive;
 pub(in crate::api) mod build;
 pub(super) mod changes;
 pub(super) mod container;
-pub(super) mod create;
+pub(in crate::api) mod create;
 pub(super) mod credentials;
 pub(super) mod health;
 pub(super) mod host;

@@ -10,7 +10,7 @@ use crate::image::Image;
 pub(crate) fn check_pull(wanted: Option<&str>) -> Result<()> {
     let Some(text) = wanted else { return Ok(()) };
     let host = Platform::host();
-    if fits(&parse(text)?, &host) {
+    if parse(text)?.fits(&host) {
         return Ok(());
     }
     let text = format!("no matching manifest for {text}: only images for {host} can be pulled");
@@ -27,7 +27,7 @@ pub(crate) fn check_image(wanted: Option<&str>, image: &Image, name: &str) -> Re
         ("", _) | (_, "") => Platform::host(),
         (os, architecture) => parse(&format!("{os}/{architecture}"))?,
     };
-    if fits(&parse(text)?, &own) {
+    if parse(text)?.fits(&own) {
         return Ok(());
     }
     Err(Error::not_found(format!(
@@ -37,11 +37,6 @@ pub(crate) fn check_image(wanted: Option<&str>, image: &Image, name: &str) -> Re
 
 fn parse(text: &str) -> Result<Platform> {
     Platform::parse(text).map_err(Error::invalid)
-}
-
-/// What a processor has beyond its name is between the image and the processor.
-fn fits(wanted: &Platform, own: &Platform) -> bool {
-    wanted.os == own.os && wanted.architecture == own.architecture
 }
 
 #[cfg(test)]

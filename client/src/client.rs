@@ -62,6 +62,12 @@ impl Path {
 pub(crate) type Headers = Vec<(&'static str, String)>;
 
 impl Client {
+    /// Whether the daemon is Cais, which does more than Docker's.
+    pub(crate) fn is_ours(&self) -> Result<bool> {
+        let reply = self.get(Path::new(&["_ping"]))?;
+        Ok(reply.header("server").is_some_and(|it| it.starts_with("Cais/")))
+    }
+
     pub(crate) fn get(&self, path: Path) -> Result<Response> {
         self.call("GET", path, Payload::None, Vec::new())
     }

@@ -10,7 +10,7 @@ use tar::{Builder, EntryType, Header};
 
 use crate::error::{Context as _, Failure, Result};
 use crate::http::{Payload, Response};
-use crate::{Cais, packing};
+use crate::{Cais, client, packing};
 
 const IGNORE: &str = ".dockerignore";
 
@@ -106,8 +106,21 @@ impl Context {
         Ok((name, text))
     }
 
-    /// Has the daemon build from it; the reply is the stream of its progress.
-    pub(crate) fn send(&self, cais: &Cais, path: crate::client::Path) -> Result<Response> {
+    /// Has the daemon build from it; the reply is the stream of its progress. A daemon that sees the directory too reads it
+    /// where it is.
+    pub(crate) fn send(&self, cais: &Cais, path: client::Path) -> Result<Response> {
+        if let Some(path) = self.in_place(cais, &path)? {
+            let headers = cais.registry_config()?;
+            let fill = |builder: &mut Builder<_>| self.pack_description(builder);
+            let reply = packing::sent(fill, |reader| {
+                cais.client.call("POST", path, Payload::Archive(reader), headers)
+            });
+            match reply {
+                // It is another directory over there.
+                Err(failure) if failure.status == Some(409) => {}
+                reply => return reply,
+            }
+        }
         let headers = cais.registry_config()?;
         let fill = |builder: &mut Builder<_>| self.pack(builder);
         packing::sent(fill, |reader| {
@@ -115,16 +128,44 @@ impl Context {
         })
     }
 
+    /// Says which directory it is, to a daemon that may find it.
+    fn in_place(&self, cais: &Cais, path: &client::Path) -> Result<Option<client::Path>> {
+        use std::os::unix::fs::MetadataExt;
+
+        let Some(directory) = &self.directory else { return Ok(None) };
+        let (true, Some(shown)) = (cais.client.host.is_local(), directory.to_str()) else {
+            return Ok(None);
+        };
+        if !cais.client.is_ours()? {
+            return Ok(None);
+        }
+        let metadata = fs::metadata(directory).context(shown)?;
+        let path = path.clone().with("directory", shown);
+        let path = path.with("device", &metadata.dev().to_string());
+        Ok(Some(path.with("inode", &metadata.ino().to_string())))
+    }
+
+    /// Fills an archive with the two files that say how to read the others.
+    fn pack_description(&self, builder: &mut Builder<impl Write>) -> io::Result<()> {
+        let Some(directory) = &self.directory else { return Ok(()) };
+        match &self.text {
+            Some(text) => append_text(builder, &self.dockerfile, text)?,
+            None => {
+                let text = fs::read(directory.join(&self.dockerfile))?;
+                append_text(builder, &self.dockerfile, &text)?;
+            }
+        }
+        match fs::read(directory.join(IGNORE)) {
+            Ok(text) => append_text(builder, IGNORE, &text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Fills the archive. Everything in it belongs to root, as in an image.
     fn pack(&self, builder: &mut Builder<impl Write>) -> io::Result<()> {
         if let Some(text) = &self.text {
-            let mut header = Header::new_gnu();
-            header.set_size(text.len() as u64);
-            header.set_mode(0o600);
-            header.set_uid(0);
-            header.set_gid(0);
-            header.set_mtime(0);
-            builder.append_data(&mut header, &self.dockerfile, text.as_slice())?;
+            append_text(builder, &self.dockerfile, text)?;
         }
         if let Some(directory) = &self.directory {
             self.directory((directory, ""), builder, &Parent::default())?;
@@ -165,6 +206,16 @@ impl Context {
         }
         Ok(())
     }
+}
+
+fn append_text(builder: &mut Builder<impl Write>, name: &str, text: &[u8]) -> io::Result<()> {
+    let mut header = Header::new_gnu();
+    header.set_size(text.len() as u64);
+    header.set_mode(0o600);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    builder.append_data(&mut header, name, text)
 }
 
 /// A path that stays where it is, without `.` and `..`.

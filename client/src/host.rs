@@ -84,6 +84,11 @@ fn variable(name: &str) -> Option<String> {
 }
 
 impl Host {
+    /// Whether the daemon may be on this machine.
+    pub(crate) fn is_local(&self) -> bool {
+        matches!(self.address, Address::Unix(_))
+    }
+
     /// From `--host`, else `CAIS_HOST`, else `DOCKER_HOST`, else the daemon's own socket; with TLS, docker's port of this host.
     pub(crate) fn choose(
         flag: Option<&str>,

@@ -1,17 +1,19 @@
-//! A build's context: the files that a client sent, in a directory of their own.
+//! A build's context: the files that a client sent, in a directory of their own, or its own
+//! directory, read where it is.
 
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use cais_dockerfile::dockerignore::{self, Matcher};
 use rustix::fs::{AtFlags, FileType, OFlags};
 
-use super::copy::make_directory;
+use super::copy::{Found, Ownership, Placing, find, has_exception, make_directory, missing, place};
 use crate::engine::files::{below_root, open_below};
-use crate::error::{Context as _, Error, Result};
+use crate::error::{Context as _, Error, Kind, Result};
 use crate::image::{ImageStore, TreeUpload, Workplace};
 
 const FILES: &str = "context";
@@ -20,11 +22,35 @@ const IGNORE: &str = ".dockerignore";
 /// A Dockerfile, or what else is read whole.
 pub(super) const LARGEST_FILE: u64 = 4 << 20;
 
-/// The directory goes with it.
 #[derive(Debug, Clone)]
 pub(crate) struct Context {
     root: Arc<OwnedFd>,
-    workplace: Arc<Workplace>,
+    files: Files,
+}
+
+#[derive(Debug, Clone)]
+enum Files {
+    /// The directory goes with it.
+    Sent(Arc<Workplace>),
+    InPlace(Arc<InPlace>),
+}
+
+/// A directory of the client's: nothing in it is changed, and it may change at any time.
+#[derive(Debug)]
+struct InPlace {
+    /// What is not a part of the context.
+    ignored: Matcher,
+    /// Made when files are needed that stay as they are.
+    copy: Mutex<Option<Context>>,
+}
+
+/// A directory of this machine, as its client knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Directory {
+    /// Absolute.
+    pub(crate) path: PathBuf,
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
 }
 
 /// A context as its archive arrives, plain or compressed.
@@ -36,7 +62,7 @@ pub(crate) struct ContextUpload {
 impl ContextUpload {
     pub(super) fn begin(store: &ImageStore) -> Result<Self> {
         let context = Context::begin(store)?;
-        let upload = TreeUpload::begin(&context.directory(), context.workplace.clone())?;
+        let upload = TreeUpload::begin(&context.directory()?, context.workplace()?.clone())?;
         Ok(Self { upload, context })
     }
 
@@ -66,18 +92,113 @@ impl Context {
         Ok(Self::at(root, workplace))
     }
 
-    /// `root` is that of [`Self::directory`].
+    /// `root` is that of a workplace's directory of this name.
     pub(super) fn at(root: OwnedFd, workplace: Arc<Workplace>) -> Self {
-        Self { root: Arc::new(root), workplace }
+        Self { root: Arc::new(root), files: Files::Sent(workplace) }
+    }
+
+    /// A directory that the client and the daemon both see, without what a `.dockerignore` leaves
+    /// out.
+    ///
+    /// # Errors
+    /// `WrongState` if it is another one for us than for the client: they are on different machines,
+    /// or one is in a container.
+    pub(super) fn in_place(directory: &Directory, ignore: Option<&str>) -> Result<Self> {
+        let elsewhere = || {
+            let text = format!("{} is another directory for the daemon", directory.path.display());
+            Error::new(Kind::WrongState, text)
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(&directory.path, flags, rustix::fs::Mode::empty());
+        let root = root.map_err(|_| elsewhere())?;
+        let stat = rustix::fs::fstat(&root).context("stat the build context")?;
+        if (stat.st_dev, stat.st_ino) != (directory.device, directory.inode) {
+            return Err(elsewhere());
+        }
+        let patterns = ignore.map(|text| dockerignore::parse(text.as_bytes())).unwrap_or_default();
+        let ignored = Matcher::new(&patterns).map_err(Error::invalid)?;
+        let files = Files::InPlace(Arc::new(InPlace { ignored, copy: Mutex::default() }));
+        Ok(Self { root: Arc::new(root), files })
+    }
+
+    /// Whether its files may change while they are read.
+    pub(super) fn may_change(&self) -> bool {
+        matches!(self.files, Files::InPlace(_))
     }
 
     pub(super) fn root(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
     }
 
+    /// Whether a file is no part of the context; one below the root, links followed.
+    pub(super) fn hides(&self, path: &Path) -> bool {
+        match &self.files {
+            Files::Sent(_) => false,
+            Files::InPlace(_) if path.as_os_str().is_empty() => false,
+            Files::InPlace(files) => files.ignored.is_ignored(&path.to_string_lossy()),
+        }
+    }
+
+    /// What a source leads to, as [`find`] has it.
+    ///
+    /// # Errors
+    /// `NotFound` if that is nothing, or hidden.
+    pub(super) fn find(&self, source: &str) -> Result<Vec<Found>> {
+        let found = find(self.root(), source)?;
+        let Files::InPlace(files) = &self.files else { return Ok(found) };
+        if files.ignored.is_empty() {
+            return Ok(found);
+        }
+        let mut seen = Vec::new();
+        for one in found {
+            let one = one.placed(self.root())?;
+            // Something in a directory may be taken back.
+            let is_seen = !self.hides(&one.place)
+                || one.is_directory()
+                    && files.ignored.has_exclusions()
+                    && has_exception(one.open()?.as_fd(), &one.place, &|path| self.hides(path))?;
+            if is_seen {
+                seen.push(one);
+            }
+        }
+        if seen.is_empty() { Err(missing(source)) } else { Ok(seen) }
+    }
+
+    fn workplace(&self) -> Result<&Arc<Workplace>> {
+        match &self.files {
+            Files::Sent(workplace) => Ok(workplace),
+            Files::InPlace(_) => Err(Error::internal("a context that is not ours")),
+        }
+    }
+
     /// For the daemon's own use: where it put the files.
-    pub(super) fn directory(&self) -> std::path::PathBuf {
-        self.workplace.path().join(FILES)
+    pub(super) fn directory(&self) -> Result<PathBuf> {
+        Ok(self.workplace()?.path().join(FILES))
+    }
+
+    /// The same files where nobody changes them: a copy of a directory that is read in place, the
+    /// same one whenever this is asked. Blocks.
+    pub(super) fn kept_still(&self, store: &ImageStore) -> Result<Self> {
+        let Files::InPlace(files) = &self.files else { return Ok(self.clone()) };
+        let mut copy = files.copy.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*copy {
+            Some(copy) => Ok(copy.clone()),
+            None => Ok(copy.insert(self.copied(store)?).clone()),
+        }
+    }
+
+    /// With the owner that a client's files have.
+    fn copied(&self, store: &ImageStore) -> Result<Self> {
+        let copy = Self::begin(store)?;
+        let placing = Placing {
+            owner: Ownership::Given(0, 0),
+            chmod: None,
+            excludes: &|source, path| self.hides(&source.join(path)),
+            parents: false,
+        };
+        place(copy.root(), &self.find("/")?, (Path::new(""), true), &placing)
+            .context("copy the build context")?;
+        Ok(copy)
     }
 
     /// The text of a regular file of moderate size; `None` if there is none.

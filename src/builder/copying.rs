@@ -10,7 +10,7 @@ use cais_dockerfile::dockerignore::Matcher;
 use cais_dockerfile::instruction::{Add, Copy, InlineFile, Sources};
 use cais_dockerfile::remote::{Git, Remote};
 
-use super::copy::{Found, Owners, Ownership, Placing, digest, find, place};
+use super::copy::{Contents, Found, Owners, Ownership, Placing, digest, find, place};
 use super::key::Key;
 use super::progress::Failure;
 use super::stage::Stage;
@@ -18,9 +18,12 @@ use super::{Context, blocking};
 use super::{download, git};
 use crate::engine::cells::owner_in;
 use crate::engine::files::below_root;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
 use crate::image::{Stack, StackedLayer};
+
+/// Of copying files that change meanwhile.
+const MOST_TRIES: usize = 5;
 
 /// What COPY and ADD have in common, with its values put in.
 struct Request {
@@ -165,6 +168,7 @@ impl Stage {
             chmod,
             latest: self.build.latest,
             excludes: Matcher::new(&request.exclude).map_err(Error::invalid)?,
+            contents: self.build.builder.contents.clone(),
             request,
         });
         let below = match work.request.is_linked {
@@ -174,18 +178,7 @@ impl Stage {
             true => Key::new("scratch").with("names of", self.key.hex()).finish(),
             false => self.key.clone(),
         };
-        let asked = work.clone();
-        let key = blocking(move || asked.key(&below)).await.map_err(failed(&work))?;
-        let layer = match self.find(&key).await {
-            Some(layer) => layer,
-            None => {
-                let (store, work_there) = (self.build.store().clone(), work.clone());
-                let made = blocking(move || work_there.layer(&store));
-                let layer = made.await.map_err(failed(&work))?;
-                self.keep(&key, &layer, created_by);
-                layer
-            }
-        };
+        let (key, layer) = self.found_or_made(&work, &below, created_by).await?;
         // What lies on a layer that is bound to nothing is made from all below it.
         let key = match work.request.is_linked {
             true => Key::new("on").with("below", self.key.hex()).with("layer", key.hex()).finish(),
@@ -193,6 +186,40 @@ impl Stage {
         };
         self.take(key, layer, created_by);
         Ok(())
+    }
+
+    /// A layer, and the key of what is in it: of files that change meanwhile that is told by what they are
+    /// when they have been copied.
+    async fn found_or_made(
+        &mut self,
+        work: &Arc<Work>,
+        below: &Digest,
+        created_by: &str,
+    ) -> Result<(Digest, StackedLayer), Failure> {
+        let key = || {
+            let (work, below) = (work.clone(), below.clone());
+            blocking(move || work.key(&below))
+        };
+        let mut current = key().await.map_err(failed(work))?;
+        for _ in 0..MOST_TRIES {
+            if let Some(layer) = self.find(&current).await {
+                return Ok((current, layer));
+            }
+            let (store, there) = (self.build.store().clone(), work.clone());
+            let made = blocking(move || there.layer(&store)).await;
+            let after = match work.may_change() {
+                true => key().await.map_err(failed(work))?,
+                false => current.clone(),
+            };
+            if after == current {
+                let layer = made.map_err(failed(work))?;
+                self.keep(&current, &layer, created_by);
+                return Ok((current, layer));
+            }
+            current = after;
+        }
+        let text = "the files of the build context change while they are copied";
+        Err(failed(work)(Error::new(Kind::Unavailable, text)))
     }
 
     /// Below the root, and whether it is that of a directory.
@@ -231,6 +258,7 @@ struct Work {
     chmod: Option<Chmod>,
     latest: Option<i64>,
     excludes: Matcher,
+    contents: Contents,
     request: Request,
 }
 
@@ -241,8 +269,22 @@ struct Opened {
 }
 
 impl Work {
+    fn may_change(&self) -> bool {
+        matches!(&self.origin, Origin::Context(context) if context.may_change())
+    }
+
+    /// `path` is that below the source.
     fn is_excluded(&self, path: &Path) -> bool {
         self.excludes.is_ignored(&path.to_string_lossy())
+    }
+
+    /// The same, or no part of the context.
+    fn is_left_out(&self, source: &Path, path: &Path) -> bool {
+        let is_hidden = match &self.origin {
+            Origin::Context(context) => context.hides(&source.join(path)),
+            Origin::Stack(..) | Origin::Nothing => false,
+        };
+        is_hidden || self.is_excluded(path)
     }
 
     /// What a client's files are is told by their content, what a stage's are by what made them.
@@ -258,14 +300,15 @@ impl Work {
             .with_all("exclude", exclude)
             .with("parents", [u8::from(*has_parents)])
             .with_all("paths", paths);
-        let excludes = |path: &Path| self.is_excluded(path);
+        let left_out = |source: &Path, path: &Path| self.is_left_out(source, path);
+        let excludes = |_: &Path, path: &Path| self.is_excluded(path);
         key = match &self.origin {
             Origin::Context(context) => {
                 let mut all = Vec::new();
                 for path in paths {
-                    all.extend(find(context.root(), path)?);
+                    all.extend(context.find(path)?);
                 }
-                let content = digest(&all, Owners::AreNobodys, &excludes)?;
+                let content = digest(&all, Owners::AreNobodys, &self.contents, &left_out)?;
                 key.with("content", content.hex())
             }
             Origin::Stack(_, made_from) => key.with("stage", made_from.hex()),
@@ -276,7 +319,7 @@ impl Work {
         }
         for fetched in more {
             let found = fetched.found()?;
-            let content = digest(&found, fetched.owners(), &excludes)?;
+            let content = digest(&found, fetched.owners(), &self.contents, &excludes)?;
             key = key.with("fetched", content.hex());
         }
         Ok(key.finish())
@@ -289,7 +332,8 @@ impl Work {
         };
         let site = store.begin_site(&below, self.latest)?;
         let owner = self.owner(store, site.mount())?;
-        let excludes = |path: &Path| self.is_excluded(path);
+        let left_out = |source: &Path, path: &Path| self.is_left_out(source, path);
+        let excludes = |_: &Path, path: &Path| self.is_excluded(path);
         let target = (self.target.0.as_path(), self.target.1);
         let placing = |owner| Placing {
             owner,
@@ -304,7 +348,7 @@ impl Work {
             (Origin::Stack(..) | Origin::Nothing, None) => Ownership::Kept,
         };
         for Opened { found, .. } in &opened {
-            place(site.mount(), found, target, &placing(own))?;
+            place(site.mount(), found, target, &Placing { excludes: &left_out, ..placing(own) })?;
         }
         let given = owner.unwrap_or_default();
         for fetched in &self.request.more {
@@ -339,7 +383,10 @@ impl Work {
         };
         let mut found = Vec::new();
         for path in paths {
-            found.extend(find(root.as_fd(), path)?);
+            found.extend(match &self.origin {
+                Origin::Context(context) => context.find(path)?,
+                Origin::Stack(..) | Origin::Nothing => find(root.as_fd(), path)?,
+            });
         }
         if found.len() > 1 && !self.target.1 && self.request.paths.len() == 1 {
             return Err(Error::invalid(format!(

@@ -255,7 +255,7 @@ pub(super) async fn archives(
     let looking = blocking(move || {
         let (mut archives, mut plain) = (Vec::new(), Vec::new());
         // What is missing is told by who copies it.
-        for found in find(context.root(), &asked).unwrap_or_default() {
+        for found in context.find(&asked).unwrap_or_default() {
             let opened = match found.is_directory() {
                 true => None,
                 false => {

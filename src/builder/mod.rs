@@ -47,7 +47,8 @@ use self::build::Build;
 pub(crate) use self::build::{Base, Built, Extent};
 pub(crate) use self::cached::{Cached, Prune};
 pub(crate) use self::client::{Client, Sent};
-pub(crate) use self::context::{Context, ContextUpload};
+pub(crate) use self::context::{Context, ContextUpload, Directory};
+use self::copy::Contents;
 pub(crate) use self::download::without_secrets;
 use self::plan::Plan;
 pub(crate) use self::plan::image_platform;
@@ -71,6 +72,7 @@ pub(crate) struct Builder {
     locks: CacheLocks,
     /// Read by commands that have cache mounts, written by who removes these.
     caches: Arc<tokio::sync::RwLock<()>>,
+    contents: Contents,
 }
 
 type CacheLocks = Arc<Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>>;
@@ -138,12 +140,34 @@ pub(crate) fn context_name(text: &str) -> String {
 
 impl Builder {
     pub(crate) fn new(engine: Engine) -> Self {
-        Self { engine, locks: CacheLocks::default(), caches: Arc::default() }
+        Self {
+            engine,
+            locks: CacheLocks::default(),
+            caches: Arc::default(),
+            contents: Contents::default(),
+        }
     }
 
     /// Room for the files that a client sends; it is given back when nothing comes of it.
     pub(crate) fn begin_context(&self) -> Result<ContextUpload> {
         ContextUpload::begin(self.engine.images())
+    }
+
+    /// A client's directory where it is. The `.dockerignore` that was sent says what of it counts.
+    ///
+    /// # Errors
+    /// `WrongState` if it is not the directory that the client means.
+    pub(crate) async fn context_in_place(
+        &self,
+        sent: &Context,
+        directory: Directory,
+    ) -> Result<Context> {
+        let sent = sent.clone();
+        blocking(move || {
+            let ignore = sent.ignore_text()?;
+            Context::in_place(&directory, ignore.as_deref())
+        })
+        .await
     }
 
     /// Reads the Dockerfile that was sent with the context.

@@ -14,7 +14,7 @@ use rustix::fs::{FileType, OFlags};
 use tokio::sync::{OwnedMutexGuard, OwnedRwLockReadGuard};
 
 use super::agents::{self, Agent};
-use super::copy::{Owners, digest, find};
+use super::copy::{Contents, Owners, digest};
 use super::copying::Origin;
 use super::key::Key;
 use super::progress::Failure;
@@ -100,7 +100,7 @@ impl Mounts {
     }
 
     /// What is in a cache or a secret is no part of it.
-    pub(super) async fn key(&self) -> Result<Digest> {
+    pub(super) async fn key(&self, store: &ImageStore, contents: &Contents) -> Result<Digest> {
         let mut key = Key::new("mounts");
         for Wanted { mount, target, origin } in &self.all {
             key = key
@@ -113,9 +113,10 @@ impl Mounts {
             key = match origin {
                 Origin::Context(context) => {
                     let (context, source) = (context.clone(), mount.source.clone());
+                    let (store, contents) = (store.clone(), contents.clone());
                     let content = blocking(move || {
-                        let found = find(context.root(), &source)?;
-                        digest(&found, Owners::AreNobodys, &|_: &Path| false)
+                        let found = context.kept_still(&store)?.find(&source)?;
+                        digest(&found, Owners::AreNobodys, &contents, &|_, _| false)
                     });
                     key.with("content", content.await?.hex())
                 }
@@ -243,10 +244,11 @@ impl Opened {
     fn bind(&mut self, store: &ImageStore, wanted: Wanted) -> Result<()> {
         let Wanted { mount, target, origin } = wanted;
         let tree = match (&origin, mount.readonly) {
-            (Origin::Context(context), true) => tree_of(&context.directory())?,
+            (Origin::Context(context), true) => tree_of(&context.kept_still(store)?.directory()?)?,
             (Origin::Context(context), false) => {
                 let workplace = store.workplace()?;
-                let tree = store.mount_changeable(&context.directory(), &workplace)?;
+                let below = context.kept_still(store)?.directory()?;
+                let tree = store.mount_changeable(&below, &workplace)?;
                 self.workplaces.push(workplace);
                 tree
             }
@@ -326,7 +328,7 @@ fn part(tree: &OwnedFd, source: &str) -> Result<(String, bool)> {
 /// Gives a new cache its first files, its owner and its mode.
 async fn fill(store: &ImageStore, directory: &Path, mount: &Mount, origin: &Origin) -> Result<()> {
     let from = match origin {
-        Origin::Context(context) => Some(tree_of(&context.directory())?),
+        Origin::Context(context) => Some(tree_of(&context.kept_still(store)?.directory()?)?),
         Origin::Stack(stack, _) => Some(store.mount_stack(stack)?),
         Origin::Nothing => None,
     };

@@ -116,7 +116,7 @@ fn alone(store: &ImageStore, mut file: File) -> Result<Context> {
         return Err(Error::invalid("it is neither an archive nor a Dockerfile"));
     }
     let context = Context::begin(store)?;
-    let path = context.directory().join(DOCKERFILE);
+    let path = context.directory()?.join(DOCKERFILE);
     let made = OpenOptions::new().write(true).create_new(true).mode(0o644).open(path);
     made.context("keep a Dockerfile")?.write_all(&text).context("keep a Dockerfile")?;
     Ok(context)
@@ -131,7 +131,7 @@ impl Context {
             return Err(Error::new(Kind::Internal, "a context lies outside"));
         }
         let context = Self::at(root, workplace);
-        std::fs::rename(&path, context.directory()).context("move a context")?;
+        std::fs::rename(&path, context.directory()?).context("move a context")?;
         Ok(context)
     }
 }

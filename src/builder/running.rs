@@ -42,7 +42,10 @@ impl Stage {
             .with("user", self.settings.user())
             .with("working dir", self.settings.working_dir())
             .with("network", format!("{network:?}"))
-            .with("mounts", mounts.key().await?.hex())
+            .with(
+                "mounts",
+                mounts.key(self.build.store(), &self.build.builder.contents).await?.hex(),
+            )
             .finish();
         let layer = match self.find(&key).await {
             Some(layer) => layer,

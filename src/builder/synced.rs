@@ -130,7 +130,7 @@ impl Synced {
         let context = || format!("remove {}", path.display());
         if known.kind == FileType::Directory {
             self.parent = None;
-            let gone = std::fs::remove_dir_all(self.context.directory().join(path));
+            let gone = std::fs::remove_dir_all(self.context.directory()?.join(path));
             return gone.with_context(context);
         }
         let removed = rustix::fs::unlinkat(self.parent(path)?, file_name(path), AtFlags::empty());
@@ -236,7 +236,7 @@ impl Synced {
                 || self.told.get(above).is_some_and(|it| it.kind == FileType::Directory);
             // What lay in a directory that goes, goes with it.
             if stays {
-                let whole = self.context.directory().join(path);
+                let whole = self.context.directory()?.join(path);
                 let removed = match entry.kind == FileType::Directory {
                     true => std::fs::remove_dir_all(&whole),
                     false => std::fs::remove_file(&whole),
@@ -316,7 +316,7 @@ mod tests {
             let temp = tempfile::tempdir().unwrap();
             let store = ImageStore::open(temp.path(), crate::image::Settings::default()).unwrap();
             let synced = Synced::begin(&store).unwrap();
-            let root = synced.context.directory();
+            let root = synced.context.directory().unwrap();
             Self { _temp: temp, synced, root }
         }
 

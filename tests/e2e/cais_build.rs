@@ -80,3 +80,49 @@ async fn cais_builds_as_docker_does() {
     let refused = docker.cais_refused(&["build", "--secret", "id=x", context.path()]).await;
     assert!(refused.contains("--secret is not there yet"), "{refused}");
 }
+
+/// What a directory that is read in place has in it, by all the ways that a build looks at it.
+const SHOWN: &str = "FROM busybox\nCOPY . /all\nCOPY s* /some/\nADD old /old\n\
+                     RUN --mount=type=bind,target=/mounted cd /mounted && find . -type f | sort && \
+                     cd / && find all some old -type f | sort && cat /all/src/a && stat -c %u /all/src/a /mounted/src/a\n";
+
+#[tokio::test]
+async fn a_directory_is_read_where_it_is_without_what_is_ignored() {
+    let (node, docker) = node().await;
+    let files = [
+        ("Dockerfile", SHOWN),
+        (".dockerignore", "*\n!src\nsrc/secret\n!old/keep\n!s*.txt\n"),
+        ("src/a", "1\n"),
+        ("src/secret", "2"),
+        ("old/keep", "3"),
+        ("old/other", "4"),
+        ("rest", "5"),
+        ("seen.txt", "6"),
+    ];
+    let context = Context::new(&node, "context", &files);
+    let inside = |name: &str| std::path::Path::new(context.path()).join(name);
+    std::os::unix::fs::chown(inside("src/a"), Some(7), Some(7)).unwrap();
+    let built = docker.cais(&["build", context.path()]).await;
+    let expected = "\n./old/keep\n./seen.txt\n./src/a\nall/old/keep\nall/seen.txt\nall/src/a\n\
+                    old/keep\nsome/a\nsome/seen.txt\n1\n0\n0\n";
+    assert!(built.contains(expected), "{built}");
+    // Nothing of it was sent, and nothing in it has changed.
+    assert_eq!(fs::read_to_string(inside("rest")).unwrap(), "5");
+    context.write("src/a", "2\n");
+    let again = docker.cais(&["build", context.path()]).await;
+    assert!(again.contains("\n2\n0\n0\n"), "{again}");
+
+    // What a link leads to is as hidden as it is.
+    std::os::unix::fs::symlink("rest", inside("src/link")).unwrap();
+    context.write("Dockerfile", "FROM busybox\nCOPY src/link /x\n");
+    let failed = docker.try_cais(&["build", context.path()]).await;
+    assert!(failed.code == 1 && failed.stderr.contains("src/link"), "{failed:?}");
+
+    // To whom it is another directory, it is sent.
+    let path = format!("/build?directory={}&device=1&inode=1", context.path());
+    let refused = docker.post(&path, None).await;
+    assert_eq!(refused.status, 409, "{refused:?}");
+    let refused = docker.post("/build?directory=relative&device=1&inode=1", None).await;
+    assert_eq!(refused.status, 400, "{refused:?}");
+    nothing_left(&node).await;
+}

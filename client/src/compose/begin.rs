@@ -18,11 +18,12 @@ use crate::output;
 impl Act<'_> {
     /// Starts what does not run, as long as `goes_on` says so.
     pub(super) fn start_all(&self, goes_on: &(impl Fn() -> bool + Sync)) -> Result<()> {
+        let all = containers::of_project(self.cais, &self.project.name)?;
         for level in order::levels(self.project, &self.order) {
             if !goes_on() {
                 break;
             }
-            at_once(&level, |name| self.start(name, goes_on))?;
+            at_once(&level, |name| self.start_of(&all, name, goes_on))?;
         }
         Ok(())
     }
@@ -30,12 +31,21 @@ impl Act<'_> {
     /// Starts a service's containers, once what it waits for is ready.
     pub(super) fn start(&self, name: &str, goes_on: &(impl Fn() -> bool + Sync)) -> Result<()> {
         let all = containers::of_project(self.cais, &self.project.name)?;
+        self.start_of(&all, name, goes_on)
+    }
+
+    fn start_of(
+        &self,
+        all: &[Container],
+        name: &str,
+        goes_on: &(impl Fn() -> bool + Sync),
+    ) -> Result<()> {
         let mut to_start =
             all.iter().filter(|it| it.service == name && !it.is_running()).peekable();
         if to_start.peek().is_none() {
             return Ok(());
         }
-        self.wait_for_dependencies(name, &all, goes_on)?;
+        self.wait_for_dependencies(name, all, goes_on)?;
         for container in to_start.filter(|_| goes_on()) {
             self.cais.client.post(Path::new(&["containers", &container.id, "start"]))?;
             hooks::run(self.cais, Some(self.project), container, "post_start")?;

@@ -3,7 +3,7 @@
 //! A container is made anew when the hash of its service, its image or what it is connected to is another one.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 use cais_compose::{Node, Project};
 
@@ -17,6 +17,7 @@ use super::{copied, hooks, labels, order, references};
 use crate::Cais;
 use crate::client::Path;
 use crate::error::Result;
+use crate::json::Value;
 use crate::output;
 
 /// Services of a project, on the way to what the files say.
@@ -33,6 +34,8 @@ pub(super) struct Act<'a> {
     pub(super) is_rolling: bool,
     pub(super) later: Mutex<Vec<Later>>,
     scales: BTreeMap<&'a str, i64>,
+    /// Ids of the node's networks by their names, once they were asked for.
+    networks: OnceLock<BTreeMap<String, String>>,
 }
 
 impl<'a> Act<'a> {
@@ -61,6 +64,7 @@ impl<'a> Act<'a> {
             is_rolling: false,
             later: Mutex::default(),
             scales,
+            networks: OnceLock::new(),
         })
     }
 
@@ -187,10 +191,8 @@ impl<'a> Act<'a> {
         for key in
             networks.into_iter().flatten().map(|(key, _)| key).filter(|_| container.is_running())
         {
-            let network =
-                self.cais.client.read(Path::new(&["networks", &named("networks", key)]))?;
-            let is_there = |it: &(String, crate::json::Value)| it.1["NetworkID"] == network["Id"];
-            if !connected.iter().any(is_there) {
+            let Some(id) = self.networks()?.get(&named("networks", key)) else { return Ok(true) };
+            if !connected.iter().any(|(_, it)| it["NetworkID"].text() == id) {
                 return Ok(true);
             }
         }
@@ -202,6 +204,15 @@ impl<'a> Act<'a> {
             }
         }
         Ok(false)
+    }
+
+    fn networks(&self) -> Result<&BTreeMap<String, String>> {
+        if let Some(networks) = self.networks.get() {
+            return Ok(networks);
+        }
+        let listed = self.cais.client.read(Path::new(&["networks"]))?;
+        let named = |it: &Value| (it["Name"].text().to_owned(), it["Id"].text().to_owned());
+        Ok(self.networks.get_or_init(|| listed.items().iter().map(named).collect()))
     }
 
     /// Puts a new container in the place of one, with its name, number and volumes.

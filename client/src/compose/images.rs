@@ -11,7 +11,6 @@ use super::making::Making;
 use super::registry;
 use super::resources::text;
 use crate::Cais;
-use crate::client::Path;
 use crate::error::{Failure, Result};
 use crate::output;
 
@@ -19,6 +18,21 @@ pub(super) struct Images<'a> {
     pub(super) cais: &'a Cais,
     pub(super) project: &'a Project,
     pub(super) making: &'a Making,
+}
+
+/// What was asked of images: many services have the same one.
+struct Here<'a> {
+    cais: &'a Cais,
+    ids: BTreeMap<String, Option<String>>,
+}
+
+impl Here<'_> {
+    fn id_of(&mut self, image: &str) -> Result<Option<&str>> {
+        if !self.ids.contains_key(image) {
+            self.ids.insert(image.to_owned(), registry::id_of(self.cais, image)?);
+        }
+        Ok(self.ids.get(image).and_then(Option::as_deref))
+    }
 }
 
 /// Where an image comes from.
@@ -35,10 +49,14 @@ impl Images<'_> {
     /// The id of every service's image. What is not there is pulled, all at once, or built, one after the other.
     pub(super) fn ensure<'s>(&self, services: &[&'s str]) -> Result<BTreeMap<&'s str, String>> {
         let (mut to_pull, mut to_build) = (Vec::new(), Vec::new());
+        let mut all_are_here = true;
+        let mut here = Here { cais: self.cais, ids: BTreeMap::new() };
         for name in services {
             let Some(service) = self.project.service(name) else { continue };
             let image = self.project.image(name, "-");
-            match self.source(name, service, &image)? {
+            let source = self.source(name, service, &image, &mut here)?;
+            all_are_here &= source == Source::Here;
+            match source {
                 Source::Here => {}
                 Source::Build => to_build.push(*name),
                 Source::RegistryOrBuild => {
@@ -66,15 +84,25 @@ impl Images<'_> {
             is_quiet: self.making.quiet_build,
         };
         to_build.iter().try_for_each(|name| builder.build(name, &mut io::stderr()))?;
-        let id = |name: &&'s str| {
+        if !all_are_here {
+            here.ids.clear();
+        }
+        let mut ids = BTreeMap::new();
+        for name in services {
             let image = self.project.image(name, "-");
-            let known = self.cais.client.read(Path::new(&["images", &image, "json"]))?;
-            Ok((*name, known["Id"].text().to_owned()))
-        };
-        services.iter().map(id).collect()
+            let missing = || Failure::new(format!("services.{name}: no image {image}"));
+            ids.insert(*name, here.id_of(&image)?.ok_or_else(missing)?.to_owned());
+        }
+        Ok(ids)
     }
 
-    fn source(&self, name: &str, service: &Node, image: &str) -> Result<Source> {
+    fn source(
+        &self,
+        name: &str,
+        service: &Node,
+        image: &str,
+        here: &mut Here<'_>,
+    ) -> Result<Source> {
         let policy = match self.making.pull.as_str() {
             "" | "policy" => text(service, "pull_policy"),
             flag => flag,
@@ -84,7 +112,7 @@ impl Images<'_> {
                 "services.{name}.pull_policy: cais compose does not look at the age of images yet: {policy} is not done"
             )));
         }
-        let is_there = || registry::is_there(self.cais, image);
+        let mut is_there = || here.id_of(image).map(|id| id.is_some());
         if service.get("build").is_none() {
             return match policy {
                 "always" => Ok(Source::Registry),

@@ -56,7 +56,7 @@ impl Pull {
             };
             let is_left_out = can_build && self.ignore_buildable
                 || matches!(policy, "never" | "build")
-                || policy == "missing" && is_there(cais, image)?;
+                || policy == "missing" && id_of(cais, image)?.is_some();
             if !is_left_out && images.insert(image) {
                 wanted.push((name, image, text(service, "platform"), can_build));
             }
@@ -73,10 +73,11 @@ impl Pull {
     }
 }
 
-pub(super) fn is_there(cais: &Cais, image: &str) -> Result<bool> {
+/// Of an image that is here.
+pub(super) fn id_of(cais: &Cais, image: &str) -> Result<Option<String>> {
     match cais.client.read(Path::new(&["images", image, "json"])) {
-        Ok(_) => Ok(true),
-        Err(failure) if failure.is_not_found() => Ok(false),
+        Ok(known) => Ok(Some(known["Id"].text().to_owned())),
+        Err(failure) if failure.is_not_found() => Ok(None),
         Err(failure) => Err(failure),
     }
 }

@@ -36,6 +36,7 @@ pub(super) async fn build(door: &Door, call: Call) -> Answer {
     let credentials = convert::registry_config(&call.headers);
     let agents = door.agents.of(&call.query);
     let address = convert::address(&call.query);
+    let directory = convert::directory(&call.query);
     let is_quiet = call.query.switch("q");
     let is_telling_removals = call.query.text("rm").is_none() || call.query.switch("rm");
     let peer = call.peer.clone();
@@ -53,7 +54,11 @@ pub(super) async fn build(door: &Door, call: Call) -> Answer {
             context
         }
     };
-    let sent = Sent { context: context.clone(), credentials };
+    let files = match directory? {
+        None => context.clone(),
+        Some(directory) => door.builder.context_in_place(&context, directory).await?,
+    };
+    let sent = Sent { context: files, credentials };
     let client = Arc::new(Lender { sent, agents });
     let prepared = door.builder.prepare_sent(context, client, options).await?;
     let (events, received) = mpsc::channel(BACKLOG);

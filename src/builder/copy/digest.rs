@@ -8,7 +8,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, OFlags, Stat};
+use sha2::{Digest as _, Sha256};
 
+use super::contents::{Content, Contents, now};
 use super::find::Found;
 use super::{Excludes, attributes, check_depth, kind_of, names, open, open_file, shown};
 use crate::error::{Context, Result};
@@ -23,15 +25,18 @@ pub(in crate::builder) enum Owners {
     AreNobodys,
 }
 
-/// Blocks: everything is read.
+/// Blocks: everything is read that is not known.
 pub(in crate::builder) fn digest(
     sources: &[Found],
     owners: Owners,
+    contents: &Contents,
     excludes: Excludes<'_>,
 ) -> Result<Digest> {
     let hasher = Hasher::new(Algorithm::Sha256);
-    let mut walk = Walk { hasher, owners, excludes, buffer: vec![0; PIECE] };
+    let (source, buffer) = (Path::new(""), vec![0; PIECE]);
+    let mut walk = Walk { hasher, owners, contents, excludes, source, buffer };
     for source in sources {
+        walk.source = &source.place;
         walk.field(source.path.as_os_str().as_bytes());
         let opened = source.open()?;
         let stat = rustix::fs::fstat(&opened).context("stat")?;
@@ -40,7 +45,11 @@ pub(in crate::builder) fn digest(
             walk.attributes(opened.as_fd())?;
             walk.directory(opened.as_fd(), Path::new(""))?;
         } else {
-            walk.content(opened, &stat)?;
+            let content = match contents.known(&stat) {
+                Some(content) => content,
+                None => walk.content(opened, &stat)?,
+            };
+            walk.field(&content);
         }
     }
     Ok(walk.hasher.finish())
@@ -49,7 +58,10 @@ pub(in crate::builder) fn digest(
 struct Walk<'a> {
     hasher: Hasher,
     owners: Owners,
+    contents: &'a Contents,
     excludes: Excludes<'a>,
+    /// Where the source lies that is walked.
+    source: &'a Path,
     buffer: Vec<u8>,
 }
 
@@ -80,17 +92,29 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn content(&mut self, file: OwnedFd, stat: &Stat) -> Result<()> {
-        self.attributes(file.as_fd())?;
-        self.number(stat.st_size.unsigned_abs());
+    /// Reads a file; `stat` is what it was like before.
+    fn content(&mut self, file: OwnedFd, stat: &Stat) -> Result<Content> {
+        let (begun, mut hasher) = (now(), Sha256::new());
+        for (name, value) in attributes(file.as_fd())? {
+            for field in [name.to_bytes(), &value] {
+                hasher.update((field.len() as u64).to_le_bytes());
+                hasher.update(field);
+            }
+        }
+        // So that the bytes are told from an attribute.
+        hasher.update(u64::MAX.to_le_bytes());
         let mut file = File::from(file);
         loop {
             let count = file.read(&mut self.buffer).context("read")?;
             match self.buffer.get(..count).unwrap_or_default() {
-                [] => return Ok(()),
-                read => self.hasher.update(read),
+                [] => break,
+                read => hasher.update(read),
             }
         }
+        let after = rustix::fs::fstat(&file).context("stat")?;
+        let content = hasher.finalize().into();
+        self.contents.add((stat, &after), begun, content);
+        Ok(content)
     }
 
     fn directory(&mut self, directory: BorrowedFd<'_>, path: &Path) -> Result<()> {
@@ -107,7 +131,7 @@ impl Walk<'_> {
 
     fn member(&mut self, parent: BorrowedFd<'_>, name: &std::ffi::CStr, path: &Path) -> Result<()> {
         let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).context("stat")?;
-        let is_excluded = (self.excludes)(path);
+        let is_excluded = (self.excludes)(self.source, path);
         if kind_of(&stat) == FileType::Directory {
             if !is_excluded {
                 self.field(name.to_bytes());
@@ -124,8 +148,15 @@ impl Walk<'_> {
         self.about(&stat);
         match kind_of(&stat) {
             FileType::RegularFile => {
-                let (file, stat) = open_file(parent, name)?;
-                self.content(file, &stat)
+                let content = match self.contents.known(&stat) {
+                    Some(content) => content,
+                    None => {
+                        let (file, stat) = open_file(parent, name)?;
+                        self.content(file, &stat)?
+                    }
+                };
+                self.field(&content);
+                Ok(())
             }
             FileType::Symlink => {
                 let target = rustix::fs::readlinkat(parent, name, []).context("read a link")?;

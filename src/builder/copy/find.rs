@@ -22,6 +22,8 @@ const MOST_MATCHES: usize = 100_000;
 pub(in crate::builder) struct Found {
     /// Below the source's root, as it was named.
     pub(in crate::builder) path: PathBuf,
+    /// The same, or where that leads.
+    pub(in crate::builder) place: PathBuf,
     /// Only where it is: directories and files are opened anew, through it.
     opened: OwnedFd,
     pub(super) stat: Stat,
@@ -37,9 +39,15 @@ impl Found {
         self.path.file_name()
     }
 
+    /// With the place that it is at, where its path may have led through links.
+    pub(in crate::builder) fn placed(self, root: BorrowedFd<'_>) -> Result<Self> {
+        let place = where_it_is(root, &self.opened).context("follow a path")?;
+        Ok(Self { place, ..self })
+    }
+
     /// # Errors
     /// `InvalidArgument` for what cannot be read: a device, a socket.
-    pub(super) fn open(&self) -> Result<OwnedFd> {
+    pub(in crate::builder) fn open(&self) -> Result<OwnedFd> {
         let flags = match kind_of(&self.stat) {
             FileType::Directory => OFlags::RDONLY | OFlags::DIRECTORY,
             FileType::RegularFile => OFlags::RDONLY | OFlags::NONBLOCK,
@@ -98,7 +106,7 @@ pub(in crate::builder) fn find(root: BorrowedFd<'_>, source: &str) -> Result<Vec
     if found.is_empty() { Err(missing(source)) } else { Ok(found) }
 }
 
-fn missing(source: &str) -> Error {
+pub(in crate::builder) fn missing(source: &str) -> Error {
     let shown = source.trim_start_matches('/');
     Error::not_found(format!(
         "file not found in build context or excluded by .dockerignore: stat {shown}: file does \
@@ -109,7 +117,7 @@ fn missing(source: &str) -> Error {
 fn open(root: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<Found> {
     let opened = open_below(root, path, OFlags::PATH)?;
     let stat = fstat(&opened)?;
-    Ok(Found { path: path.to_owned(), opened, stat })
+    Ok(Found { path: path.to_owned(), place: path.to_owned(), opened, stat })
 }
 
 /// The members of a directory that a pattern means.

@@ -9,6 +9,7 @@
 //! kernel below the root's descriptor, and what is found is read through the descriptor it was found
 //! with. Nothing here follows a path on the host.
 
+mod contents;
 mod digest;
 mod find;
 mod place;
@@ -22,15 +23,17 @@ use std::path::Path;
 use cais_dockerfile::chmod::Chmod;
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 
+pub(super) use self::contents::Contents;
 pub(super) use self::digest::{Owners, digest};
-pub(super) use self::find::{Found, find};
-pub(super) use self::place::{make_directory, place};
+pub(super) use self::find::{Found, find, missing};
+pub(super) use self::place::{has_exception, make_directory, place};
 use crate::engine::files::open_below;
 use crate::error::{Context, Error, Result};
 use crate::image::pack::DEEPEST;
 
-/// Which files of a directory are left out: asked with the path below that directory.
-pub(super) type Excludes<'a> = &'a (dyn Fn(&Path) -> bool + Send + Sync);
+/// Which files of a directory are left out: asked with where that directory lies below the source's root
+/// ([`Found::place`]), and the path below it.
+pub(super) type Excludes<'a> = &'a (dyn Fn(&Path, &Path) -> bool + Send + Sync);
 
 /// Who the new files belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -32,15 +32,16 @@ pub(in crate::builder) fn place(
     (target, is_directory): (&Path, bool),
     placing: &Placing<'_>,
 ) -> Result<()> {
-    let mut copy = Copy { root, placing, links: HashMap::new() };
+    let mut copy = Copy { root, placing, source: Path::new(""), links: HashMap::new() };
     for source in sources {
+        copy.source = &source.place;
         // Another one may replace what this one made.
         copy.links.clear();
         let target = match (placing.parents, source.path.parent()) {
             (true, Some(parent)) => target.join(parent),
             _ => target.to_owned(),
         };
-        copy.source(source, &target, is_directory || placing.parents)
+        copy.one(source, &target, is_directory || placing.parents)
             .with_context(|| format!("copy {}", shown(&source.path)))?;
     }
     Ok(())
@@ -83,12 +84,14 @@ pub(in crate::builder) fn make_directory(
 struct Copy<'a> {
     root: BorrowedFd<'a>,
     placing: &'a Placing<'a>,
+    /// Where the source lies that is copied.
+    source: &'a Path,
     /// Files of several names in one source, by device and inode, under the first that was made.
     links: HashMap<(u64, u64), PathBuf>,
 }
 
 impl Copy<'_> {
-    fn source(&mut self, source: &Found, target: &Path, is_directory: bool) -> Result<()> {
+    fn one(&mut self, source: &Found, target: &Path, is_directory: bool) -> Result<()> {
         let opened = source.open()?;
         let stat = rustix::fs::fstat(&opened).context("stat")?;
         if source.is_directory() {
@@ -153,10 +156,15 @@ impl Copy<'_> {
         (path, target): (&Path, &Path),
     ) -> Result<()> {
         let stat = rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW).context("stat")?;
-        let is_excluded = (self.placing.excludes)(path);
+        let is_excluded = (self.placing.excludes)(self.source, path);
         if kind_of(&stat) == FileType::Directory {
             let below = open(from, name, OFlags::RDONLY | OFlags::DIRECTORY)?;
-            if is_excluded && !self.has_exception(below.as_fd(), path)? {
+            let has_exception = || {
+                has_exception(below.as_fd(), path, &|path| {
+                    (self.placing.excludes)(self.source, path)
+                })
+            };
+            if is_excluded && !has_exception()? {
                 return Ok(());
             }
             let made = self.directory(into, name, &below, &stat)?;
@@ -177,24 +185,6 @@ impl Copy<'_> {
             | FileType::CharacterDevice
             | FileType::BlockDevice => self.node(from, into, name, &stat),
         }
-    }
-
-    /// Whether something below an excluded directory is wanted all the same.
-    fn has_exception(&self, directory: BorrowedFd<'_>, path: &Path) -> Result<bool> {
-        check_depth(path)?;
-        for name in names(directory)? {
-            let path = path.join(OsStr::from_bytes(name.to_bytes()));
-            if !(self.placing.excludes)(&path) {
-                return Ok(true);
-            }
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            if let Ok(below) = rustix::fs::openat(directory, &*name, flags, Mode::empty())
-                && self.has_exception(below.as_fd(), &path)?
-            {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 
     fn directory(
@@ -295,6 +285,28 @@ impl Copy<'_> {
         let is_directory = kind_of(stat) == FileType::Directory;
         self.placing.chmod.map_or(mode, |chmod| chmod.apply(mode, is_directory))
     }
+}
+
+/// Whether something below an excluded directory is wanted all the same; `path` is the directory's.
+pub(in crate::builder) fn has_exception(
+    directory: BorrowedFd<'_>,
+    path: &Path,
+    excludes: &dyn Fn(&Path) -> bool,
+) -> Result<bool> {
+    check_depth(path)?;
+    for name in names(directory)? {
+        let path = path.join(OsStr::from_bytes(name.to_bytes()));
+        if !excludes(&path) {
+            return Ok(true);
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        if let Ok(below) = rustix::fs::openat(directory, &*name, flags, Mode::empty())
+            && has_exception(below.as_fd(), &path, excludes)?
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Makes room for a new file of this name.

@@ -63,6 +63,7 @@ impl Trees {
         for source in sources {
             found.extend(find(std::os::fd::AsFd::as_fd(&from), source)?);
         }
+        let excludes = |_: &Path, path: &Path| excludes(path);
         let placing = Placing { owner, chmod: None, excludes: &excludes, parents };
         let is_directory = target.ends_with('/');
         let target = below_root(target);
@@ -200,8 +201,8 @@ fn a_digest_is_of_content_and_modes_and_not_of_times() {
         change(&trees);
         let root = trees.root("from");
         let found = find(std::os::fd::AsFd::as_fd(&root), "d").unwrap();
-        let excludes = |path: &Path| path == Path::new("ignored");
-        digest(&found, Owners::AreNobodys, &excludes).unwrap()
+        let excludes = |_: &Path, path: &Path| path == Path::new("ignored");
+        digest(&found, Owners::AreNobodys, &Contents::default(), &excludes).unwrap()
     };
     let plain = of(&|_| {});
     let touched = of(&|trees| {
@@ -232,7 +233,8 @@ fn a_tree_that_is_too_deep_is_refused_before_the_stack_ends() {
     let copied = trees.copy(&["."], "to").unwrap_err();
     let root = trees.root("from");
     let found = find(std::os::fd::AsFd::as_fd(&root), ".").unwrap();
-    let digested = digest(&found, Owners::AreNobodys, &|_: &Path| false).unwrap_err();
+    let digested =
+        digest(&found, Owners::AreNobodys, &Contents::default(), &|_, _| false).unwrap_err();
 
     for error in [copied, digested] {
         assert_eq!(error.kind(), Kind::InvalidArgument);

@@ -12,7 +12,7 @@ use super::{credentials, host, network};
 use crate::api::docker::query::Query;
 use crate::api::docker::wire::container::{HostConfig, Ulimit};
 use crate::api::docker::wire::image::AuthConfig;
-use crate::builder::{Address, Options};
+use crate::builder::{Address, Directory, Options};
 use crate::engine::cells::{CellConfig, CellNetwork};
 use crate::error::{Context, Error, Kind, Result};
 use crate::image::Credentials;
@@ -72,6 +72,22 @@ pub(in crate::api::docker) fn address(query: &Query) -> Result<Option<Address>> 
     let address = Address::parse(text)?;
     // It is not repeated: it may have a password in it.
     address.map(Some).ok_or_else(|| Error::invalid("remote is neither a URL nor a git repository"))
+}
+
+/// The context's directory, if the client and we may see the same one: our own addition to the call. The body has the
+/// Dockerfile and `.dockerignore` then. Whoever may call this may mount any directory of the host into a container.
+///
+/// # Errors
+/// `InvalidArgument` for a path that is not absolute, and one of which it is not said which directory it is.
+pub(in crate::api::docker) fn directory(query: &Query) -> Result<Option<Directory>> {
+    let Some(path) = query.text("directory") else { return Ok(None) };
+    let (device, inode) = (query.number("device")?, query.number("inode")?);
+    match (device, inode) {
+        (Some(device), Some(inode)) if path.starts_with('/') => {
+            Ok(Some(Directory { path: path.into(), device, inode }))
+        }
+        _ => Err(Error::invalid("directory needs an absolute path, device and inode")),
+    }
 }
 
 /// A JSON value; `null` is as good as nothing.

@@ -30,6 +30,7 @@ pub(crate) mod save;
 pub(crate) mod snapshot;
 mod store;
 mod unpack;
+pub(crate) mod xattr;
 
 pub(crate) use pull::{CredentialFields, Credentials};
 pub(crate) use snapshot::{Life, Owners, Writable};

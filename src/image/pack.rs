@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, StatxFlags, major, minor};
 use tar::{Builder, EntryType, Header};
 
-use super::named;
+use super::{named, xattr};
 use crate::error::{Context, Error, Kind, Result};
 
 /// Overlayfs keeps its own notes in attributes that begin so.
@@ -224,7 +224,7 @@ impl<W: Write> Writer<W> {
     /// As pax records of the member that follows.
     fn attributes(&mut self, file: BorrowedFd<'_>) -> io::Result<()> {
         let mut records: Vec<(String, Vec<u8>)> = Vec::new();
-        for name in attribute_names(file)? {
+        for name in xattr::names(file)? {
             if name.to_bytes() == b"trusted.overlay.redirect" {
                 return Err(io::Error::other("overlayfs has renamed a directory of a layer below"));
             }
@@ -232,7 +232,7 @@ impl<W: Write> Writer<W> {
                 continue;
             }
             let Ok(shown) = name.to_str() else { continue };
-            records.push((format!("SCHILY.xattr.{shown}"), attribute(file, &name)?));
+            records.push((format!("SCHILY.xattr.{shown}"), xattr::value(file, &name)?));
         }
         if records.is_empty() {
             return Ok(());
@@ -259,27 +259,8 @@ fn mount_of(file: BorrowedFd<'_>) -> io::Result<u64> {
 
 fn is_opaque(directory: BorrowedFd<'_>) -> io::Result<bool> {
     let name = c"trusted.overlay.opaque";
-    let names = attribute_names(directory)?;
-    Ok(names.iter().any(|it| it.as_c_str() == name) && attribute(directory, name)? == b"y")
-}
-
-/// None where the file system has none.
-fn attribute_names(file: BorrowedFd<'_>) -> io::Result<Vec<CString>> {
-    let mut list = vec![0_u8; 64 << 10];
-    let length = match rustix::fs::flistxattr(file, list.as_mut_slice()) {
-        Ok(length) => length,
-        Err(rustix::io::Errno::OPNOTSUPP) => 0,
-        Err(errno) => return Err(errno.into()),
-    };
-    let names = list.get(..length).unwrap_or_default().split(|byte| *byte == 0);
-    Ok(names.filter(|name| !name.is_empty()).filter_map(|name| CString::new(name).ok()).collect())
-}
-
-fn attribute(file: BorrowedFd<'_>, name: &CStr) -> io::Result<Vec<u8>> {
-    let mut value = vec![0_u8; 64 << 10];
-    let length = rustix::fs::fgetxattr(file, name, value.as_mut_slice())?;
-    value.truncate(length);
-    Ok(value)
+    let names = xattr::names(directory)?;
+    Ok(names.iter().any(|it| it.as_c_str() == name) && xattr::value(directory, name)? == b"y")
 }
 
 #[cfg(test)]

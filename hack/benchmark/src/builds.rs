@@ -22,6 +22,9 @@ pub(crate) struct Options {
     /// buildx, as a program of its own.
     #[arg(long)]
     buildx: PathBuf,
+    /// Our own client; without it the peer is compared with itself.
+    #[arg(long)]
+    cais: Option<PathBuf>,
     /// Measured builds of each kind and engine.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
@@ -37,6 +40,9 @@ const NAME: &str = "bench-build";
 /// The command tells, in the image, when its last byte was written: seconds since boot, in hundredths.
 const LARGE: &str =
     "RUN head -c 1000000000 /dev/urandom > /large && cut -d' ' -f1 /proc/uptime > /ended\n";
+
+const BUILDX: &[&str] = &["build", "--quiet", "--provenance=false"];
+const CAIS: &[&str] = &["build", "--quiet"];
 
 struct Build {
     row: &'static str,
@@ -90,22 +96,14 @@ pub(crate) async fn compare(options: Options) -> Result<()> {
     let engines = [&options.sides.ours, &options.sides.peer];
     let buildx = engines.map(|engine| Client { program: &options.buildx, engine });
     let docker = engines.map(|engine| Client { program: &options.docker, engine });
+    let cais = options.cais.as_deref().map(|program| Client { program, engine: engines[0] });
     for build in &builds {
-        // The first one fills caches, of whoever has one.
-        for round in 0..=options.rounds {
-            for side in if round % 2 == 0 { [0, 1] } else { [1, 0] } {
-                let took = run(&buildx[side], &build.context, build.words).await?;
-                if round > 0 {
-                    record.add(side, build.sample, took.as_secs_f64() * 1e3);
-                }
-            }
-        }
-        record.compare(build.row, "ms", build.sample);
+        measure(&mut record, options.rounds, build, &buildx, cais.as_ref()).await?;
     }
     let large = context(&options.scratch.join("large"), &format!("{from}{LARGE}"), 0)?;
     for round in 0..options.rounds.min(3) {
         for side in if round % 2 == 0 { [0, 1] } else { [1, 0] } {
-            run(&buildx[side], &large, &["--no-cache"]).await?;
+            run(&buildx[side], BUILDX, &large, &["--no-cache"]).await?;
             let answered = uptime(&fs::read_to_string("/proc/uptime")?)?;
             let words = ["run", "--rm", NAME, "cat", "/ended"];
             let ended = uptime(&docker[side].output(&words)?)?;
@@ -117,7 +115,9 @@ pub(crate) async fn compare(options: Options) -> Result<()> {
         "ms",
         "large",
     );
-    record.notes.push("the last row has a resolution of 10 ms".to_owned());
+    record
+        .notes
+        .push("the row of 1 GB and what buildx computes are told in steps of 10 ms".to_owned());
     for client in docker {
         client.output(&["builder", "prune", "--all", "--force"])?;
         client.output(&["rmi", "--force", NAME])?;
@@ -125,6 +125,44 @@ pub(crate) async fn compare(options: Options) -> Result<()> {
     fs::remove_dir_all(&options.scratch)?;
     record.print();
     record.write(&options.sides.out)
+}
+
+/// Builds of one kind by buildx with both engines, and by our client with ours, against buildx with the peer.
+async fn measure(
+    record: &mut Record,
+    rounds: usize,
+    build: &Build,
+    buildx: &[Client<'_>; 2],
+    cais: Option<&Client<'_>>,
+) -> Result<()> {
+    let own_sample = format!("cais {}", build.sample);
+    let mut of_client = Vec::new();
+    // The first one fills caches, of whoever has one.
+    for round in 0..=rounds {
+        for side in if round % 2 == 0 { [0, 1] } else { [1, 0] } {
+            let before = children()?;
+            let took = run(&buildx[side], BUILDX, &build.context, build.words).await?;
+            let busy = children()? - before;
+            let own = match (side, cais) {
+                (0, Some(cais)) => run(cais, CAIS, &build.context, build.words).await?,
+                (_, _) => took,
+            };
+            if round > 0 {
+                of_client.push(busy);
+                record.add(side, build.sample, took.as_secs_f64() * 1e3);
+                record.add(side, &own_sample, own.as_secs_f64() * 1e3);
+            }
+        }
+    }
+    record.compare(build.row, "ms", build.sample);
+    let row = build.row;
+    if cais.is_some() {
+        record.compare(&format!("{row}: cais build, against buildx"), "ms", &own_sample);
+    }
+    of_client.sort_unstable();
+    let middle = of_client.get(of_client.len() / 2).copied().unwrap_or_default();
+    record.notes.push(format!("{row}: buildx itself computes for {middle} ms, median"));
+    Ok(())
 }
 
 /// A directory with a Dockerfile and so many small files below `files`.
@@ -147,17 +185,33 @@ fn write(path: &Path, text: &str) -> Result<()> {
     Ok(fs::File::create(path)?.write_all(text.as_bytes())?)
 }
 
-async fn run(buildx: &Client<'_>, context: &Path, words: &[&str]) -> Result<Duration> {
+async fn run(
+    client: &Client<'_>,
+    build: &[&str],
+    context: &Path,
+    words: &[&str],
+) -> Result<Duration> {
     crate::lives::idle(GAP).await;
     let context = context.to_str().ok_or("a context that is no text")?;
-    let build = ["build", "--quiet", "--provenance=false", "--tag", NAME];
     let before = Instant::now();
-    let said = buildx.output(&[&build, words, &[context]].concat())?;
+    let said = client.output(&[build, words, &["--tag", NAME, context]].concat())?;
     let took = before.elapsed();
     if !said.starts_with("sha256:") {
-        return Err(format!("{}: no image but {said:?}", buildx.engine.name).into());
+        return Err(format!("{}: no image but {said:?}", client.engine.name).into());
     }
     Ok(took)
+}
+
+/// Milliseconds for which the programs that have ended computed, proc_pid_stat(5): `cutime` and `cstime`.
+fn children() -> Result<u64> {
+    let text = fs::read_to_string("/proc/self/stat")?;
+    // Behind the name, which may have anything in it.
+    let fields: Vec<&str> =
+        text.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |at: usize| -> Result<u64> {
+        fields.get(at).ok_or("a short /proc/self/stat")?.parse().doing("cutime and cstime")
+    };
+    Ok((ticks(13)? + ticks(14)?) * 10)
 }
 
 fn uptime(text: &str) -> Result<f64> {

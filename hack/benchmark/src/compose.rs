@@ -57,6 +57,16 @@ pub(crate) async fn compare(options: Options) -> Result<()> {
     let theirs = engines.map(|engine| of(&options.compose, engine, &[]));
     let ours = options.cais.as_deref().map(|it| of(it, engines[0], &["compose"]));
     record.parameter("client", theirs[1].client.output(&["version"])?.trim());
+    let (mut alone, config) = (Vec::new(), project(&options, 1)?);
+    for _ in 0..=options.rounds {
+        let words = ["-f", config.to_str().ok_or("a file that is no text")?, "config", "--quiet"];
+        alone.push(theirs[1].client.time(&words, options.gap_ms).await?);
+    }
+    alone.sort_by(f64::total_cmp);
+    let middle = alone.get(alone.len() / 2).copied().unwrap_or_default();
+    record.notes.push(format!(
+        "docker compose takes {middle:.1} ms, median, to read such a file (`config --quiet`), without a daemon"
+    ));
     for (what, instances) in [("10 services", 1), ("50 instances of 10 services", 5)] {
         let file = project(&options, instances)?;
         let sample = |client: &str, act: &str| format!("{client} {act}, {what}");

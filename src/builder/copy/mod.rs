@@ -30,6 +30,7 @@ pub(super) use self::place::{has_exception, make_directory, place};
 use crate::engine::files::open_below;
 use crate::error::{Context, Error, Result};
 use crate::image::pack::DEEPEST;
+use crate::image::xattr;
 
 /// Which files of a directory are left out: asked with where that directory lies below the source's root
 /// ([`Found::place`]), and the path below it.
@@ -105,23 +106,12 @@ pub(super) fn goes_along(attribute: &[u8]) -> bool {
 
 /// Names and values of the extended attributes that go along with a file.
 fn attributes(file: BorrowedFd<'_>) -> Result<Vec<(std::ffi::CString, Vec<u8>)>> {
-    use rustix::io::Errno;
-
-    let mut list = vec![0_u8; 64 << 10];
-    let length = match rustix::fs::flistxattr(file, list.as_mut_slice()) {
-        Ok(length) => length,
-        Err(Errno::OPNOTSUPP) => 0,
-        Err(errno) => return Err(errno).context("list extended attributes"),
-    };
     let mut all = Vec::new();
-    for name in list.get(..length).unwrap_or_default().split(|byte| *byte == 0) {
-        let goes_along = goes_along(name);
-        let Some(name) = std::ffi::CString::new(name).ok().filter(|_| goes_along) else { continue };
-        let mut value = vec![0_u8; 64 << 10];
-        let length = rustix::fs::fgetxattr(file, name.as_c_str(), value.as_mut_slice())
-            .context("read an extended attribute")?;
-        value.truncate(length);
-        all.push((name, value));
+    for name in xattr::names(file).context("list extended attributes")? {
+        if goes_along(name.to_bytes()) {
+            let value = xattr::value(file, &name).context("read an extended attribute")?;
+            all.push((name, value));
+        }
     }
     Ok(all)
 }

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::ffi::{CStr, OsStr};
 use std::fs::File;
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,9 @@ use super::{
 };
 use crate::error::{Context, Error, Result};
 
+/// Read at once.
+const PIECE: usize = 128 << 10;
+
 /// Copies sources to a path below a root. With a slash at its end, or of several sources, the path
 /// is that of a directory.
 ///
@@ -32,7 +36,8 @@ pub(in crate::builder) fn place(
     (target, is_directory): (&Path, bool),
     placing: &Placing<'_>,
 ) -> Result<()> {
-    let mut copy = Copy { root, placing, source: Path::new(""), links: HashMap::new() };
+    let (source, buffer) = (Path::new(""), vec![0; PIECE]);
+    let mut copy = Copy { root, placing, source, links: HashMap::new(), buffer };
     for source in sources {
         copy.source = &source.place;
         // Another one may replace what this one made.
@@ -88,6 +93,18 @@ struct Copy<'a> {
     source: &'a Path,
     /// Files of several names in one source, by device and inode, under the first that was made.
     links: HashMap<(u64, u64), PathBuf>,
+    buffer: Vec<u8>,
+}
+
+/// Where one file comes to lie.
+#[derive(Clone, Copy)]
+struct Into<'a> {
+    parent: BorrowedFd<'a>,
+    name: &'a CStr,
+    /// Below the root.
+    path: &'a Path,
+    /// This copy has made the directory: nothing is in the way.
+    is_new: bool,
 }
 
 impl Copy<'_> {
@@ -104,7 +121,7 @@ impl Copy<'_> {
             if is_new && !named.as_os_str().is_empty() {
                 self.finish(into.as_fd(), &opened, &stat)?;
             }
-            self.members(opened.as_fd(), into.as_fd(), (Path::new(""), &named))?;
+            self.members(opened.as_fd(), (into.as_fd(), is_new), (Path::new(""), &named))?;
             if is_new {
                 set_times(into.as_fd(), &stat)?;
             }
@@ -119,7 +136,9 @@ impl Copy<'_> {
             (target.parent().unwrap_or(Path::new("")).to_owned(), name)
         };
         let into = make_directory(self.root, &parent, self.new_owner(&stat))?;
-        self.file(opened, &stat, (into.as_fd(), &c_name(&name)?, &parent.join(&name)))
+        let (path, name) = (parent.join(&name), c_name(&name)?);
+        let into = Into { parent: into.as_fd(), name: &name, path: &path, is_new: false };
+        self.file(opened, &stat, into)
     }
 
     /// Of directories that are made on the way.
@@ -135,26 +154,22 @@ impl Copy<'_> {
     fn members(
         &mut self,
         from: BorrowedFd<'_>,
-        into: BorrowedFd<'_>,
+        (into, is_new): (BorrowedFd<'_>, bool),
         (path, target): (&Path, &Path),
     ) -> Result<()> {
         check_depth(path)?;
         for name in names(from)? {
             let plain = OsStr::from_bytes(name.to_bytes());
             let (path, target) = (path.join(plain), target.join(plain));
-            self.member(from, into, &name, (&path, &target))
-                .with_context(|| format!("copy {}", shown(&path)))?;
+            let into = Into { parent: into, name: &name, path: &target, is_new };
+            self.member(from, into, &path).with_context(|| format!("copy {}", shown(&path)))?;
         }
         Ok(())
     }
 
-    fn member(
-        &mut self,
-        from: BorrowedFd<'_>,
-        into: BorrowedFd<'_>,
-        name: &CStr,
-        (path, target): (&Path, &Path),
-    ) -> Result<()> {
+    /// A member of the directory `from`, with the name that it is to have; `path` is that below the source.
+    fn member(&mut self, from: BorrowedFd<'_>, into: Into<'_>, path: &Path) -> Result<()> {
+        let name = into.name;
         let stat = rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW).context("stat")?;
         let is_excluded = (self.placing.excludes)(self.source, path);
         if kind_of(&stat) == FileType::Directory {
@@ -167,8 +182,8 @@ impl Copy<'_> {
             if is_excluded && !has_exception()? {
                 return Ok(());
             }
-            let made = self.directory(into, name, &below, &stat)?;
-            self.members(below.as_fd(), made.as_fd(), (path, target))?;
+            let (made, is_new) = self.directory(into, &below, &stat)?;
+            self.members(below.as_fd(), (made.as_fd(), is_new), (path, into.path))?;
             return set_times(made.as_fd(), &stat);
         }
         if is_excluded {
@@ -177,27 +192,28 @@ impl Copy<'_> {
         match kind_of(&stat) {
             FileType::RegularFile => {
                 let (file, stat) = open_file(from, name)?;
-                self.file(file, &stat, (into, name, target))
+                self.file(file, &stat, into)
             }
             FileType::Directory | FileType::Socket | FileType::Unknown => Ok(()),
             FileType::Symlink
             | FileType::Fifo
             | FileType::CharacterDevice
-            | FileType::BlockDevice => self.node(from, into, name, &stat),
+            | FileType::BlockDevice => self.node(from, into, &stat),
         }
     }
 
+    /// Whether it was made, too.
     fn directory(
         &self,
-        into: BorrowedFd<'_>,
-        name: &CStr,
+        Into { parent, name, .. }: Into<'_>,
         source: &OwnedFd,
         stat: &Stat,
-    ) -> Result<OwnedFd> {
-        match rustix::fs::mkdirat(into, name, Mode::from_raw_mode(0o700)) {
+    ) -> Result<(OwnedFd, bool)> {
+        let made = rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o700));
+        match made {
             Ok(()) => {}
             Err(Errno::EXIST) => {
-                let found = rustix::fs::statat(into, name, AtFlags::SYMLINK_NOFOLLOW);
+                let found = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW);
                 if kind_of(&found.context("stat")?) != FileType::Directory {
                     let name = name.to_string_lossy();
                     return Err(Error::invalid(format!("cannot copy to non-directory: {name}")));
@@ -205,47 +221,60 @@ impl Copy<'_> {
             }
             Err(errno) => return Err(errno).context("make a directory"),
         }
-        let made = open(into, name, OFlags::RDONLY | OFlags::DIRECTORY)?;
-        self.finish(made.as_fd(), source, stat)?;
-        Ok(made)
+        let directory = open(parent, name, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        self.finish(directory.as_fd(), source, stat)?;
+        Ok((directory, made.is_ok()))
     }
 
-    fn file(
-        &mut self,
-        file: OwnedFd,
-        stat: &Stat,
-        (into, name, target): (BorrowedFd<'_>, &CStr, &Path),
-    ) -> Result<()> {
-        clear(into, name)?;
+    fn file(&mut self, file: OwnedFd, stat: &Stat, into: Into<'_>) -> Result<()> {
+        let Into { parent, name, path, is_new } = into;
+        if !is_new {
+            clear(parent, name)?;
+        }
         if stat.st_nlink > 1 {
             let key = (stat.st_dev, stat.st_ino);
             if let Some(first) = self.links.get(&key) {
                 let flags = OFlags::PATH | OFlags::NOFOLLOW;
                 let first = open_below(self.root, first, flags).context("open a hard link")?;
-                return rustix::fs::linkat(&first, c"", into, name, AtFlags::EMPTY_PATH)
+                return rustix::fs::linkat(&first, c"", parent, name, AtFlags::EMPTY_PATH)
                     .context("make a hard link");
             }
-            self.links.insert(key, target.to_owned());
+            self.links.insert(key, path.to_owned());
         }
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let made = rustix::fs::openat(into, name, flags, Mode::from_raw_mode(0o600))
+        let made = rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o600))
             .context("make a file")?;
         let (mut from, mut to) = (File::from(file), File::from(made));
-        std::io::copy(&mut from, &mut to).context("write a file")?;
+        self.content(&mut from, &mut to).context("write a file")?;
         let (from, to) = (OwnedFd::from(from), OwnedFd::from(to));
         self.finish(to.as_fd(), &from, stat)?;
         set_times(to.as_fd(), stat)
     }
 
-    fn node(
-        &self,
-        from: BorrowedFd<'_>,
-        into: BorrowedFd<'_>,
-        name: &CStr,
-        stat: &Stat,
-    ) -> Result<()> {
-        clear(into, name)?;
+    /// Most files are small: one read and one write are less than what the kernel does to copy by itself, which
+    /// large ones are left to.
+    fn content(&mut self, from: &mut File, to: &mut File) -> io::Result<()> {
+        loop {
+            let count = match from.read(&mut self.buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                read => read?,
+            };
+            to.write_all(self.buffer.get(..count).unwrap_or_default())?;
+            if count == self.buffer.len() {
+                return io::copy(from, to).map(drop);
+            }
+            if count == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    fn node(&self, from: BorrowedFd<'_>, into: Into<'_>, stat: &Stat) -> Result<()> {
+        let Into { parent: into, name, is_new, .. } = into;
+        if !is_new {
+            clear(into, name)?;
+        }
         let kind = kind_of(stat);
         if kind == FileType::Symlink {
             let target = rustix::fs::readlinkat(from, name, []).context("read a link")?;

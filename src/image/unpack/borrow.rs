@@ -18,6 +18,7 @@ use super::tar::shown;
 use super::tree::{split, stat_at};
 use super::whiteout::{Place, join};
 use crate::error::{Context, Error, Result};
+use crate::image::xattr;
 
 /// Holds the number of the [`Borrowed`] that a placeholder stands for. A name alone would not do:
 /// a later member may have taken it.
@@ -269,17 +270,10 @@ fn copy(old_parent: &OwnedFd, old_name: &[u8], parent: &OwnedFd, name: &[u8]) ->
 }
 
 fn copy_xattrs(source: &File, file: &File) -> Result<()> {
-    let size = rustix::fs::flistxattr(source, &mut [0_u8; 0][..]).context("list attributes")?;
-    let mut names = vec![0; size];
-    let size = rustix::fs::flistxattr(source, &mut names[..]).context("list attributes")?;
-    names.truncate(size);
-    for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
-        let context = || format!("copy attribute {}", shown(name));
-        let size = rustix::fs::fgetxattr(source, name, &mut [0_u8; 0][..]).with_context(context)?;
-        let mut value = vec![0; size];
-        let size = rustix::fs::fgetxattr(source, name, &mut value[..]).with_context(context)?;
-        value.truncate(size);
-        rustix::fs::fsetxattr(file, name, &value, XattrFlags::empty()).with_context(context)?;
+    for name in xattr::names(source.as_fd()).context("list attributes")? {
+        let context = || format!("copy attribute {}", name.to_string_lossy());
+        let value = xattr::value(source.as_fd(), &name).with_context(context)?;
+        rustix::fs::fsetxattr(file, &*name, &value, XattrFlags::empty()).with_context(context)?;
     }
     Ok(())
 }

@@ -77,11 +77,13 @@ extract_sid_debs() { with_sid "$1" extract_debs "$@"; }
 
 with_sid() { with_debian sid "$@"; }
 
-# extract_deb DIRECTORY PACKAGE: unpacks this one package alone; what it depends on is there or not needed.
+# extract_deb DIRECTORY PACKAGE...: unpacks these packages alone; what they depend on is there or not needed.
 extract_deb() {
-  rm -rf "$1"
-  mkdir -p "$1"
-  (cd "$1" && apt-get ${apt_config:+-c "$apt_config"} -qq download "$2" && dpkg-deb -x ./*.deb . && rm ./*.deb)
+  local root=$1 deb
+  rm -rf "$root"
+  mkdir -p "$root"
+  (cd "$root" && apt-get ${apt_config:+-c "$apt_config"} -qq download "${@:2}" \
+    && for deb in ./*.deb; do dpkg-deb -x "$deb" . && rm "$deb"; done)
 }
 
 # with_debian RELEASE DIRECTORY COMMAND...: runs the command with $apt_config for that release, on the machine's own Debian

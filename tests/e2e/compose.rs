@@ -32,7 +32,12 @@ networks: {back: {internal: true}}
 volumes: {data: }
 "#;
 
+/// docker compose 2.40, which builds with the classic call here.
 pub(crate) const THEIRS: &str = "docker-compose";
+/// The same with buildx, where the client's configuration has it.
+pub(crate) const BUILDX: &str = "docker-compose with buildx";
+/// Of Debian 12, which is another program of the same name.
+pub(crate) const OLDER: &str = "docker-compose-1.29";
 
 /// A directory with the file, in which clients are called.
 pub(crate) struct Project<'a> {
@@ -54,14 +59,15 @@ impl<'a> Project<'a> {
     pub(crate) fn spawn(&self, client: &str, setting: &str, words: &[&str]) -> Child {
         let ours = cais();
         let (program, before) = match client {
-            THEIRS => (THEIRS, &["-p", "shop"][..]),
+            THEIRS | BUILDX => (THEIRS, &["-p", "shop"][..]),
+            OLDER => (OLDER, &["-p", "shop"][..]),
             _ => (ours.to_str().unwrap(), &["compose", "-p", "shop"][..]),
         };
         let mut command = self.docker.command_of(program, &[before, words].concat());
         command
             .current_dir(self.directory.path())
             .env("SETTING", setting)
-            .env("DOCKER_BUILDKIT", "0");
+            .env("DOCKER_BUILDKIT", if client == BUILDX { "1" } else { "0" });
         command.spawn().expect("start a client")
     }
 

@@ -31,6 +31,7 @@ mod cni;
 mod cni_checks;
 mod compose;
 mod compose_boot;
+mod compose_clients;
 mod compose_rolling;
 mod compose_watch;
 mod cri_containers;

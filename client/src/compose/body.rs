@@ -39,8 +39,19 @@ pub(super) fn body(project: &Project, node: &Node, which: &Which<'_>) -> Result<
     let service = Service { project, node, name: which.service };
     let mut body = service.config(which);
     body.insert("HostConfig".to_owned(), service.host(which)?.into());
-    body.insert("NetworkingConfig".to_owned(), json!({ "EndpointsConfig": service.endpoints() }));
+    body.insert(
+        "NetworkingConfig".to_owned(),
+        json!({ "EndpointsConfig": service.endpoints(which) }),
+    );
     Ok(body.into())
+}
+
+/// What a container of the service is called.
+pub(super) fn own_name(project: &Project, node: &Node, service: &str, number: i64) -> String {
+    match text(node, "container_name") {
+        "" => format!("{}-{service}-{number}", project.name),
+        fixed => fixed.to_owned(),
+    }
 }
 
 /// Whether a container of the service can be made at all.
@@ -322,9 +333,10 @@ impl Service<'_> {
         }
     }
 
-    fn endpoints(&self) -> Map<String, Json> {
+    fn endpoints(&self, which: &Which<'_>) -> Map<String, Json> {
+        let own_name = own_name(self.project, self.node, self.name, which.number);
         let endpoint = |(key, it): (&str, &Node)| {
-            let mut aliases = vec![self.name.to_owned()];
+            let mut aliases = vec![own_name.clone(), self.name.to_owned()];
             let own = it.get("aliases").and_then(Node::as_list).unwrap_or_default();
             aliases.extend(own.iter().filter_map(|it| it.as_text().map(str::to_owned)));
             let local = it.get("link_local_ips").map_or(json!([]), plain);

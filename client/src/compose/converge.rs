@@ -133,11 +133,7 @@ impl<'a> Act<'a> {
         let mut last = own.iter().map(|it| it.number).max().unwrap_or(0);
         for _ in kept.len()..most {
             last += 1;
-            let fixed = text(service, "container_name");
-            let own_name = match fixed {
-                "" => format!("{}-{name}-{last}", self.project.name),
-                fixed => fixed.to_owned(),
-            };
+            let own_name = body::own_name(self.project, service, name, last);
             let which = Which {
                 service: name,
                 number: last,

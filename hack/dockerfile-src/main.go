@@ -115,6 +115,7 @@ func compare(dir, oursPath, listPath string) error {
 		faults++
 	}
 	fmt.Printf("%d files: %d agree, %d disagree for a listed reason, %d faults\n", len(files), agreed, listed, faults)
+	fmt.Printf("dockerfile: %d passed, %d failed\n", agreed, listed+faults)
 	if faults > 0 || len(files) == 0 {
 		return fmt.Errorf("the crate and BuildKit disagree")
 	}

@@ -13,7 +13,7 @@ use super::files::Upload;
 use super::standalone::Standalone;
 use super::{Shared, operation, standalone};
 use crate::error::{Context, Error, Kind, Result};
-use crate::image::load::{self, Loaded};
+use crate::image::load::{self, Outcome};
 use crate::image::local::LocalLayer;
 use crate::image::pieces::{self, Pieces};
 use crate::image::platform::Platform;
@@ -159,18 +159,18 @@ async fn assemble(
 }
 
 /// Loads every image of an archive, plain or compressed.
-pub(super) async fn load(shared: Arc<Shared>, upload: Upload) -> Result<Vec<Loaded>> {
+pub(super) async fn load(shared: Arc<Shared>, upload: Upload) -> Result<Outcome> {
     let archive = upload.finish().await?;
     operation::run(async move {
         let layout = shared.layout.clone();
         let inflating =
             tokio::task::spawn_blocking(move || load::inflate(archive, || nameless(&layout)));
         let archive = inflating.await.context("read the archive")??;
-        let loaded = load::load(&shared.images, archive).await?;
-        for image in &loaded {
+        let outcome = load::load(&shared.images, archive).await?;
+        for image in &outcome.images {
             shared.tell_of_image(&image.id, ImageAct::Plain("load"));
         }
-        Ok(loaded)
+        Ok(outcome)
     })
     .await
 }
@@ -192,8 +192,8 @@ pub(super) fn nameless(layout: &super::layout::Layout) -> Result<File> {
 /// `NotFound` for a name that none has.
 pub(super) fn archive(shared: &Arc<Shared>, names: &[String]) -> Result<Pieces> {
     let mut all: Vec<Saved> = Vec::new();
-    for name in names {
-        let mut found = saved(shared, name)?;
+    let found = names.iter().map(|name| saved(shared, name)).collect::<Result<Vec<_>>>()?;
+    for mut found in found.into_iter().flatten() {
         match all.iter_mut().find(|known| known.held.image.id == found.held.image.id) {
             Some(known) => {
                 found.tags.retain(|tag| !known.tags.contains(tag));
@@ -209,11 +209,27 @@ pub(super) fn archive(shared: &Arc<Shared>, names: &[String]) -> Result<Pieces> 
     Ok(pieces::send(move |out| save(&shared.images, &all, out)))
 }
 
-/// Under the name that was asked for; by its id it has none.
-fn saved(shared: &Shared, name: &str) -> Result<Saved> {
-    let held = shared.images.hold(name);
-    let held = held.ok_or_else(|| Error::not_found(format!("No such image: {name}")))?;
-    let tag = Reference::parse(name).ok().and_then(|name| name.tagged_name());
-    let tags = tag.filter(|tag| held.image.tags.contains(tag)).into_iter().collect();
-    Ok(Saved { held, tags })
+/// Under the name that was asked for; a repository alone stands for all its tags. By its id an image has no name.
+fn saved(shared: &Shared, name: &str) -> Result<Vec<Saved>> {
+    let hold = |found: &str| {
+        let held = shared.images.hold(found);
+        held.ok_or_else(|| Error::not_found(format!("No such image: {name}")))
+    };
+    let mut all = Vec::new();
+    if let Some(repository) = Reference::repository_alone(name) {
+        let is_of_it = |tag: &&String| tag.rsplit_once(':').is_some_and(|it| it.0 == repository);
+        for image in shared.images.list() {
+            let tags: Vec<String> = image.tags.iter().filter(is_of_it).cloned().collect();
+            if !tags.is_empty() {
+                all.push(Saved { held: hold(&image.id.to_string())?, tags });
+            }
+        }
+    }
+    if all.is_empty() {
+        let held = hold(name)?;
+        let tag = Reference::parse(name).ok().and_then(|name| name.tagged_name());
+        let tags = tag.filter(|tag| held.image.tags.contains(tag)).into_iter().collect();
+        all.push(Saved { held, tags });
+    }
+    Ok(all)
 }

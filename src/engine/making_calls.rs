@@ -8,7 +8,7 @@ use super::making::{self, About};
 use super::standalone::Standalone;
 use crate::error::Result;
 use crate::image::ImageId;
-use crate::image::load::Loaded;
+use crate::image::load::Outcome;
 use crate::image::local::LocalLayer;
 use crate::image::pieces::Pieces;
 
@@ -29,7 +29,7 @@ impl Engine {
     }
 
     /// Loads every image of an archive.
-    pub(crate) async fn load_images(&self, upload: Upload) -> Result<Vec<Loaded>> {
+    pub(crate) async fn load_images(&self, upload: Upload) -> Result<Outcome> {
         making::load(self.shared.clone(), upload).await
     }
 

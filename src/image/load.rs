@@ -41,21 +41,32 @@ pub(crate) struct Loaded {
     pub(crate) tags: Vec<String>,
 }
 
-/// Loads every image of the archive.
+/// What an archive gave: images that came before an error stay.
+pub(crate) struct Outcome {
+    pub(crate) images: Vec<Loaded>,
+    pub(crate) error: Option<Error>,
+}
+
+/// Loads every image of the archive, until one of them lacks a part or has a wrong one.
 ///
 /// # Errors
-/// `InvalidArgument` for what is no such archive, or lacks a part. Images that came before the
-/// error stay.
-pub(crate) async fn load(store: &ImageStore, archive: File) -> Result<Vec<Loaded>> {
+/// `InvalidArgument` for what is no such archive.
+pub(crate) async fn load(store: &ImageStore, archive: File) -> Result<Outcome> {
     let members = tokio::task::spawn_blocking(move || Members::read(archive));
     let members = Arc::new(members.await.context("read the archive")??);
     let planning = members.clone();
     let plans = tokio::task::spawn_blocking(move || plans(&planning));
-    let mut loaded = Vec::new();
+    let mut outcome = Outcome { images: Vec::new(), error: None };
     for plan in plans.await.context("read the archive")?? {
-        loaded.push(load_one(store, &members, plan).await?);
+        match load_one(store, &members, plan).await {
+            Ok(loaded) => outcome.images.push(loaded),
+            Err(error) => {
+                outcome.error = Some(error);
+                break;
+            }
+        }
     }
-    Ok(loaded)
+    Ok(outcome)
 }
 
 /// An image as the archive describes it.

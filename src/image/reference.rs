@@ -76,6 +76,13 @@ impl Reference {
         Ok(Self { registry: registry.to_owned(), repository, tag, digest })
     }
 
+    /// `registry/repository`, of a text that has neither tag nor digest.
+    pub(crate) fn repository_alone(text: &str) -> Option<String> {
+        let alone = !text.contains('@') && split_tag(text).1.is_none();
+        let reference = alone.then(|| Self::parse(text).ok()).flatten();
+        reference.map(|it| it.name())
+    }
+
     /// The host that owns the name, with its port: `docker.io`, `127.0.0.1:5000`.
     pub(crate) fn registry(&self) -> &str {
         &self.registry
@@ -236,6 +243,17 @@ mod tests {
         assert_eq!(whole("localhost:5000/web"), "localhost:5000/web:latest");
         assert_eq!(whole("[::1]:5000/web:v1"), "[::1]:5000/web:v1");
         assert_eq!(whole("REGISTRY/web"), "REGISTRY/web:latest");
+    }
+
+    #[test]
+    fn a_repository_alone_has_neither_tag_nor_digest() {
+        let alone = |text: &str| Reference::repository_alone(text);
+        assert_eq!(alone("busybox").as_deref(), Some("docker.io/library/busybox"));
+        assert_eq!(alone("localhost:5000/web").as_deref(), Some("localhost:5000/web"));
+        let digest = format!("busybox@sha256:{}", "a".repeat(64));
+        for text in ["busybox:latest", "localhost:5000/web:v1", &digest, "UPPER"] {
+            assert_eq!(alone(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -203,8 +203,12 @@ async fn docker_load_refuses_what_is_no_image_and_leaves_nothing() {
         .await;
         assert_eq!(names(&node.home.join("root/images/layers")), before, "{name}");
     }
+    // Programs find the error in the stream, as with Docker.
     let reply = docker.request(Method::POST, "/images/load", Some("nonsense")).await;
-    assert_eq!(reply.status, StatusCode::BAD_REQUEST);
+    assert_eq!(reply.status, StatusCode::OK);
+    let said = reply.json();
+    assert_eq!(said["error"], said["errorDetail"]["message"], "{said}");
+    assert!(said["error"].as_str().unwrap().contains("archive"), "{said}");
     assert_eq!(docker.get("/images/get?names=nobody").await.status, StatusCode::NOT_FOUND);
     assert!(
         docker

@@ -41,6 +41,7 @@ mod cri_user;
 mod cri_users;
 mod damaged_state;
 mod docker;
+mod docker_archives;
 mod docker_build;
 mod docker_build_contexts;
 mod docker_build_git;

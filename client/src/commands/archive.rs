@@ -3,7 +3,9 @@
 use std::fs::{self, File};
 use std::io::{self, IsTerminal, Read};
 
+use cais_dockerfile::Platform;
 use clap::Args;
+use serde_json::json;
 
 use crate::client::Path;
 use crate::error::{Context, Failure, Result};
@@ -16,6 +18,9 @@ pub(crate) struct Save {
     /// Write to a file, instead of STDOUT
     #[arg(short, long, default_value = "")]
     output: String,
+    /// Save only the given platform variant. Formatted as "os[/arch[/variant]]" (e.g., "linux/amd64")
+    #[arg(long, default_value = "")]
+    platform: String,
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
 }
@@ -26,7 +31,8 @@ impl Save {
         let path = self
             .images
             .iter()
-            .fold(Path::new(&["images", "get"]), |path, it| path.with("names", it));
+            .fold(Path::new(&["images", "get"]), |path, it| path.with("names", it))
+            .with_text("platform", &platform(&self.platform)?);
         write_archive(cais.client.get(path)?, &self.output)
     }
 }
@@ -87,9 +93,22 @@ pub(crate) struct Load {
     /// Read from tar archive file, instead of STDIN
     #[arg(short, long, default_value = "")]
     input: String,
+    /// Load only the given platform variant. Formatted as "os[/arch[/variant]]" (e.g., "linux/amd64")
+    #[arg(long, default_value = "")]
+    platform: String,
     /// Suppress the load output
     #[arg(short, long)]
     quiet: bool,
+}
+
+/// As these two calls have it: `{"os":"linux","architecture":"arm64"}` for `linux/arm64`.
+fn platform(text: &str) -> Result<String> {
+    if text.is_empty() {
+        return Ok(String::new());
+    }
+    let Platform { os, architecture, variant, .. } =
+        Platform::parse(text).context("invalid platform")?;
+    Ok(json!({ "os": os, "architecture": architecture, "variant": variant }).to_string())
 }
 
 impl Load {
@@ -103,7 +122,9 @@ impl Load {
             Input::open(&self.input)?
         };
         let is_quiet = self.quiet || !output::is_terminal();
-        let path = Path::new(&["images", "load"]).with("quiet", if is_quiet { "1" } else { "0" });
+        let path = Path::new(&["images", "load"])
+            .with("quiet", if is_quiet { "1" } else { "0" })
+            .with_text("platform", &platform(&self.platform)?);
         let reply = cais.client.call("POST", path, Payload::Archive(&mut input), Vec::new())?;
         progress::show(reply.body, &mut io::stdout(), |_| {})
     }

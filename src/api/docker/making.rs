@@ -7,12 +7,14 @@ use serde_json::{Map, Value, json};
 use super::archive::receive;
 use super::call::Call;
 use super::containers::standalone;
-use super::convert::{changes, image as convert};
+use super::convert::{changes, image as convert, platform};
 use super::reply::{self, Answer};
+use super::wire::image::Message;
 use super::{Door, images};
 use crate::engine::making::About;
 use crate::engine::standalone::record::Record;
 use crate::error::{Context, Error, Kind, Result};
+use crate::image::load::Outcome;
 use crate::image::reference::Reference;
 
 /// Keys of a container's configuration that are an image's as well.
@@ -100,17 +102,29 @@ pub(super) async fn import(door: &Door, call: Call) -> Answer {
 }
 
 pub(super) async fn load(door: &Door, call: Call) -> Answer {
+    let platform = call.query.text("platform").map(platform::spelled).transpose()?;
+    platform::check_pull(platform.as_deref())?;
     let upload = receive(door, call).await?;
-    let loaded = door.engine.load_images(upload).await?;
-    told(loaded.into_iter().flat_map(|image| {
+    // A bad archive is told of in the stream, as Docker does it: programs read it there.
+    let outcome = door.engine.load_images(upload).await;
+    let outcome = outcome.unwrap_or_else(|error| Outcome { images: vec![], error: Some(error) });
+    let mut messages = Vec::new();
+    for image in outcome.images {
         let named =
             image.tags.iter().map(|tag| format!("Loaded image: {}\n", convert::familiar(tag)));
         let mut lines: Vec<String> = named.collect();
         if lines.is_empty() {
             lines.push(format!("Loaded image ID: {}\n", image.id));
         }
-        lines.into_iter().map(|line| json!({ "stream": line }))
-    }))
+        let message = |line| Message { stream: Some(line), ..Message::default() };
+        messages.extend(lines.into_iter().map(message));
+    }
+    if let Some(error) = outcome.error {
+        tracing::info!(error = error.chain(), "load failed");
+        messages.push(Message::failure(error.chain()));
+    }
+    let messages: Result<Vec<Value>, _> = messages.iter().map(serde_json::to_value).collect();
+    told(messages.context("write the reply")?)
 }
 
 /// One message per line, as a stream of progress has them.
@@ -120,9 +134,15 @@ fn told(messages: impl IntoIterator<Item = Value>) -> Answer {
     Ok(reply::stream("application/json", stream::iter(lines)))
 }
 
-pub(super) fn save(door: &Door, names: &[String]) -> Answer {
+pub(super) fn save(door: &Door, call: &Call, names: &[String]) -> Answer {
     if names.is_empty() {
         return Err(Error::invalid("no image is named"));
+    }
+    let platform = call.query.text("platform").map(platform::spelled).transpose()?;
+    for name in names {
+        if let Some(image) = door.engine.images().resolve(name) {
+            platform::check_image(platform.as_deref(), &image, name)?;
+        }
     }
     Ok(reply::fallible_stream("application/x-tar", door.engine.save_images(names)?))
 }

@@ -16,7 +16,7 @@ use super::Door;
 use super::call::Call;
 use super::convert::{credentials, platform};
 use super::reply::{self, Answer};
-use super::wire::image::{Detail, ErrorDetail, Message};
+use super::wire::image::{Detail, Message};
 use crate::engine::actions::ImageAct;
 use crate::error::{Error, Result};
 use crate::image::progress::{LayerProgress, LayerState};
@@ -179,9 +179,7 @@ impl Teller {
 
     async fn failed(&self, error: &Error) -> Result<(), Gone> {
         tracing::info!(image = %self.reference, error = error.chain(), "pull failed");
-        let message = error.chain();
-        let error_detail = Some(ErrorDetail { code: None, message: message.clone() });
-        self.say(Message { error: Some(message), error_detail, ..Message::default() }).await
+        self.say(Message::failure(error.chain())).await
     }
 
     async fn say_status(&self, status: String) -> Result<(), Gone> {

@@ -12,7 +12,7 @@ use super::call::Call;
 use super::convert::credentials;
 use super::pull::lines;
 use super::reply::{self, Answer};
-use super::wire::image::{AuthConfig, Detail, ErrorDetail, Message};
+use super::wire::image::{AuthConfig, Detail, Message};
 use crate::engine::actions::ImageAct;
 use crate::error::{Error, Kind, Result};
 use crate::image::offered::{self, Offered};
@@ -158,9 +158,7 @@ impl Teller {
                 let is_denied = error.kind() == Kind::Denied;
                 let message =
                     if is_denied { format!("denied: {}", error.chain()) } else { error.chain() };
-                let error_detail = Some(ErrorDetail { code: None, message: message.clone() });
-                self.send(Message { error: Some(message), error_detail, ..Message::default() })
-                    .await
+                self.send(Message::failure(message)).await
             }
         };
     }

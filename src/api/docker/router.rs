@@ -53,8 +53,10 @@ pub(super) async fn route(door: &Door, request: Request<Incoming>) -> Answer {
         }
         (&Method::POST, ["images", "create"]) => pull::pull(door, &call),
         (&Method::POST, ["images", "load"]) => making::load(door, call).await,
-        (&Method::GET, ["images", "get"]) => making::save(door, &call.query.owned("names")),
-        (&Method::GET, ["images", name @ .., "get"]) => making::save(door, &[name.join("/")]),
+        (&Method::GET, ["images", "get"]) => making::save(door, &call, &call.query.owned("names")),
+        (&Method::GET, ["images", name @ .., "get"]) => {
+            making::save(door, &call, &[name.join("/")])
+        }
         (&Method::GET, ["images", "search"]) => {
             Err(Error::new(Kind::Unsupported, "searching a registry is not supported"))
         }

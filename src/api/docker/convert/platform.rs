@@ -1,9 +1,28 @@
 //! `--platform`: images for other machines than this one are neither pulled nor run.
 
 use cais_dockerfile::Platform;
+use serde::Deserialize;
 
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::image::Image;
+
+/// A platform as `docker save` and `docker load` send it, `{"os":"linux","architecture":"arm64"}`, as all others do.
+///
+/// # Errors
+/// `InvalidArgument` for what is none.
+pub(crate) fn spelled(json: &str) -> Result<String> {
+    #[derive(Deserialize)]
+    struct Parts {
+        os: String,
+        architecture: String,
+        #[serde(default)]
+        variant: String,
+    }
+    let parts: Parts =
+        serde_json::from_str(json).context("invalid platform").kind(Kind::InvalidArgument)?;
+    let text = format!("{}/{}/{}", parts.os, parts.architecture, parts.variant);
+    Ok(text.trim_end_matches('/').to_owned())
+}
 
 /// # Errors
 /// `NotFound` for a platform that is not the host's, `InvalidArgument` for what is none.
@@ -13,7 +32,7 @@ pub(crate) fn check_pull(wanted: Option<&str>) -> Result<()> {
     if parse(text)?.fits(&host) {
         return Ok(());
     }
-    let text = format!("no matching manifest for {text}: only images for {host} can be pulled");
+    let text = format!("no matching manifest for {text}: only images for {host} are taken in");
     Err(Error::not_found(text))
 }
 
@@ -42,7 +61,6 @@ fn parse(text: &str) -> Result<Platform> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Kind;
 
     #[test]
     fn only_the_hosts_platform_is_pulled_in_every_spelling() {
@@ -59,6 +77,17 @@ mod tests {
             ("a/b/c/d/e", Kind::InvalidArgument),
         ] {
             assert_eq!(check_pull(Some(wanted)).unwrap_err().kind(), kind, "{wanted}");
+        }
+    }
+
+    #[test]
+    fn a_platform_is_sent_as_an_object_too() {
+        let read = |json: &str| spelled(json).map_err(|error| error.kind());
+        assert_eq!(read(r#"{"os":"linux","architecture":"arm64"}"#).unwrap(), "linux/arm64");
+        let json = r#"{"architecture":"arm","os":"linux","variant":"v7","os.version":""}"#;
+        assert_eq!(read(json).unwrap(), "linux/arm/v7");
+        for other in ["linux/arm64", "{}", "[]"] {
+            assert_eq!(read(other), Err(Kind::InvalidArgument), "{other}");
         }
     }
 }

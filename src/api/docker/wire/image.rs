@@ -154,6 +154,14 @@ pub(crate) struct Message {
     pub(crate) aux: Option<Value>,
 }
 
+impl Message {
+    /// The last one, of what failed.
+    pub(crate) fn failure(message: String) -> Self {
+        let error_detail = Some(ErrorDetail { code: None, message: message.clone() });
+        Self { error: Some(message), error_detail, ..Self::default() }
+    }
+}
+
 #[derive(Default, Serialize)]
 pub(crate) struct Detail {
     #[serde(skip_serializing_if = "Option::is_none")]

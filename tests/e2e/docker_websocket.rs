@@ -72,11 +72,12 @@ async fn docker_attach_by_websocket_carries_both_ways() {
     assert_eq!(logs.receive().await.1, "said\ntwo\n");
     docker.run(&["rm", "web"]).await;
 
-    // The end of its client's messages is the end of its input.
+    // The end of its client's messages is the end of its input, and is answered.
     docker.run(&["create", "-i", "--name", "cat", "busybox", "cat"]).await;
     let mut socket = Socket::open(&docker, "/containers/cat/attach/ws?stream=1&stdin=1").await;
     docker.run(&["start", "cat"]).await;
     socket.send(CLOSE, b"").await;
+    assert_eq!(socket.receive().await, (CLOSE, String::new()));
     until("it to end", async || docker.inspect("cat").await["State"]["Status"] == "exited").await;
     docker.run(&["rm", "cat"]).await;
 

@@ -4,6 +4,7 @@
 //! come in messages of either kind.
 
 use std::io;
+use std::time::Duration;
 
 use axum::extract::ws::{Message, WebSocket};
 use axum::extract::{FromRequestParts, WebSocketUpgrade};
@@ -14,6 +15,7 @@ use http::header::{HOST, ORIGIN};
 use http::{HeaderMap, Request, Response};
 use hyper::upgrade::OnUpgrade;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::time::timeout;
 use tracing::Instrument;
 
 use super::hijack::{Client, PIECE};
@@ -23,6 +25,9 @@ use crate::error::{Error, Kind, Result};
 
 /// A client says no more than this at once.
 const LONGEST: usize = 1 << 20;
+
+/// One that does not read is told so long that it is over.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The answer with which a connection becomes a WebSocket; `carry` then has what travels in it.
 ///
@@ -111,16 +116,18 @@ async fn pass(socket: WebSocket, stream: DuplexStream) -> io::Result<()> {
         loop {
             let count = from.read(&mut buffer).await?;
             let piece = buffer.get(..count).filter(|piece| !piece.is_empty());
-            let Some(piece) = piece else { break };
+            let Some(piece) = piece else { return Ok(()) };
             let message = Message::Binary(Bytes::copy_from_slice(piece));
             sink.send(message).await.map_err(io::Error::other)?;
         }
-        sink.send(Message::Close(None)).await.map_err(io::Error::other)
     };
-    tokio::select! {
+    let ended = tokio::select! {
         said = said => said,
         told = told => told,
-    }
+    };
+    // A Close of ours, or the answer to theirs (RFC 6455, 5.5.1). A client that is gone does not hear it.
+    let _ = timeout(PATIENCE, sink.close()).await;
+    ended
 }
 
 #[cfg(test)]

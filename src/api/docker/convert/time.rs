@@ -43,17 +43,17 @@ pub(crate) fn seconds_of(text: &str) -> i64 {
     text.parse::<Timestamp>().map_or(0, Timestamp::as_second)
 }
 
-/// Nanoseconds of what clients send as a moment: `1600000000`, `1600000000.000000001`, RFC 3339.
+/// Nanoseconds of what clients send as a moment: `1600000000`, `1600000000.000000001`, RFC 3339. Finer fractions are cut off.
 pub(crate) fn moment(text: &str) -> Option<i64> {
     if let Ok(at) = text.parse::<Timestamp>() {
         return i64::try_from(at.as_nanosecond()).ok();
     }
     let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
     let seconds: i64 = seconds.parse().ok()?;
-    if fraction.len() > 9 || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+    if !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    let nanos: i64 = format!("{fraction:0<9}").parse().ok()?;
+    let nanos: i64 = format!("{fraction:0<9}").get(..9)?.parse().ok()?;
     seconds.checked_mul(1_000_000_000)?.checked_add(nanos)
 }
 
@@ -128,12 +128,13 @@ mod tests {
             ("5", 5_000_000_000),
             ("1.000000001", 1_000_000_001),
             ("1.5", 1_500_000_000),
+            ("1.0000000019", 1_000_000_001),
             ("1970-01-01T00:00:02Z", 2_000_000_000),
             ("1970-01-01T01:00:02+01:00", 2_000_000_000),
         ] {
             assert_eq!(moment(text), Some(nanos), "{text}");
         }
-        for text in ["", "soon", "1.0000000001", "1.x", "99999999999999999999"] {
+        for text in ["", "soon", "1.x", "1.000000000x", "99999999999999999999"] {
             assert_eq!(moment(text), None, "{text}");
         }
     }

@@ -9,6 +9,9 @@
 //! Every path may begin with a version (`/v1.24/…`). No client is refused for its age; which one is asked for makes a
 //! difference only where a client of that age cannot do without what later versions have no more (`Call::is_before`).
 //! Shapes of requests and replies are in `wire`, what they mean to the engine in `convert`.
+//!
+//! What cannot be read as HTTP never gets here: hyper answers it with 400, 414 (a URI of 64 KiB) or 431 (a head of 408 KiB) and
+//! no body, and has no place for words of ours. Docker's server answers these without `{"message"}` too, in plain text.
 
 mod agents;
 mod archive;

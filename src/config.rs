@@ -30,6 +30,7 @@ pub(crate) struct Config {
     pub(crate) network: Network,
     pub(crate) registry: Registry,
     pub(crate) images: Images,
+    pub(crate) build: Build,
     pub(crate) cdi: Cdi,
     pub(crate) nri: Nri,
     pub(crate) checkpoint: Checkpoint,
@@ -125,6 +126,38 @@ pub(crate) struct Images {
     pub(crate) pinned: Vec<String>,
 }
 
+/// What commands of builds are and may do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Build {
+    pub(crate) user_namespace: BuildUsers,
+    /// What the host calls their root, user and group.
+    pub(crate) first_user: u32,
+    /// How many follow it, itself included: numbers up to this may own files in an image.
+    pub(crate) users: u32,
+    /// What a client may allow a Dockerfile.
+    pub(crate) entitlements: Vec<Entitlement>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum BuildUsers {
+    /// Users of their own where the kernel can give them, which Linux does since 6.15.
+    Auto,
+    /// Where it cannot, no command runs.
+    Always,
+    /// Their root is the host's.
+    Never,
+}
+
+/// In BuildKit's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Entitlement {
+    /// `RUN --security=insecure`: a command that is privileged, as root of the host.
+    #[serde(rename = "security.insecure")]
+    Insecure,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Cdi {
@@ -169,6 +202,7 @@ impl Default for Config {
             network: Network::default(),
             registry: Registry::default(),
             images: Images::default(),
+            build: Build::default(),
             cdi: Cdi::default(),
             nri: Nri::default(),
             checkpoint: Checkpoint::default(),
@@ -211,6 +245,18 @@ impl Default for Network {
             cni_config_dir: "/etc/cni/net.d".into(),
             cni_plugin_dirs: vec!["/opt/cni/bin".into(), "/usr/lib/cni".into()],
             cni_timeout_secs: 60,
+        }
+    }
+}
+
+impl Default for Build {
+    fn default() -> Self {
+        Self {
+            user_namespace: BuildUsers::Auto,
+            // All that nobody else has (systemd.io/UIDS-GIDS): 0x70000000 up to the foreign ones.
+            first_user: 0x7000_0000,
+            users: 0x0ffe_0000,
+            entitlements: Vec::new(),
         }
     }
 }
@@ -342,10 +388,28 @@ impl Config {
                 return Err(Error::invalid(format!("{key}: {seconds} is not in 1 to 3600")));
             }
         }
+        self.build.check()?;
         const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
         if !LEVELS.contains(&self.log_level.as_str()) {
             let level = &self.log_level;
             return Err(Error::invalid(format!("log_level: {level:?} is none of {LEVELS:?}")));
+        }
+        Ok(())
+    }
+}
+
+impl Build {
+    fn check(&self) -> Result<()> {
+        // All of them are others than the host's root, and none is -1, which means nobody.
+        let end = self.first_user.checked_add(self.users).filter(|_| self.first_user > 0);
+        if end.is_none() {
+            let first = self.first_user;
+            return Err(Error::invalid(format!("build.first_user: {first} cannot be the first")));
+        }
+        // Every image has `nobody`, 65534.
+        if self.users < 65536 {
+            let users = self.users;
+            return Err(Error::invalid(format!("build.users: {users} is less than 65536")));
         }
         Ok(())
     }
@@ -393,6 +457,10 @@ mod tests {
             ("[registry]\npatience_secs = 3601", "registry.patience_secs"),
             ("[checkpoint]\ncriu = \"bin/criu\"", "checkpoint.criu"),
             ("log_level = \"loud\"", "log_level"),
+            ("[build]\nfirst_user = 0", "build.first_user"),
+            ("[build]\nfirst_user = 4294901760\nusers = 65536", "build.first_user"),
+            ("[build]\nusers = 1000", "build.users"),
+            ("[build]\nentitlements = [\"security.none\"]", "security.none"),
             ("[nri]\nrequest_timeout_ms = 0", "nri.request_timeout_ms"),
         ] {
             let error = Config::parse(text).unwrap_err();

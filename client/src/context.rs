@@ -1,11 +1,15 @@
 //! The context of a build as an archive: a directory without what its `.dockerignore` leaves out.
 
+use std::ffi::{CString, OsStr};
 use std::fs;
 use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use cais_dockerfile::dockerignore::{self, Matcher, Parent};
+use rustix::fs::{Dir, Mode, OFlags};
 use tar::{Builder, EntryType, Header};
 
 use crate::error::{Context as _, Failure, Result};
@@ -168,40 +172,44 @@ impl Context {
             append_text(builder, &self.dockerfile, text)?;
         }
         if let Some(directory) = &self.directory {
-            self.directory((directory, ""), builder, &Parent::default())?;
+            // The one that was asked for, through links; below it none is followed.
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let root = rustix::fs::open(directory, flags, Mode::empty())?;
+            self.directory((root.as_fd(), ""), builder, &Parent::default())?;
         }
         Ok(())
     }
 
-    /// `path` is that below the context's directory, which is `root`.
+    /// `path` is that below the context's directory. Somebody may change files meanwhile: what is here is
+    /// opened from its directory and never through a link, so that nothing else is read.
     fn directory(
         &self,
-        (root, path): (&Path, &str),
+        (directory, path): (BorrowedFd<'_>, &str),
         builder: &mut Builder<impl Write>,
         above: &Parent,
     ) -> io::Result<()> {
-        let mut entries: Vec<_> = fs::read_dir(root.join(path))?.collect::<io::Result<_>>()?;
-        entries.sort_by_key(fs::DirEntry::file_name);
-        for entry in entries {
-            let name = entry.file_name();
-            let Some(name) = name.to_str() else {
-                let what = format!("{} is not UTF-8", entry.path().display());
+        for name in names(directory)? {
+            let Ok(name) = name.to_str() else {
+                let what = format!("{}/{} is not UTF-8", path, name.to_string_lossy());
                 return Err(io::Error::new(io::ErrorKind::InvalidData, what));
             };
             let path = if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") };
             let (is_ignored, own) = self.ignored.is_ignored_below(&path, above);
             let is_kept = !is_ignored || path == self.dockerfile || path == IGNORE;
-            let metadata = entry.metadata()?;
-            if is_kept && !metadata.file_type().is_socket() {
-                append(builder, &entry.path(), &path, &metadata)
+            let found = open(directory, name, OFlags::PATH)?;
+            let kind = found.metadata()?.file_type();
+            if is_kept && !kind.is_socket() {
+                append(builder, (directory, name, &found), &path)
                     .map_err(|it| io::Error::new(it.kind(), format!("{path}: {it}")))?;
             }
             // What is left out may have something in it that is taken back.
             let is_seen = is_kept
                 || self.ignored.has_exclusions()
                 || self.dockerfile.starts_with(&format!("{path}/"));
-            if metadata.is_dir() && is_seen {
-                self.directory((root, &path), builder, &own)?;
+            if kind.is_dir() && is_seen {
+                let below = open(directory, name, OFlags::DIRECTORY)
+                    .map_err(|it| io::Error::new(it.kind(), format!("{path}: {it}")))?;
+                self.directory((below.as_fd(), &path), builder, &own)?;
             }
         }
         Ok(())
@@ -216,6 +224,25 @@ fn append_text(builder: &mut Builder<impl Write>, name: &str, text: &[u8]) -> io
     header.set_gid(0);
     header.set_mtime(0);
     builder.append_data(&mut header, name, text)
+}
+
+/// In byte order.
+fn names(directory: BorrowedFd<'_>) -> io::Result<Vec<CString>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(directory)? {
+        let entry = entry?;
+        if ![c".", c".."].contains(&entry.file_name()) {
+            names.push(entry.file_name().to_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// A member of a directory; of a link, the link itself.
+fn open(directory: BorrowedFd<'_>, name: &str, flags: OFlags) -> io::Result<fs::File> {
+    let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(directory, name, flags, Mode::empty())?.into())
 }
 
 /// A path that stays where it is, without `.` and `..`.
@@ -233,20 +260,26 @@ fn plain(path: &Path) -> Option<String> {
     Some(names.join("/"))
 }
 
+/// `found` is what the name stood for just now.
 fn append(
     builder: &mut Builder<impl Write>,
-    file: &Path,
+    (directory, name, found): (BorrowedFd<'_>, &str, &fs::File),
     path: &str,
-    metadata: &fs::Metadata,
 ) -> io::Result<()> {
-    let mut header = Header::new_gnu();
-    header.set_metadata(metadata);
-    header.set_uid(0);
-    header.set_gid(0);
+    let header_of = |metadata: &fs::Metadata| {
+        let mut header = Header::new_gnu();
+        header.set_metadata(metadata);
+        header.set_uid(0);
+        header.set_gid(0);
+        header
+    };
+    let metadata = found.metadata()?;
     let kind = metadata.file_type();
+    let mut header = header_of(&metadata);
     if kind.is_symlink() {
         header.set_size(0);
-        return builder.append_link(&mut header, path, fs::read_link(file)?);
+        let target = rustix::fs::readlinkat(found, "", Vec::new())?;
+        return builder.append_link(&mut header, path, OsStr::from_bytes(target.as_bytes()));
     }
     if !kind.is_file() {
         header.set_size(0);
@@ -255,10 +288,16 @@ fn append(
         }
         return builder.append_data(&mut header, path, io::empty());
     }
+    let content = open(directory, name, OFlags::RDONLY)?;
+    let metadata = content.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("it was replaced while it was read"));
+    }
     // One that grows meanwhile is taken as it was; one that shrinks has no end any more.
     let length = metadata.len();
-    let mut content = fs::File::open(file)?.take(length);
+    let mut header = header_of(&metadata);
     header.set_size(length);
+    let mut content = content.take(length);
     builder.append_data(&mut header, path, &mut content)?;
     if content.limit() > 0 {
         return Err(io::Error::other("it became shorter while it was read"));
@@ -328,5 +367,41 @@ mod tests {
         assert_eq!(packed(&[("a", "1")], file), expected);
         let missing = Context::open(outside.path(), Dockerfile::File("missing/Dockerfile"));
         assert!(missing.unwrap_err().message.contains("missing/Dockerfile"));
+    }
+    /// Whoever reads the archive changes a directory into a link when its name has come.
+    struct Swapping<'a>(&'a Path, Vec<u8>);
+
+    impl Write for Swapping<'_> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let directory = self.0.join("context/d");
+            if bytes.starts_with(b"d\0") && !directory.is_symlink() {
+                fs::rename(&directory, self.0.join("away"))?;
+                std::os::unix::fs::symlink(self.0.join("outside"), &directory)?;
+            }
+            self.1.write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_directory_that_becomes_a_link_meanwhile_is_not_followed() {
+        let temp = tempfile::tempdir().unwrap();
+        for (name, text) in [("context/d/f", "own"), ("outside/f", "stolen")] {
+            let path = temp.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            #[expect(clippy::disallowed_methods, reason = "nobody reads it meanwhile")]
+            fs::write(path, text).unwrap();
+        }
+        let context = temp.path().join("context");
+        let context = Context::open(&context, Dockerfile::Inline("FROM b")).unwrap();
+        let mut builder = Builder::new(Swapping(temp.path(), Vec::new()));
+        let error = context.pack(&mut builder).unwrap_err();
+        assert!(temp.path().join("context/d").is_symlink());
+        assert!(error.to_string().starts_with("d: "), "{error}");
+        let sent = &builder.get_ref().1;
+        assert!(!sent.windows(6).any(|window| window == b"stolen"));
     }
 }

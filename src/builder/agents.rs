@@ -104,6 +104,7 @@ impl Wanted {
         let mount = RunMount::Tree {
             target: target.clone(),
             tree,
+            is_mapped: false,
             part: NAME.to_owned(),
             is_directory: false,
             readonly: false,

@@ -21,7 +21,7 @@ use super::progress::{Event, Failure, Teller};
 use super::stage::{Finished, Stage};
 use super::{Builder, Client, Context, Named, Options, context_name};
 use crate::engine::actions::ImageAct;
-use crate::engine::cells::{Cell, CellNetwork};
+use crate::engine::cells::{Cell, Confinement};
 use crate::engine::files::open_below;
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::image::cache::{CacheStep, inline_records};
@@ -314,9 +314,9 @@ impl Build {
     }
 
     /// A cell that is closed at the end of the build.
-    pub(super) async fn open_cell(&self, network: CellNetwork) -> Result<Arc<Cell>> {
+    pub(super) async fn open_cell(&self, confinement: Confinement) -> Result<Arc<Cell>> {
         let config = self.options.cells.clone();
-        let cell = Arc::new(self.builder.engine.open_cell(network, config).await?);
+        let cell = Arc::new(self.builder.engine.open_cell(confinement, config).await?);
         lock(&self.cells).push(cell.clone());
         Ok(cell)
     }
@@ -466,7 +466,7 @@ impl Built {
 
     /// All its files, mounted read-only, and their root opened to be listed; blocks.
     pub(crate) fn files(&self) -> Result<OwnedFd> {
-        let mount = self.build.store().mount_stack(&self.finished.stack)?;
+        let mount = self.build.store().mount_stack(&self.finished.stack, None)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         open_below(&mount, Path::new(""), flags).context("open the root")
     }

@@ -330,7 +330,7 @@ impl Work {
             true => Stack::default(),
             false => self.stack.clone(),
         };
-        let site = store.begin_site(&below, self.latest)?;
+        let site = store.begin_site(&below, self.latest, None)?;
         let owner = self.owner(store, site.mount())?;
         let left_out = |source: &Path, path: &Path| self.is_left_out(source, path);
         let excludes = |_: &Path, path: &Path| self.is_excluded(path);
@@ -373,7 +373,7 @@ impl Work {
                 let root = context.root().try_clone_to_owned();
                 (root.map_err(|error| Error::internal(error.to_string()))?, &self.request.paths)
             }
-            Origin::Stack(stack, _) => (store.mount_stack(stack)?, &self.request.paths),
+            Origin::Stack(stack, _) => (store.mount_stack(stack, None)?, &self.request.paths),
             Origin::Nothing => match self.request.paths.first() {
                 None => return Ok(Vec::new()),
                 Some(path) => {
@@ -410,7 +410,7 @@ impl Work {
         if !self.request.is_linked {
             return owner_in(root, &self.request.chown).map(Some);
         }
-        let below = store.mount_stack(&self.stack)?;
+        let below = store.mount_stack(&self.stack, None)?;
         owner_in(below.as_fd(), &self.request.chown).map(Some)
     }
 }

@@ -79,6 +79,7 @@ type CacheLocks = Arc<Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>>;
 
 /// What is asked of a build.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "they are switches of clients")]
 pub(crate) struct Options {
     /// Below the context's root.
     pub(crate) dockerfile: String,
@@ -99,6 +100,8 @@ pub(crate) struct Options {
     pub(crate) pulls: bool,
     /// Of RUN, where it says nothing itself.
     pub(crate) network: CellNetwork,
+    /// A command may be privileged (`RUN --security=insecure`): the client allows it, and the daemon the client.
+    pub(crate) allows_insecure: bool,
     pub(crate) cells: CellConfig,
     /// `os/architecture`; empty: the host's.
     pub(crate) platform: String,

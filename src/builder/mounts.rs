@@ -6,7 +6,7 @@ use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use cais_dockerfile::Source;
 use cais_dockerfile::instruction::{Mount, MountType, Run, Sharing};
@@ -25,6 +25,7 @@ use crate::engine::cells::{RunMount, tree_of};
 use crate::engine::files::{below_root, open_below};
 use crate::error::{Context, Error, Kind, Result};
 use crate::image::digest::Digest;
+use crate::image::mapped::Mapped;
 use crate::image::{ImageStore, Site, Workplace, copy_tree};
 
 /// Where a command that brings its own program finds it.
@@ -58,6 +59,8 @@ struct Wanted {
 /// The same, opened, and what must stay until the command has ended.
 #[derive(Default)]
 pub(super) struct Opened {
+    /// Of the command; `None`: the host's.
+    users: Option<Arc<Mapped>>,
     mounts: Vec<RunMount>,
     targets: Vec<PathBuf>,
     sites: Vec<Site>,
@@ -145,8 +148,14 @@ impl Mounts {
         Ok(Lent { secrets, agents, variables })
     }
 
-    pub(super) async fn open(self, stage: &Stage, lent: Lent) -> Result<Opened, Failure> {
-        let mut opened = Opened::default();
+    /// For a command of these users.
+    pub(super) async fn open(
+        self,
+        stage: &Stage,
+        lent: Lent,
+        users: Option<Arc<Mapped>>,
+    ) -> Result<Opened, Failure> {
+        let mut opened = Opened { users, ..Opened::default() };
         let builder = &stage.build.builder;
         let waiting = async {
             // Each once and in one order, so that no two commands wait for each other.
@@ -224,6 +233,7 @@ impl Opened {
         self.mounts.push(RunMount::Tree {
             target: SCRIPT.into(),
             tree: tree_of(&directory)?,
+            is_mapped: false,
             part: SCRIPT_NAME.to_owned(),
             is_directory: false,
             readonly: true,
@@ -243,18 +253,24 @@ impl Opened {
     /// What is written to it is not kept.
     fn bind(&mut self, store: &ImageStore, wanted: Wanted) -> Result<()> {
         let Wanted { mount, target, origin } = wanted;
+        let users = self.users.as_deref();
+        let is_mapped = match origin {
+            Origin::Context(_) => !mount.readonly,
+            Origin::Stack(..) => true,
+            Origin::Nothing => false,
+        };
         let tree = match (&origin, mount.readonly) {
             (Origin::Context(context), true) => tree_of(&context.kept_still(store)?.directory()?)?,
             (Origin::Context(context), false) => {
                 let workplace = store.workplace()?;
                 let below = context.kept_still(store)?.directory()?;
-                let tree = store.mount_changeable(&below, &workplace)?;
+                let tree = store.mount_changeable(&below, &workplace, users)?;
                 self.workplaces.push(workplace);
                 tree
             }
-            (Origin::Stack(stack, _), true) => store.mount_stack(stack)?,
+            (Origin::Stack(stack, _), true) => store.mount_stack(stack, users)?,
             (Origin::Stack(stack, _), false) => {
-                let site = store.begin_site(stack, None)?;
+                let site = store.begin_site(stack, None, users)?;
                 let tree = site.mount().try_clone_to_owned().context("pass files on")?;
                 self.sites.push(site);
                 tree
@@ -268,7 +284,7 @@ impl Opened {
         };
         let (part, is_directory) = part(&tree, &mount.source)?;
         let readonly = mount.readonly;
-        self.mounts.push(RunMount::Tree { target, tree, part, is_directory, readonly });
+        self.mounts.push(RunMount::Tree { target, tree, is_mapped, part, is_directory, readonly });
         Ok(())
     }
 
@@ -294,7 +310,8 @@ impl Opened {
         };
         let (part, is_directory) = part(&tree, source)?;
         let readonly = mount.readonly;
-        self.mounts.push(RunMount::Tree { target, tree, part, is_directory, readonly });
+        let is_mapped = false;
+        self.mounts.push(RunMount::Tree { target, tree, is_mapped, part, is_directory, readonly });
         Ok(())
     }
 }
@@ -329,7 +346,7 @@ fn part(tree: &OwnedFd, source: &str) -> Result<(String, bool)> {
 async fn fill(store: &ImageStore, directory: &Path, mount: &Mount, origin: &Origin) -> Result<()> {
     let from = match origin {
         Origin::Context(context) => Some(tree_of(&context.kept_still(store)?.directory()?)?),
-        Origin::Stack(stack, _) => Some(store.mount_stack(stack)?),
+        Origin::Stack(stack, _) => Some(store.mount_stack(stack, None)?),
         Origin::Nothing => None,
     };
     if let Some(from) = from {
@@ -371,10 +388,10 @@ impl Builder {
         }
     }
 
-    fn lock_of(&self, name: &str) -> std::sync::Arc<tokio::sync::Mutex<()>> {
+    fn lock_of(&self, name: &str) -> Arc<tokio::sync::Mutex<()>> {
         let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
         // Those that nobody has any more.
-        locks.retain(|_, lock| std::sync::Arc::strong_count(lock) > 1);
+        locks.retain(|_, lock| Arc::strong_count(lock) > 1);
         locks.entry(name.to_owned()).or_default().clone()
     }
 }

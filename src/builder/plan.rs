@@ -193,6 +193,7 @@ mod tests {
             named: BTreeMap::new(),
             pulls: false,
             network: CellNetwork::Default,
+            allows_insecure: false,
             cells: CellConfig::default(),
             platform: "linux/s390x".to_owned(),
             caches: Vec::new(),

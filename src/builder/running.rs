@@ -6,6 +6,7 @@ use cais_dockerfile::instruction::{Network, Run, Security};
 use cais_dockerfile::{PROXIES, Source};
 use tokio::sync::mpsc;
 
+use super::Options;
 use super::blocking;
 use super::key::Key;
 use super::mounts::{Lent, Mounts};
@@ -13,7 +14,7 @@ use super::plan::runs_here;
 use super::progress::{Failure, Progress};
 use super::stage::{Stage, words};
 use super::stubs::Stubs;
-use crate::engine::cells::{Cell, CellNetwork, Output, Run as Command};
+use crate::engine::cells::{Cell, CellNetwork, Confinement, Output, Run as Command};
 use crate::engine::container::phase::End;
 use crate::error::{Context, Error, Kind, Result};
 use crate::image::{Site, StackedLayer};
@@ -30,7 +31,7 @@ impl Stage {
     ) -> Result<(), Failure> {
         // One of a trigger was not seen before.
         runs_here(&self.platform)?;
-        let network = network(run, self.build.options.network)?;
+        let confinement = confinement(run, &self.build.options)?;
         let mut mounts = Mounts::read(self, run, sources).await?;
         let (command, script) = self.command(run);
         let (own, proxies) = self.variables();
@@ -41,12 +42,16 @@ impl Stage {
             .with_all("env", &own)
             .with("user", self.settings.user())
             .with("working dir", self.settings.working_dir())
-            .with("network", format!("{network:?}"))
+            .with("network", format!("{:?}", confinement.network))
             .with(
                 "mounts",
                 mounts.key(self.build.store(), &self.build.builder.contents).await?.hex(),
-            )
-            .finish();
+            );
+        // What a sandboxed command makes is the same with and without users of its own.
+        let key = match confinement.is_privileged {
+            true => key.with("security", "insecure").finish(),
+            false => key.finish(),
+        };
         let layer = match self.find(&key).await {
             Some(layer) => layer,
             None => {
@@ -54,7 +59,7 @@ impl Stage {
                 let lent = mounts.lent(self, &own).await?;
                 let env = [own, proxies, lent.variables.clone()].concat();
                 let mounts = (mounts, lent);
-                let layer = self.execute(network, mounts, (&command, script, env)).await?;
+                let layer = self.execute(confinement, mounts, (&command, script, env)).await?;
                 self.keep(&key, &layer, created_by);
                 layer
             }
@@ -92,12 +97,15 @@ impl Stage {
 
     async fn execute(
         &mut self,
-        network: CellNetwork,
+        confinement: Confinement,
         (mounts, lent): (Mounts, Lent),
         (command, script, env): (&[String], Option<String>, Vec<String>),
     ) -> Result<StackedLayer, Failure> {
-        let site = self.build.store().begin_site(&self.stack, self.build.latest)?;
-        let mut opened = mounts.open(self, lent).await?;
+        let cell = self.cell(confinement).await?;
+        let users = cell.users();
+        let latest = self.build.latest;
+        let site = self.build.store().begin_site(&self.stack, latest, users.as_deref())?;
+        let mut opened = mounts.open(self, lent, users).await?;
         if let Some(script) = script {
             opened.add_script(self.build.store(), &script)?;
         }
@@ -110,7 +118,6 @@ impl Stage {
             working_dir: self.settings.working_dir(),
             user: self.settings.user(),
         };
-        let cell = self.cell(network).await?;
         let ended = self.in_cell(&cell, run).await;
         drop(opened);
         stubs.remove()?;
@@ -137,12 +144,12 @@ impl Stage {
     }
 
     /// The stage's own; commands of one stage are in one.
-    async fn cell(&mut self, network: CellNetwork) -> Result<Arc<Cell>> {
-        if let Some(cell) = self.cells.get(&network) {
+    async fn cell(&mut self, confinement: Confinement) -> Result<Arc<Cell>> {
+        if let Some(cell) = self.cells.get(&confinement) {
             return Ok(cell.clone());
         }
-        let cell = self.build.open_cell(network).await?;
-        self.cells.insert(network, cell.clone());
+        let cell = self.build.open_cell(confinement).await?;
+        self.cells.insert(confinement, cell.clone());
         Ok(cell)
     }
 }
@@ -158,6 +165,14 @@ async fn done(end: &End, command: &[String], site: Site) -> Result<StackedLayer,
 }
 
 /// A command may have less than the build, and not more.
+fn confinement(run: &Run, options: &Options) -> Result<Confinement> {
+    let is_privileged = run.security == Security::Insecure;
+    if is_privileged && !options.allows_insecure {
+        return Err(Error::new(Kind::Forbidden, "security.insecure is not allowed"));
+    }
+    Ok(Confinement { network: network(run, options.network)?, is_privileged })
+}
+
 fn network(run: &Run, of_build: CellNetwork) -> Result<CellNetwork> {
     let not_allowed = |what: &str| {
         Err(Error::new(
@@ -165,9 +180,6 @@ fn network(run: &Run, of_build: CellNetwork) -> Result<CellNetwork> {
             format!("granting entitlement {what} is not allowed by build daemon configuration"),
         ))
     };
-    if run.security == Security::Insecure {
-        return not_allowed("security.insecure");
-    }
     if let Some(device) = run.devices.first() {
         let name = &device.name;
         let text = format!("RUN --device={name} is not supported yet");

@@ -119,6 +119,7 @@ impl Secret {
         Ok(Some(RunMount::Tree {
             target: self.wanted.target.clone(),
             tree: memory::file(NAME, &self.value, self.wanted.access)?,
+            is_mapped: false,
             part: NAME.to_owned(),
             is_directory: false,
             readonly: true,

@@ -18,7 +18,7 @@ use super::key::Key;
 use super::plan::refused;
 use super::progress::{Failure, Progress};
 use super::settings::Settings;
-use crate::engine::cells::{Cell, CellNetwork, owner_in};
+use crate::engine::cells::{Cell, Confinement, owner_in};
 use crate::engine::files::{below_root, open_below};
 use crate::error::{Error, Result};
 use crate::image::digest::Digest;
@@ -50,7 +50,7 @@ pub(super) struct Stage {
     /// What all files so far were made from.
     pub(super) key: Digest,
     cache: CacheState,
-    pub(super) cells: BTreeMap<CellNetwork, Arc<Cell>>,
+    pub(super) cells: BTreeMap<Confinement, Arc<Cell>>,
 }
 
 /// Whether the layers of this stage were there already.
@@ -352,13 +352,13 @@ impl Stage {
         let latest = self.build.latest;
         let made = super::blocking(move || {
             if !stack.is_empty() {
-                let view = store.mount_stack(&stack)?;
+                let view = store.mount_stack(&stack, None)?;
                 let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY;
                 if open_below(&view, &below, flags).is_ok() {
                     return Ok(None);
                 }
             }
-            let site = store.begin_site(&stack, latest)?;
+            let site = store.begin_site(&stack, latest, None)?;
             let owner = owner_in(site.mount(), &user)?;
             make_directory(site.mount(), &below, owner)?;
             site.finish().map(Some)

@@ -70,7 +70,7 @@ use self::registry::Registry;
 pub(crate) use self::rendering::Rendering;
 pub(crate) use self::standalone::parse_signal;
 use crate::cgroup::{self, Cgroups, Resources};
-use crate::config::{CgroupDriver, Config};
+use crate::config::{CgroupDriver, Config, Entitlement};
 use crate::error::{Context, Error, Result};
 use crate::executor::plan::Process;
 use crate::id::{ContainerId, PodId};
@@ -501,6 +501,11 @@ impl Engine {
     /// True when the controllers, or some of them, are in hierarchies of version 1.
     pub(crate) fn has_cgroup_v1(&self) -> bool {
         !self.shared.cgroups.legacy_names().is_empty()
+    }
+
+    /// What clients may allow a Dockerfile.
+    pub(crate) fn entitlements(&self) -> &[Entitlement] {
+        &self.shared.config.build.entitlements
     }
 
     pub(crate) fn has_user_namespaces(&self) -> bool {

@@ -16,6 +16,7 @@ pub(crate) mod index;
 pub(crate) mod load;
 pub(crate) mod local;
 pub(crate) mod manifest;
+pub(crate) mod mapped;
 mod named;
 pub(crate) mod offered;
 pub(crate) mod pack;

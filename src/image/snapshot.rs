@@ -61,6 +61,18 @@ pub(super) fn mount(
     writable: Option<Writable<'_>>,
     owners: Option<Owners<'_>>,
 ) -> Result<OwnedFd> {
+    let create = |overlay: &OwnedFd| fsconfig_create(overlay).context("create overlay");
+    mount_by(create, layers, empty, writable, owners)
+}
+
+/// The same; `create` makes the file system when all is set.
+pub(super) fn mount_by(
+    create: impl FnOnce(&OwnedFd) -> Result<()>,
+    layers: &[PathBuf],
+    empty: &Path,
+    writable: Option<Writable<'_>>,
+    owners: Option<Owners<'_>>,
+) -> Result<OwnedFd> {
     let overlay = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).context("fsopen overlay")?;
     // overlayfs counts from the top, and without an upper directory it wants two layers.
     let mut lowers = once_each(layers);
@@ -91,7 +103,7 @@ pub(super) fn mount(
             set("metacopy", "off")?;
         }
     }
-    fsconfig_create(&overlay).context("create overlay")?;
+    create(&overlay)?;
     drop(held);
     let attributes = match writable {
         Some(_) => MountAttrFlags::empty(),
@@ -172,7 +184,7 @@ fn set_mapped_lowers(
 }
 
 /// The directory as a mount that shows the owners of its files as the host counts them.
-fn map(directory: &Path, owners: Owners<'_>) -> Result<OwnedFd> {
+pub(super) fn map(directory: &Path, owners: Owners<'_>) -> Result<OwnedFd> {
     let mount = copy(directory)?;
     idmap(mount.as_fd(), Reach::This, owners.namespace)
         .kind(Kind::Unsupported)

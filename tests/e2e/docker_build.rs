@@ -33,6 +33,24 @@ impl Context {
     pub(crate) fn path(&self) -> &str {
         self.0.to_str().unwrap()
     }
+
+    /// A program of this machine and all that it loads in `tools`, for an image that has nothing of it. It is run by
+    /// `/tools/ld.so --library-path /tools`.
+    pub(crate) fn add_program(&self, name: &str) {
+        let tools = self.0.join("tools");
+        fs::create_dir_all(&tools).unwrap();
+        let path = std::env::var_os("PATH").unwrap();
+        let program = std::env::split_paths(&path).map(|it| it.join(name)).find(|it| it.exists());
+        let program = program.unwrap_or_else(|| panic!("no {name}: run hack/install"));
+        let listed = std::process::Command::new("ldd").arg(&program).output().unwrap();
+        let listed = String::from_utf8(listed.stdout).unwrap();
+        fs::copy(&program, tools.join(name)).unwrap();
+        for library in listed.split_whitespace().filter(|word| word.starts_with('/')) {
+            let own = Path::new(library).file_name().unwrap();
+            let own = if own.to_str().unwrap().starts_with("ld-") { "ld.so".as_ref() } else { own };
+            fs::copy(library, tools.join(own)).unwrap();
+        }
+    }
 }
 
 pub(crate) async fn try_build(docker: &Docker, context: &Context, words: &[&str]) -> Output {

@@ -53,23 +53,6 @@ impl Drop for Agent {
     }
 }
 
-/// ssh-add of this machine and all that it loads, for an image that has nothing of it.
-fn add_ssh_add(context: &Context) {
-    let tools = context.0.join("tools");
-    fs::create_dir(&tools).unwrap();
-    let path = std::env::var_os("PATH").unwrap();
-    let program = std::env::split_paths(&path).map(|it| it.join("ssh-add")).find(|it| it.exists());
-    let program = program.expect("openssh-client");
-    let listed = Command::new("ldd").arg(&program).output().unwrap();
-    let listed = String::from_utf8(listed.stdout).unwrap();
-    fs::copy(&program, tools.join("ssh-add")).unwrap();
-    for library in listed.split_whitespace().filter(|word| word.starts_with('/')) {
-        let name = Path::new(library).file_name().unwrap();
-        let name = if name.to_str().unwrap().starts_with("ld-") { "ld.so".as_ref() } else { name };
-        fs::copy(library, tools.join(name)).unwrap();
-    }
-}
-
 const ASKS: &str = "\
 FROM busybox
 RUN --mount=type=ssh true
@@ -88,7 +71,7 @@ async fn builds_ask_the_clients_ssh_agent_and_keep_nothing_of_it() {
     let (node, docker) = with_buildx().await;
     let agent = Agent::new(&node.home.join("agent")).await;
     let context = Context::new(&node, "context", &[("Dockerfile", ASKS)]);
-    add_ssh_add(&context);
+    context.add_program("ssh-add");
     let (default, mine) = (agent.of("default"), agent.of("mine"));
     let words = ["--ssh", &default, "--ssh", &mine, "-t", "asked:v1"];
     let said = build(&docker, &context, &words).await;

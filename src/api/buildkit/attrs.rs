@@ -98,6 +98,7 @@ pub(super) fn read(attrs: &Attrs, gateway: Option<Ipv4Addr>) -> Result<Asked> {
             "host" => CellNetwork::Host,
             other => return Err(Error::invalid(format!("invalid network mode {other:?}"))),
         },
+        allows_insecure: false,
         cells: build::cells(&host_config(attrs)?, text("cgroup-parent"), gateway)?,
         platform: platforms.first().cloned().unwrap_or_default(),
         caches: Vec::new(),

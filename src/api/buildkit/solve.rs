@@ -21,6 +21,8 @@ use super::outline;
 use super::steps::Steps;
 use super::targets;
 use crate::builder::{Built, Options, Prepared};
+use crate::config::Entitlement;
+use crate::error::{Error, Kind};
 
 /// What a slow board has not taken yet.
 const BACKLOG: usize = 64;
@@ -65,6 +67,33 @@ pub(super) fn check_frontend(
     }
 }
 
+/// What a client allows a Dockerfile.
+///
+/// # Errors
+/// `Forbidden` for what the daemon does not let it.
+fn granted(asked: &[String], allowed: &[Entitlement]) -> Result<Vec<Entitlement>, Error> {
+    let mut granted = Vec::new();
+    for name in asked {
+        match name.as_str() {
+            "security.insecure" if allowed.contains(&Entitlement::Insecure) => {
+                granted.push(Entitlement::Insecure);
+            }
+            // The network is asked for besides.
+            "network.host" => {}
+            "security.insecure" => {
+                return Err(Error::new(
+                    Kind::Forbidden,
+                    format!(
+                        "granting entitlement {name} is not allowed by build daemon configuration"
+                    ),
+                ));
+            }
+            other => return Err(Error::invalid(format!("unknown entitlement {other:?}"))),
+        }
+    }
+    Ok(granted)
+}
+
 /// What a client gets that has asked.
 pub(super) enum Solved {
     Built(Outcome),
@@ -77,6 +106,9 @@ pub(super) enum Solved {
 pub(super) async fn solve(kit: &BuildKit, job: &Job, attrs: &Attrs) -> Result<Solved, Status> {
     let gateway = kit.0.engine.node_network().map(|(_, gateway, _)| gateway);
     let mut asked = attrs::read(attrs, gateway).map_err(|error| errors::refused(&error))?;
+    let granted = granted(&job.request.entitlements, kit.0.engine.entitlements());
+    let granted = granted.map_err(|error| errors::refused(&error))?;
+    asked.options.allows_insecure = granted.contains(&Entitlement::Insecure);
     let request = asked.request.as_deref();
     let known = [CHECK, TARGETS, OUTLINE];
     if let Some(request) = request.filter(|request| !known.contains(request)) {

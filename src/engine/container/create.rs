@@ -134,7 +134,11 @@ async fn make(
     let id = config.standalone.clone().map_or_else(ContainerId::generate, Ok)?;
     let mut undo = Undo::default();
     let place = Place { shared, pod, id: &id };
-    let owners = PodOwners::open(pod).await?;
+    let owners = match &beginning {
+        Beginning::Image | Beginning::Archive(_) => PodOwners::open(pod).await?,
+        // Who mounted it has seen to them.
+        Beginning::Mounted(_) => None,
+    };
     let of_files = owners.as_ref().map(PodOwners::of_files);
     let Volumes { mounts, records, held: _until_the_end } = match &beginning {
         Beginning::Image | Beginning::Archive(_) => volumes::open(shared, &config, of_files)?,

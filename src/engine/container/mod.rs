@@ -4,7 +4,7 @@ pub(crate) mod config;
 pub(super) mod create;
 pub(super) mod exec;
 pub(super) mod log;
-mod owners;
+pub(super) mod owners;
 pub(crate) mod phase;
 pub(crate) mod record;
 pub(super) mod remove;

@@ -12,20 +12,20 @@ use crate::image::Owners;
 use crate::monitor::protocol::{Reply, Request};
 
 /// The pod's users, held open.
-pub(super) struct PodOwners {
+pub(in crate::engine) struct PodOwners {
     namespace: OwnedFd,
     root: (u32, u32),
 }
 
 impl PodOwners {
     /// `None`: the pod's users are the host's.
-    pub(super) async fn open(pod: &Pod) -> Result<Option<Self>> {
+    pub(in crate::engine) async fn open(pod: &Pod) -> Result<Option<Self>> {
         let config = pod.record().config.clone();
         let Some(users) = &config.user_namespace else { return Ok(None) };
         Ok(Some(Self { namespace: open(pod, users).await?, root: config.root_on_host() }))
     }
 
-    pub(super) fn of_files(&self) -> Owners<'_> {
+    pub(in crate::engine) fn of_files(&self) -> Owners<'_> {
         Owners { namespace: self.namespace.as_fd(), root: self.root }
     }
 }

@@ -15,7 +15,8 @@ pub(crate) use crate::net::{PortMapping, Protocol};
 
 /// As Docker has it for every container with a network of its own: it may listen on any port and ping as any user.
 pub(crate) const NETWORK_SYSCTLS: [(&str, &str); 2] =
-    [("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", "0 2147483647")];
+    [("net.ipv4.ip_unprivileged_port_start", "0"), (PING_GROUPS, "0 2147483647")];
+pub(crate) const PING_GROUPS: &str = "net.ipv4.ping_group_range";
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Config {

@@ -12,9 +12,9 @@
 //! the build knows it; a daemon that is killed leaves a directory in `building`, which its successor
 //! removes.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared as SharedFuture};
@@ -29,7 +29,8 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::image::config::ConfigDocument;
 use crate::image::digest::Digest;
 use crate::image::local::LocalLayer;
-use crate::image::snapshot::{self, Life, Writable};
+use crate::image::mapped::{Mapped, of_descriptor};
+use crate::image::snapshot::{self, Life, Owners, Writable};
 use crate::image::{chain_id, manifest, pack, save};
 
 /// The directory of a workplace that becomes the layer's.
@@ -67,8 +68,17 @@ pub(crate) struct StackedLayer(Source);
 
 #[derive(Clone)]
 enum Source {
-    Stored { stored: Stored, files: PathBuf },
-    Made { files: Arc<OwnedFd>, settling: Settling, _workplace: Arc<Workplace> },
+    Stored {
+        stored: Stored,
+        files: PathBuf,
+    },
+    Made {
+        files: Arc<OwnedFd>,
+        /// The same through a mount that maps owners, as soon as that was asked for.
+        mapped: Arc<OnceLock<OwnedFd>>,
+        settling: Settling,
+        _workplace: Arc<Workplace>,
+    },
 }
 
 impl StackedLayer {
@@ -82,7 +92,22 @@ impl StackedLayer {
     fn files(&self) -> PathBuf {
         match &self.0 {
             Source::Stored { files, .. } => files.clone(),
-            Source::Made { files, .. } => format!("/proc/self/fd/{}/.", files.as_raw_fd()).into(),
+            Source::Made { files, .. } => of_descriptor(files),
+        }
+    }
+
+    fn files_through(&self, mapped: &Mapped) -> Result<PathBuf> {
+        match &self.0 {
+            Source::Stored { files, .. } => mapped.path(files),
+            Source::Made { files, mapped: own, .. } => {
+                if own.get().is_none() {
+                    let opened = mapped.open_elsewhere(&of_descriptor(files))?;
+                    // Of two that ask at once one is the first.
+                    let _ = own.set(opened);
+                }
+                let opened = own.get().context("a layer that was opened just now")?;
+                Ok(of_descriptor(opened))
+            }
         }
     }
 
@@ -127,6 +152,10 @@ impl Stack {
     fn paths(&self) -> Vec<PathBuf> {
         self.0.iter().map(StackedLayer::files).collect()
     }
+
+    fn paths_through(&self, mapped: &Mapped) -> Result<Vec<PathBuf>> {
+        self.0.iter().map(|layer| layer.files_through(mapped)).collect()
+    }
 }
 
 /// Where one layer is being made: a stack with an empty layer on top, mounted for writing and
@@ -135,6 +164,8 @@ pub(crate) struct Site {
     store: ImageStore,
     workplace: Workplace,
     mount: OwnedFd,
+    /// The upper directory through the mount that maps owners, if it is mounted so.
+    mapped: Option<OwnedFd>,
     latest: Option<i64>,
 }
 
@@ -145,7 +176,7 @@ impl Site {
 
     /// What was changed is a layer now. Whoever else has the mount must have closed it.
     pub(crate) fn finish(self) -> Result<StackedLayer> {
-        let Self { store, workplace, mount, latest } = self;
+        let Self { store, workplace, mount, mapped, latest } = self;
         drop(mount);
         let layer = workplace.path().join(LAYER);
         let files = Arc::new(pack::open(&layer.join(FILES))?);
@@ -163,7 +194,8 @@ impl Site {
             ended.unwrap_or_else(|error| Err((Kind::Internal, format!("hash a layer: {error}"))))
         });
         let settling = settling.boxed().shared();
-        Ok(StackedLayer(Source::Made { files, settling, _workplace: workplace }))
+        let mapped = Arc::new(mapped.map_or_else(OnceLock::new, OnceLock::from));
+        Ok(StackedLayer(Source::Made { files, mapped, settling, _workplace: workplace }))
     }
 }
 
@@ -207,25 +239,60 @@ impl ImageStore {
         layers.collect::<Result<_>>().map(Stack)
     }
 
-    /// Mounts a stack read-only.
-    pub(crate) fn mount_stack(&self, stack: &Stack) -> Result<OwnedFd> {
-        snapshot::mount(&stack.paths(), self.shared.layers.empty(), None, None)
-            .context("mount layers")
+    /// The store as the users of builds see it, once somebody has asked for it.
+    pub(crate) fn mapped(&self) -> Option<Arc<Mapped>> {
+        self.shared.mapped.get().cloned()
+    }
+
+    /// The same, made for these users if it was not there. They stay the same for the daemon's life.
+    ///
+    /// # Errors
+    /// `Unsupported` if the file system cannot map owners.
+    pub(crate) fn map_for(&self, owners: Owners<'_>) -> Result<Arc<Mapped>> {
+        if let Some(mapped) = self.mapped() {
+            return Ok(mapped);
+        }
+        let mapped = Arc::new(Mapped::new(&self.shared.root, owners)?);
+        Ok(self.shared.mapped.get_or_init(|| mapped).clone())
+    }
+
+    /// Mounts a stack read-only, its files for the users of `mapped` if it is given.
+    pub(crate) fn mount_stack(&self, stack: &Stack, mapped: Option<&Mapped>) -> Result<OwnedFd> {
+        let empty = self.shared.layers.empty();
+        let mounted = match mapped {
+            None => snapshot::mount(&stack.paths(), empty, None, None),
+            Some(mapped) => mapped.mount(&stack.paths_through(mapped)?, empty, None),
+        };
+        mounted.context("mount layers")
     }
 
     /// Mounts a directory that is no layer's with a place for changes on top, which go with the
     /// workplace.
-    pub(crate) fn mount_changeable(&self, below: &Path, workplace: &Workplace) -> Result<OwnedFd> {
+    pub(crate) fn mount_changeable(
+        &self,
+        below: &Path,
+        workplace: &Workplace,
+        mapped: Option<&Mapped>,
+    ) -> Result<OwnedFd> {
         let (upper, work) = (workplace.make("upper", 0o755)?, workplace.make("work", 0o700)?);
         snapshot::copy_root(below, &upper, None)?;
-        let writable = Writable { upper: &upper, work: &work, life: Life::Short };
-        let below = [below.to_owned()];
-        snapshot::mount(&below, self.shared.layers.empty(), Some(writable), None)
+        let (empty, life) = (self.shared.layers.empty(), Life::Short);
+        let Some(mapped) = mapped else {
+            let writable = Writable { upper: &upper, work: &work, life };
+            return snapshot::mount(&[below.to_owned()], empty, Some(writable), None);
+        };
+        mapped.mount(&[mapped.path(below)?], empty, Some((upper.as_path(), work.as_path(), life)))
     }
 
     /// Begins a layer on top of a stack, in which no file will have a time after `latest`, seconds
-    /// since the epoch.
-    pub(crate) fn begin_site(&self, stack: &Stack, latest: Option<i64>) -> Result<Site> {
+    /// since the epoch. With `mapped` its files are for those users, while the layer has the owners of an
+    /// image; nobody else can make a file in it.
+    pub(crate) fn begin_site(
+        &self,
+        stack: &Stack,
+        latest: Option<i64>,
+        mapped: Option<&Mapped>,
+    ) -> Result<Site> {
         let workplace = self.workplace()?;
         let layer = workplace.make(LAYER, 0o700)?;
         let upper = layer.join(FILES);
@@ -234,11 +301,20 @@ impl ImageStore {
         if let Some(describing) = stack.0.iter().rev().find(|layer| layer.describes_root()) {
             snapshot::copy_root(&describing.files(), &upper, None)?;
         }
-        let writable = Writable { upper: &upper, work: &work, life: Life::Layer };
-        let mount =
-            snapshot::mount(&stack.paths(), self.shared.layers.empty(), Some(writable), None)
-                .context("mount a layer in the making")?;
-        Ok(Site { store: self.clone(), workplace, mount, latest })
+        let (empty, life) = (self.shared.layers.empty(), Life::Layer);
+        let mounted = match mapped {
+            None => {
+                let writable = Writable { upper: &upper, work: &work, life };
+                snapshot::mount(&stack.paths(), empty, Some(writable), None)
+            }
+            Some(mapped) => {
+                let layers = stack.paths_through(mapped)?;
+                mapped.mount(&layers, empty, Some((upper.as_path(), work.as_path(), life)))
+            }
+        };
+        let mount = mounted.context("mount a layer in the making")?;
+        let mapped = mapped.map(|mapped| mapped.open(&upper)).transpose()?;
+        Ok(Site { store: self.clone(), workplace, mount, mapped, latest })
     }
 
     /// The layers of a stack as those of an image, once each is in the store.

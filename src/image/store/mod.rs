@@ -32,7 +32,7 @@ mod tests;
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
 
@@ -46,6 +46,7 @@ pub(crate) use self::layers::Workplace;
 pub(in crate::image) use self::layers::{Lease, Staged};
 pub(crate) use self::record::{Image, ImageId, LayerKey, chain_id};
 use super::digest::Digest;
+use super::mapped::Mapped;
 use super::platform::Platform;
 use super::progress::Progress;
 use super::pull::{Credentials, Pull, Pulls};
@@ -107,6 +108,8 @@ pub(in crate::image) struct Shared {
     kept: KeptLayers,
     blobs: Directory,
     changes: Mutex<()>,
+    /// For the users of builds, who are the same for all of them.
+    mapped: OnceLock<Arc<Mapped>>,
     _lock: Lock,
 }
 
@@ -134,6 +137,7 @@ impl ImageStore {
             kept,
             blobs,
             changes: Mutex::new(()),
+            mapped: OnceLock::new(),
             _lock: lock,
         };
         let catalog = shared.load().with_context(context)?;

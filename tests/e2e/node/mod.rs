@@ -12,6 +12,7 @@ mod leftovers;
 mod pod;
 
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -142,6 +143,12 @@ impl Node {
              plugin_config_path = \"{home}/nri-conf\"\n",
         );
         fs::write(self.home.join("config.toml"), text).unwrap();
+    }
+
+    /// More sections of the configuration, for the next start.
+    pub(crate) fn configure(&self, text: &str) {
+        let mut file = File::options().append(true).open(self.home.join("config.toml")).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
     }
 
     /// Has the daemon speak plain HTTP to this registry.

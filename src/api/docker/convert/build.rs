@@ -41,6 +41,7 @@ pub(in crate::api::docker) fn options(query: &Query, gateway: Option<Ipv4Addr>) 
             "host" => CellNetwork::Host,
             other => return unsupported(format!("building in the network {other:?}")),
         },
+        allows_insecure: false,
         cells,
         platform: text("platform"),
         caches: Vec::new(),

@@ -10,10 +10,16 @@
 //! pod stays between two commands. Its configuration marks it as a standalone container's, so neither
 //! kubelet nor Docker's clients see it; and since no record has it, a killed daemon's successor takes
 //! it down.
+//!
+//! Its users are its own: where the kernel can, a command is root of a user namespace and nobody to the
+//! host. The numbers are the same for all cells, so that one mount of the store serves all, and nothing
+//! has to be given out and taken back. Cells are kept apart by everything else.
+
+mod confinement;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,40 +30,28 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use self::confinement::Users;
+pub(crate) use self::confinement::{CellNetwork, Confinement};
 use super::container::config::{
-    Config, GroupsPolicy, Mount, MountPropagation, MountSource, RlimitRequest, Security,
-    UserRequest, VolumeRequest,
+    Config, Mount, MountPropagation, MountSource, RlimitRequest, Security, VolumeRequest,
 };
 use super::container::create::{Mounted, create_mounted};
+use super::container::owners::PodOwners;
 use super::container::phase::{End, Phase};
 use super::container::{Container, remove, start, stop};
-use super::pod::config::{
-    Config as PodConfig, NETWORK_SYSCTLS, NamespaceMode, Namespaces, OwnNetwork, SeccompProfile,
-    Sharing, Standalone as Own,
-};
+use super::pod::config::{Config as PodConfig, NamespaceMode, Namespaces, OwnNetwork};
 use super::pod::watch::monitor_lost;
 use super::{Engine, Shared, operation, plan, pod, spec, volume};
 use crate::cgroup::Resources;
 use crate::error::{Context, Result};
 use crate::executor::plan::TargetKind;
 use crate::id::{ContainerId, PodId, random_hex};
-use crate::image::config::ImageConfig;
-use crate::image::digest::Digest;
-use crate::image::{Image, ImageId};
+use crate::image::mapped::Mapped;
 use crate::streaming::backend::{Attach, Backend, Wanted};
 use crate::streaming::monitors::Monitors;
 use crate::streaming::stdio::Pipe;
 
 const PIECE: usize = 32 << 10;
-
-/// The network that commands of a build have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum CellNetwork {
-    /// That of all pods.
-    Default,
-    None,
-    Host,
-}
 
 /// What all commands of a cell have in common.
 #[derive(Debug, Clone, Default)]
@@ -90,8 +84,10 @@ pub(crate) struct Run {
 pub(crate) enum RunMount {
     Tree {
         target: PathBuf,
-        /// Detached.
+        /// Detached. Its files have the owners that an image's have.
         tree: OwnedFd,
+        /// It shows them as the cell's users already: it is made of mapped layers.
+        is_mapped: bool,
         /// What of it is meant; empty: all. Resolved below its root.
         part: String,
         is_directory: bool,
@@ -118,12 +114,20 @@ pub(crate) struct Cell {
     pod: PodId,
     config: CellConfig,
     namespaces: Namespaces,
+    is_privileged: bool,
+    /// `None`: the host's.
+    users: Option<Users>,
 }
 
 impl Engine {
     /// Opens a cell; the caller closes it, whatever comes.
-    pub(crate) async fn open_cell(&self, network: CellNetwork, config: CellConfig) -> Result<Cell> {
+    pub(crate) async fn open_cell(
+        &self,
+        confinement: Confinement,
+        config: CellConfig,
+    ) -> Result<Cell> {
         let shared = self.shared.clone();
+        let Confinement { network, is_privileged } = confinement;
         let namespaces = Namespaces {
             network: match network {
                 CellNetwork::Host => NamespaceMode::Node,
@@ -136,13 +140,42 @@ impl Engine {
             CellNetwork::None => OwnNetwork::Isolated,
             CellNetwork::Default | CellNetwork::Host => OwnNetwork::Attached,
         };
-        let asked = pod_config(&config, namespaces.clone(), own)?;
+        let users = if is_privileged { None } else { confinement::users(&shared)? };
+        let asked = PodConfig {
+            privileged: is_privileged,
+            ..confinement::pod_config(&config, namespaces.clone(), own, users.clone())?
+        };
         let pod = pod::run::run(shared.clone(), asked).await.context("open a cell of a build")?;
-        Ok(Cell { shared, pod, config, namespaces })
+        let mut cell = Cell { shared, pod, config, namespaces, is_privileged, users: None };
+        let Some(namespace) = users else { return Ok(cell) };
+        match cell.mapped().await {
+            Ok(mapped) => cell.users = Some(Users { namespace, mapped }),
+            Err(error) => {
+                if let Err(error) = cell.close().await {
+                    tracing::error!(error = error.chain(), "close a cell that nobody can use");
+                }
+                return Err(error).context(confinement::NO_USERS);
+            }
+        }
+        Ok(cell)
     }
 }
 
 impl Cell {
+    /// The store as the users of this cell see it; `None`: they are the host's.
+    pub(crate) fn users(&self) -> Option<Arc<Mapped>> {
+        self.users.as_ref().map(|users| users.mapped.clone())
+    }
+
+    async fn mapped(&self) -> Result<Arc<Mapped>> {
+        if let Some(known) = self.shared.images.mapped() {
+            return Ok(known);
+        }
+        let pod = self.shared.pods.find(self.pod.as_str())?;
+        let owners = PodOwners::open(&pod).await?.context("the pod has the host's users")?;
+        self.shared.images.map_for(owners.of_files())
+    }
+
     /// Runs a command to its end, which comes soon when it is cancelled. What it writes goes to
     /// `output` until nobody listens any more.
     pub(crate) async fn run(
@@ -153,7 +186,7 @@ impl Cell {
     ) -> Result<End> {
         let (config, mounted) = self.container(run)?;
         let pod = self.shared.pods.find(self.pod.as_str())?;
-        let image = stand_in();
+        let image = confinement::stand_in();
         let container =
             create_mounted(&self.shared, &pod, Arc::new(config), (&image, mounted)).await?;
         let ended = self.to_its_end(&container, output, cancel).await;
@@ -210,6 +243,7 @@ impl Cell {
         let Run { rootfs, mounts, command, env, working_dir, user } = run;
         let (mut requests, mut volumes) = (Vec::new(), Vec::new());
         for mount in mounts {
+            let mount = self.mapped_mount(mount)?;
             let (request, volume) = split(mount);
             requests.push(request);
             volumes.extend(volume);
@@ -238,10 +272,29 @@ impl Cell {
             resources: self.config.resources.clone(),
             oom_score_adj: 0,
             rlimits: self.config.rlimits.clone(),
-            security: security(self.namespaces.clone(), user),
+            security: Security {
+                privileged: self.is_privileged,
+                user_namespace: self.users.as_ref().map(|users| users.namespace.clone()),
+                ..confinement::security(self.namespaces.clone(), user)
+            },
             standalone: Some(ContainerId::generate()?),
         };
         Ok((config, Mounted { rootfs, volumes }))
+    }
+
+    /// The mount with the owners that the cell's users are.
+    fn mapped_mount(&self, mut mount: RunMount) -> Result<RunMount> {
+        if let (Some(users), RunMount::Tree { target, tree, is_mapped, .. }) =
+            (&self.users, &mut mount)
+            && !*is_mapped
+        {
+            users
+                .mapped
+                .map(tree.as_fd())
+                .with_context(|| format!("mount {}", target.display()))?;
+            *is_mapped = true;
+        }
+        Ok(mount)
     }
 }
 
@@ -294,7 +347,7 @@ fn split(mount: RunMount) -> (Mount, Option<plan::Volume>) {
         RunMount::Tmpfs { target, options } => {
             (request(&target, MountSource::Tmpfs, false, options), None)
         }
-        RunMount::Tree { target, tree, part, is_directory, readonly } => {
+        RunMount::Tree { target, tree, is_mapped: _, part, is_directory, readonly } => {
             let source = MountSource::Volume(VolumeRequest::default());
             let request = request(&target, source, readonly, Vec::new());
             let part = (!part.is_empty()).then(|| ByteBuf::from(part));
@@ -302,90 +355,4 @@ fn split(mount: RunMount) -> (Mount, Option<plan::Volume>) {
             (request, Some(plan::Volume { target, tree, part, kind }))
         }
     }
-}
-
-/// What a command of a build has is all in its request.
-fn stand_in() -> Image {
-    let digest = Digest::of(b"");
-    Image {
-        id: ImageId::new(digest.clone()),
-        tags: Vec::new(),
-        digests: Vec::new(),
-        manifest: digest,
-        layers: Vec::new(),
-        size: 0,
-        config: ImageConfig::default(),
-        annotations: BTreeMap::new(),
-        tagged_at: None,
-        generation: 0,
-        pinned: false,
-    }
-}
-
-/// As Docker has it for a container that asks for nothing else.
-fn security(namespaces: Namespaces, user: String) -> Security {
-    Security {
-        add_capabilities: Vec::new(),
-        drop_capabilities: Vec::new(),
-        add_ambient_capabilities: Vec::new(),
-        privileged: false,
-        namespaces,
-        user_namespace: None,
-        user: UserRequest::Spec(user),
-        run_as_group: None,
-        supplemental_groups: Vec::new(),
-        supplemental_group_names: Vec::new(),
-        groups_policy: GroupsPolicy::Merge,
-        readonly_rootfs: false,
-        no_new_privileges: false,
-        masked_paths: Vec::new(),
-        readonly_paths: Vec::new(),
-        seccomp: SeccompProfile::RuntimeDefault,
-        apparmor: None,
-        selinux: None,
-    }
-}
-
-fn pod_config(
-    config: &CellConfig,
-    namespaces: Namespaces,
-    network: OwnNetwork,
-) -> Result<PodConfig> {
-    let uid = random_hex()?;
-    let has_network = namespaces.network == NamespaceMode::Pod;
-    let sysctls = NETWORK_SYSCTLS.iter().filter(|_| has_network);
-    Ok(PodConfig {
-        name: "build".to_owned(),
-        hostname: uid.get(..12).unwrap_or_default().to_owned(),
-        uid,
-        namespace: String::new(),
-        attempt: 0,
-        log_directory: None,
-        dns: None,
-        ports: Vec::new(),
-        labels: BTreeMap::new(),
-        annotations: BTreeMap::new(),
-        cgroup_parent: config.cgroup_parent.clone(),
-        sysctls: sysctls.map(|(key, value)| ((*key).into(), (*value).into())).collect(),
-        overhead: None,
-        resources: None,
-        namespaces,
-        user_namespace: None,
-        privileged: false,
-        readonly_rootfs: false,
-        run_as_user: None,
-        run_as_group: None,
-        supplemental_groups: Vec::new(),
-        seccomp: SeccompProfile::RuntimeDefault,
-        apparmor: None,
-        selinux: None,
-        runtime_handler: String::new(),
-        standalone: Some(Own {
-            network,
-            domainname: String::new(),
-            hosts: config.hosts.clone(),
-            shm_size: config.shm_size,
-            sharing: Sharing::default(),
-        }),
-    })
 }

@@ -15,7 +15,7 @@ use crate::network::free_port;
 use crate::wait::{LONG, until};
 
 /// What a server of HTTP says, to the end.
-async fn asked(port: u16) -> std::io::Result<String> {
+pub(crate) async fn asked(port: u16) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await?;
     let mut answer = String::new();

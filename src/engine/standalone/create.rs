@@ -47,6 +47,7 @@ pub(crate) async fn create(
                 restarts: 0,
                 is_stopped: false,
                 is_aside: false,
+                took_from: None,
                 config: Arc::new(config),
             };
             if let Err(error) = shared.standalone_records.put(id.as_str(), &record) {

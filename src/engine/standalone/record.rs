@@ -47,6 +47,9 @@ pub(crate) struct Record {
     /// and without names that the other one has.
     #[serde(default)]
     pub(crate) is_aside: bool,
+    /// Whose place it has taken, until that one's record says so, too: the one write that says who has the place.
+    #[serde(default)]
+    pub(crate) took_from: Option<ContainerId>,
 }
 
 fn node_only() -> Vec<Membership> {
@@ -124,6 +127,7 @@ impl Record {
         let is_asked_for = !Arc::ptr_eq(&self.config, &before.config)
             || self.name != before.name
             || self.networks != before.networks
+            || self.took_from != before.took_from
             || (self.is_stopped, self.is_aside) != (before.is_stopped, before.is_aside);
         match is_asked_for || self.config.restart != RestartPolicy::No {
             true => Writing::Synced,

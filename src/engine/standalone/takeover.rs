@@ -110,12 +110,21 @@ async fn hand_over(shared: &Arc<Shared>, new: &Standalone, old: &Standalone) -> 
     let _first = first.mutation.lock().await;
     let _second = second.mutation.lock().await;
     attach::hand_over(shared, &from, &to, ports.clone()).await?;
+    let taken = |record: &mut Record| {
+        set(record, false, ports);
+        record.took_from = Some(old.id.clone());
+    };
     let recorded = new
-        .update(shared, |record| set(record, false, ports))
-        .and_then(|()| old.update(shared, |record| set(record, true, Vec::new())));
+        .update(shared, taken)
+        .and_then(|()| old.update(shared, |record| set(record, true, Vec::new())))
+        .and_then(|()| new.update(shared, |record| record.took_from = None));
     if let Err(error) = recorded {
+        let given = |record: &mut Record| {
+            set(record, true, Vec::new());
+            record.took_from = None;
+        };
         let back = attach::hand_over(shared, &to, &from, old_run.ports.clone()).await;
-        let back = back.and_then(|()| new.update(shared, |it| set(it, true, Vec::new())));
+        let back = back.and_then(|()| new.update(shared, given));
         let back = back.and_then(|()| old.update(shared, |it| set(it, false, old_run.ports)));
         if let Err(error) = back.and_then(|()| attach::handed_over(shared, &from)) {
             tracing::error!(container = %old.id, error = error.chain(), "hand ports back");
@@ -153,7 +162,8 @@ fn check_networks(shared: &Shared, new: &Record, old: &Record) -> Result<()> {
     Ok(())
 }
 
-/// What the daemon before did not come to write: the pods' records say who has taken whose place.
+/// What the daemon before did not come to write: the pods' records say who has taken whose place. After a boot there are no
+/// pods, and the record of the one who has taken it says so.
 pub(super) async fn recover(shared: &Arc<Shared>) {
     let mut pods = shared.pods.all();
     pods.retain(|pod| pod.record().phase == Phase::Ready);
@@ -175,6 +185,7 @@ pub(super) async fn recover(shared: &Arc<Shared>) {
             tracing::error!(container = %container.id, error = error.chain(), "finish a takeover");
         }
     }
+    has_changed |= settle(shared);
     if has_changed {
         names::publish_or_log(shared).await;
     }
@@ -183,6 +194,23 @@ pub(super) async fn recover(shared: &Arc<Shared>) {
             tracing::error!(pod = %pod.id, error = error.chain(), "finish a takeover");
         }
     }
+}
+
+/// Of two containers whose records both claim a place, the one that has taken it keeps it. Whether that changed something.
+fn settle(shared: &Shared) -> bool {
+    let mut has_changed = false;
+    for new in shared.standalones.all() {
+        let record = new.record();
+        let Some(old) = &record.took_from else { continue };
+        has_changed = true;
+        let old = shared.standalones.find(old.as_str()).ok().filter(|_| !record.is_aside);
+        let settled = old.map_or(Ok(()), |it| it.update(shared, |old| set(old, true, Vec::new())));
+        let settled = settled.and_then(|()| new.update(shared, |record| record.took_from = None));
+        if let Err(error) = settled {
+            tracing::error!(container = %new.id, error = error.chain(), "finish a takeover");
+        }
+    }
+    has_changed
 }
 
 /// Where it wants to publish something, its pod says by its ports whether it does.

@@ -48,10 +48,7 @@ fn look(node: &Node) -> Vec<String> {
     found.extend(
         subdirectories(&bridge.join("brif")).map(|port| format!("veth {}", port.display())),
     );
-    let tables = Command::new("nft").args(["list", "tables"]).output().expect("nft");
-    let tables = String::from_utf8_lossy(&tables.stdout).into_owned();
-    let named = |table: &&str| table.split(' ').next_back() == Some(&node.bridge);
-    found.extend(tables.lines().filter(named).map(|table| format!("nft {table}")));
+    found.extend(tables(node).into_iter().map(|table| format!("nft {table}")));
     let directories = ["pods", "containers", "making", "leases", "networks", "cni", "checkpoints"]
         .map(|name| node.state.join(name));
     let kept = [
@@ -73,11 +70,36 @@ fn look(node: &Node) -> Vec<String> {
     found
 }
 
+/// `table FAMILY NAME`, as nft lists those of the node.
+pub(super) fn tables(node: &Node) -> Vec<String> {
+    let tables = Command::new("nft").args(["list", "tables"]).output().expect("nft");
+    let tables = String::from_utf8_lossy(&tables.stdout).into_owned();
+    let named = |table: &&str| table.split(' ').next_back() == Some(&node.bridge);
+    tables.lines().filter(named).map(str::to_owned).collect()
+}
+
+/// Everything that listens for the node, and everything in its containers.
+pub(super) fn processes(node: &Node) -> Vec<i32> {
+    let listening =
+        holders_of(&sockets_below(&node.state)).into_iter().map(|(pid, _)| pid.cast_signed());
+    let mut all: Vec<i32> = listening.collect();
+    for parent in cgroup_parents(node) {
+        processes_in(&parent, &mut all);
+    }
+    all
+}
+
+fn processes_in(group: &Path, all: &mut Vec<i32>) {
+    let listed = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+    all.extend(listed.lines().filter_map(|it| it.parse::<i32>().ok()).filter(|it| *it > 0));
+    subdirectories(group).for_each(|it| processes_in(&it, all));
+}
+
 fn is_damaged(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "damaged")
 }
 
-fn cgroup_parents(node: &Node) -> Vec<PathBuf> {
+pub(super) fn cgroup_parents(node: &Node) -> Vec<PathBuf> {
     let root = Path::new("/sys/fs/cgroup");
     let hierarchies = subdirectories(root).chain([root.to_owned()]);
     hierarchies
@@ -93,7 +115,7 @@ fn remove_parents(node: &Node) {
     }
 }
 
-fn subdirectories(directory: &Path) -> impl Iterator<Item = PathBuf> {
+pub(super) fn subdirectories(directory: &Path) -> impl Iterator<Item = PathBuf> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     entries.filter(|entry| entry.path().is_dir()).map(|entry| entry.path())
 }

@@ -10,6 +10,7 @@
 mod container;
 mod leftovers;
 mod pod;
+mod power;
 
 use std::fs::{self, File};
 use std::io::Write as _;

@@ -62,10 +62,11 @@ impl Path {
 pub(crate) type Headers = Vec<(&'static str, String)>;
 
 impl Client {
-    /// Whether the daemon is Cais, which does more than Docker's.
-    pub(crate) fn is_ours(&self) -> Result<bool> {
+    /// Whether the daemon runs on this machine, and reads a context in place: one that does says when the machine started.
+    pub(crate) fn reads_in_place(&self) -> Result<bool> {
         let reply = self.get(Path::new(&["_ping"]))?;
-        Ok(reply.header("server").is_some_and(|it| it.starts_with("Cais/")))
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        Ok(!boot.is_empty() && reply.header("cais-boot-id") == Some(boot.trim()))
     }
 
     pub(crate) fn get(&self, path: Path) -> Result<Response> {

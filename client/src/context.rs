@@ -140,7 +140,7 @@ impl Context {
         let (true, Some(shown)) = (cais.client.host.is_local(), directory.to_str()) else {
             return Ok(None);
         };
-        if !cais.client.is_ours()? {
+        if !cais.client.reads_in_place()? {
             return Ok(None);
         }
         let metadata = fs::metadata(directory).context(shown)?;

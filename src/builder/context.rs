@@ -11,7 +11,9 @@ use bytes::Bytes;
 use cais_dockerfile::dockerignore::{self, Matcher};
 use rustix::fs::{AtFlags, FileType, OFlags};
 
-use super::copy::{Found, Ownership, Placing, find, has_exception, make_directory, missing, place};
+use super::copy::{
+    Excludes, Found, Ownership, Placing, find, has_exception, make_directory, missing, place,
+};
 use crate::engine::files::{below_root, open_below};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::image::{ImageStore, TreeUpload, Workplace};
@@ -139,18 +141,29 @@ impl Context {
         }
     }
 
+    /// Whether something in a hidden directory may be a part of the context.
+    pub(super) fn has_exceptions(&self) -> bool {
+        matches!(&self.files, Files::InPlace(files) if files.ignored.has_exclusions())
+    }
+
     /// What a source leads to, as [`find`] has it.
     ///
     /// # Errors
     /// `NotFound` if that is nothing, or hidden.
     pub(super) fn find(&self, source: &str) -> Result<Vec<Found>> {
-        let found = find(self.root(), source)?;
-        let Files::InPlace(files) = &self.files else { return Ok(found) };
-        if files.ignored.is_empty() {
-            return Ok(found);
+        let mut found = find(self.root(), source)?;
+        for one in &mut found {
+            one.is_root = one.path.as_os_str().is_empty();
         }
+        let Files::InPlace(files) = &self.files else { return Ok(found) };
+        // An archive has none.
+        found.retain(|one| !one.is_socket());
         let mut seen = Vec::new();
         for one in found {
+            // An ignored link leads nowhere, and a link to what is ignored neither.
+            if self.hides(&one.path) && !files.ignored.has_exclusions() {
+                continue;
+            }
             let one = one.placed(self.root())?;
             // Something in a directory may be taken back.
             let is_seen = !self.hides(&one.place)
@@ -193,7 +206,10 @@ impl Context {
         let placing = Placing {
             owner: Ownership::Given(0, 0),
             chmod: None,
-            excludes: &|source, path| self.hides(&source.join(path)),
+            excludes: Excludes {
+                leaves_out: &|source, path| self.hides(&source.join(path)),
+                has_exceptions: self.has_exceptions(),
+            },
             parents: false,
         };
         place(copy.root(), &self.find("/")?, (Path::new(""), true), &placing)

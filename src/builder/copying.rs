@@ -10,7 +10,7 @@ use cais_dockerfile::dockerignore::Matcher;
 use cais_dockerfile::instruction::{Add, Copy, InlineFile, Sources};
 use cais_dockerfile::remote::{Git, Remote};
 
-use super::copy::{Contents, Found, Owners, Ownership, Placing, digest, find, place};
+use super::copy::{Contents, Excludes, Found, Owners, Ownership, Placing, digest, find, place};
 use super::key::Key;
 use super::progress::Failure;
 use super::stage::Stage;
@@ -18,12 +18,12 @@ use super::{Context, blocking};
 use super::{download, git};
 use crate::engine::cells::owner_in;
 use crate::engine::files::below_root;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::image::digest::Digest;
 use crate::image::{Stack, StackedLayer};
 
 /// Of copying files that change meanwhile.
-const MOST_TRIES: usize = 5;
+const MOST_TRIES: usize = 2;
 
 /// What COPY and ADD have in common, with its values put in.
 struct Request {
@@ -201,7 +201,7 @@ impl Stage {
             blocking(move || work.key(&below))
         };
         let mut current = key().await.map_err(failed(work))?;
-        for _ in 0..MOST_TRIES {
+        for attempt in 1.. {
             if let Some(layer) = self.find(&current).await {
                 return Ok((current, layer));
             }
@@ -216,10 +216,16 @@ impl Stage {
                 self.keep(&current, &layer, created_by);
                 return Ok((current, layer));
             }
+            if attempt == MOST_TRIES {
+                // Something that never rests, as a log: it is taken as it came, and never found again.
+                let layer = made.map_err(failed(work))?;
+                let unsettled = Key::new("unsettled").with("last", after.hex());
+                let at = jiff::Timestamp::now().as_nanosecond().to_le_bytes();
+                return Ok((unsettled.with("at", at).finish(), layer));
+            }
             current = after;
         }
-        let text = "the files of the build context change while they are copied";
-        Err(failed(work)(Error::new(Kind::Unavailable, text)))
+        Err(Error::internal("nothing was copied").into())
     }
 
     /// Below the root, and whether it is that of a directory.
@@ -301,14 +307,21 @@ impl Work {
             .with("parents", [u8::from(*has_parents)])
             .with_all("paths", paths);
         let left_out = |source: &Path, path: &Path| self.is_left_out(source, path);
-        let excludes = |_: &Path, path: &Path| self.is_excluded(path);
+        let excluded = |_: &Path, path: &Path| self.is_excluded(path);
+        let has_exceptions = self.excludes.has_exclusions();
+        let excludes = Excludes { leaves_out: &excluded, has_exceptions };
+        let left_out = Excludes {
+            leaves_out: &left_out,
+            has_exceptions: has_exceptions
+                || matches!(&self.origin, Origin::Context(context) if context.has_exceptions()),
+        };
         key = match &self.origin {
             Origin::Context(context) => {
                 let mut all = Vec::new();
                 for path in paths {
                     all.extend(context.find(path)?);
                 }
-                let content = digest(&all, Owners::AreNobodys, &self.contents, &left_out)?;
+                let content = digest(&all, Owners::AreNobodys, &self.contents, left_out)?;
                 key.with("content", content.hex())
             }
             Origin::Stack(_, made_from) => key.with("stage", made_from.hex()),
@@ -319,7 +332,7 @@ impl Work {
         }
         for fetched in more {
             let found = fetched.found()?;
-            let content = digest(&found, fetched.owners(), &self.contents, &excludes)?;
+            let content = digest(&found, fetched.owners(), &self.contents, excludes)?;
             key = key.with("fetched", content.hex());
         }
         Ok(key.finish())
@@ -333,12 +346,19 @@ impl Work {
         let site = store.begin_site(&below, self.latest, None)?;
         let owner = self.owner(store, site.mount())?;
         let left_out = |source: &Path, path: &Path| self.is_left_out(source, path);
-        let excludes = |_: &Path, path: &Path| self.is_excluded(path);
+        let excluded = |_: &Path, path: &Path| self.is_excluded(path);
+        let has_exceptions = self.excludes.has_exclusions();
+        let excludes = Excludes { leaves_out: &excluded, has_exceptions };
+        let left_out = Excludes {
+            leaves_out: &left_out,
+            has_exceptions: has_exceptions
+                || matches!(&self.origin, Origin::Context(context) if context.has_exceptions()),
+        };
         let target = (self.target.0.as_path(), self.target.1);
         let placing = |owner| Placing {
             owner,
             chmod: self.chmod.as_ref(),
-            excludes: &excludes,
+            excludes,
             parents: self.request.has_parents,
         };
         let opened = self.open(store)?;
@@ -348,7 +368,7 @@ impl Work {
             (Origin::Stack(..) | Origin::Nothing, None) => Ownership::Kept,
         };
         for Opened { found, .. } in &opened {
-            place(site.mount(), found, target, &Placing { excludes: &left_out, ..placing(own) })?;
+            place(site.mount(), found, target, &Placing { excludes: left_out, ..placing(own) })?;
         }
         let given = owner.unwrap_or_default();
         for fetched in &self.request.more {

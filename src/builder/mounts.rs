@@ -14,7 +14,7 @@ use rustix::fs::{FileType, OFlags};
 use tokio::sync::{OwnedMutexGuard, OwnedRwLockReadGuard};
 
 use super::agents::{self, Agent};
-use super::copy::{Contents, Owners, digest};
+use super::copy::{Contents, Excludes, Owners, digest};
 use super::copying::Origin;
 use super::key::Key;
 use super::progress::Failure;
@@ -119,7 +119,8 @@ impl Mounts {
                     let (store, contents) = (store.clone(), contents.clone());
                     let content = blocking(move || {
                         let found = context.kept_still(&store)?.find(&source)?;
-                        digest(&found, Owners::AreNobodys, &contents, &|_, _| false)
+                        let all = Excludes { leaves_out: &|_, _| false, has_exceptions: false };
+                        digest(&found, Owners::AreNobodys, &contents, all)
                     });
                     key.with("content", content.await?.hex())
                 }

@@ -293,6 +293,14 @@ impl Place<'_> {
                 self.flatten(&format!("volume {name} {part}"), &volume[part], &mut facts);
             }
         }
+        // Each client writes its own.
+        const VERSION_LABEL: &str = "com.docker.compose.version=";
+        for fact in &mut facts {
+            if let Some(at) = fact.find(VERSION_LABEL) {
+                fact.truncate(at + VERSION_LABEL.len());
+                fact.push_str("\"VERSION\"");
+            }
+        }
         facts
     }
 

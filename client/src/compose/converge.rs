@@ -207,8 +207,11 @@ impl<'a> Act<'a> {
             return Ok(networks);
         }
         let listed = self.cais.client.read(Path::new(&["networks"]))?;
-        let named = |it: &Value| (it["Name"].text().to_owned(), it["Id"].text().to_owned());
-        Ok(self.networks.get_or_init(|| listed.items().iter().map(named).collect()))
+        // An external one may be named by its id.
+        let names = |it: &Value| {
+            ["Name", "Id"].map(|key| (it[key].text().to_owned(), it["Id"].text().to_owned()))
+        };
+        Ok(self.networks.get_or_init(|| listed.items().iter().flat_map(names).collect()))
     }
 
     /// Puts a new container in the place of one, with its name, number and volumes.

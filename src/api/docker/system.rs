@@ -24,6 +24,11 @@ pub(super) fn ping(method: &Method, headers: &HeaderMap) -> Response<Body> {
     let headers = response.headers_mut();
     headers.insert("Builder-Version", HeaderValue::from_static(builder));
     headers.insert("Swarm", HeaderValue::from_static("inactive"));
+    // Our own: who has the same one is on this machine, and may have a build's context read where it is.
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    if let Ok(boot) = HeaderValue::from_str(boot.trim()) {
+        headers.insert("Cais-Boot-Id", boot);
+    }
     const NEVER: &str = "no-cache, no-store, must-revalidate";
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(NEVER));
     headers.insert(header::PRAGMA, HeaderValue::from_static("no-cache"));

@@ -40,6 +40,10 @@ pub(in crate::builder) fn digest(
         walk.field(source.path.as_os_str().as_bytes());
         let opened = source.open()?;
         let stat = rustix::fs::fstat(&opened).context("stat")?;
+        if source.is_root {
+            walk.directory(opened.as_fd(), Path::new(""))?;
+            continue;
+        }
         walk.about(&stat);
         if source.is_directory() {
             walk.attributes(opened.as_fd())?;
@@ -131,17 +135,22 @@ impl Walk<'_> {
 
     fn member(&mut self, parent: BorrowedFd<'_>, name: &std::ffi::CStr, path: &Path) -> Result<()> {
         let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).context("stat")?;
-        let is_excluded = (self.excludes)(self.source, path);
+        let is_excluded = (self.excludes.leaves_out)(self.source, path);
         if kind_of(&stat) == FileType::Directory {
-            if !is_excluded {
-                self.field(name.to_bytes());
-                self.about(&stat);
+            if is_excluded && !self.excludes.has_exceptions {
+                return Ok(());
             }
-            // An exception to the rule may be deeper.
             let below = open(parent, name, OFlags::RDONLY | OFlags::DIRECTORY)?;
+            let place = (self.source, path);
+            if is_excluded && self.excludes.leaves_out_all(below.as_fd(), place)? {
+                return Ok(());
+            }
+            self.field(name.to_bytes());
+            self.about(&stat);
             return self.directory(below.as_fd(), path);
         }
-        if is_excluded {
+        // Sockets are not copied.
+        if is_excluded || matches!(kind_of(&stat), FileType::Socket | FileType::Unknown) {
             return Ok(());
         }
         self.field(name.to_bytes());

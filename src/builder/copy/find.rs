@@ -24,12 +24,19 @@ pub(in crate::builder) struct Found {
     pub(in crate::builder) path: PathBuf,
     /// The same, or where that leads.
     pub(in crate::builder) place: PathBuf,
+    /// The root of a context: who checked it out where is nobody's business, and so are its mode and times.
+    pub(in crate::builder) is_root: bool,
     /// Only where it is: directories and files are opened anew, through it.
     opened: OwnedFd,
     pub(super) stat: Stat,
 }
 
 impl Found {
+    /// Nobody can read it.
+    pub(in crate::builder) fn is_socket(&self) -> bool {
+        kind_of(&self.stat) == FileType::Socket
+    }
+
     pub(in crate::builder) fn is_directory(&self) -> bool {
         kind_of(&self.stat) == FileType::Directory
     }
@@ -117,7 +124,8 @@ pub(in crate::builder) fn missing(source: &str) -> Error {
 fn open(root: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<Found> {
     let opened = open_below(root, path, OFlags::PATH)?;
     let stat = fstat(&opened)?;
-    Ok(Found { path: path.to_owned(), place: path.to_owned(), opened, stat })
+    let (path, place) = (path.to_owned(), path.to_owned());
+    Ok(Found { path, place, is_root: false, opened, stat })
 }
 
 /// The members of a directory that a pattern means.

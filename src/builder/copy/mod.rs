@@ -32,9 +32,26 @@ use crate::error::{Context, Error, Result};
 use crate::image::pack::DEEPEST;
 use crate::image::xattr;
 
-/// Which files of a directory are left out: asked with where that directory lies below the source's root
-/// ([`Found::place`]), and the path below it.
-pub(super) type Excludes<'a> = &'a (dyn Fn(&Path, &Path) -> bool + Send + Sync);
+/// Which files of a directory are left out.
+#[derive(Clone, Copy)]
+pub(super) struct Excludes<'a> {
+    /// Asked with where the directory lies below the source's root ([`Found::place`]), and the path below it.
+    pub(super) leaves_out: &'a (dyn Fn(&Path, &Path) -> bool + Send + Sync),
+    /// What lies in a directory that is left out may not be: it is looked through.
+    pub(super) has_exceptions: bool,
+}
+
+impl Excludes<'_> {
+    /// Whether a directory that is left out has nothing in it that is not.
+    fn leaves_out_all(
+        &self,
+        directory: BorrowedFd<'_>,
+        (source, path): (&Path, &Path),
+    ) -> Result<bool> {
+        let leaves_out = |path: &Path| (self.leaves_out)(source, path);
+        Ok(!has_exception(directory, path, &leaves_out)?)
+    }
+}
 
 /// Who the new files belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

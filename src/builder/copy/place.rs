@@ -118,11 +118,11 @@ impl Copy<'_> {
             };
             let is_new = lstat(self.root, &named).is_err();
             let into = make_directory(self.root, &named, self.new_owner(&stat))?;
-            if is_new && !named.as_os_str().is_empty() {
+            if is_new && !named.as_os_str().is_empty() && !source.is_root {
                 self.finish(into.as_fd(), &opened, &stat)?;
             }
             self.members(opened.as_fd(), (into.as_fd(), is_new), (Path::new(""), &named))?;
-            if is_new {
+            if is_new && !source.is_root {
                 set_times(into.as_fd(), &stat)?;
             }
             return Ok(());
@@ -171,15 +171,14 @@ impl Copy<'_> {
     fn member(&mut self, from: BorrowedFd<'_>, into: Into<'_>, path: &Path) -> Result<()> {
         let name = into.name;
         let stat = rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW).context("stat")?;
-        let is_excluded = (self.placing.excludes)(self.source, path);
+        let is_excluded = (self.placing.excludes.leaves_out)(self.source, path);
         if kind_of(&stat) == FileType::Directory {
+            let excludes = self.placing.excludes;
+            if is_excluded && !excludes.has_exceptions {
+                return Ok(());
+            }
             let below = open(from, name, OFlags::RDONLY | OFlags::DIRECTORY)?;
-            let has_exception = || {
-                has_exception(below.as_fd(), path, &|path| {
-                    (self.placing.excludes)(self.source, path)
-                })
-            };
-            if is_excluded && !has_exception()? {
+            if is_excluded && excludes.leaves_out_all(below.as_fd(), (self.source, path))? {
                 return Ok(());
             }
             let (made, is_new) = self.directory(into, &below, &stat)?;

@@ -64,7 +64,12 @@ impl Trees {
             found.extend(find(std::os::fd::AsFd::as_fd(&from), source)?);
         }
         let excludes = |_: &Path, path: &Path| excludes(path);
-        let placing = Placing { owner, chmod: None, excludes: &excludes, parents };
+        let placing = Placing {
+            owner,
+            chmod: None,
+            excludes: Excludes { leaves_out: &excludes, has_exceptions: true },
+            parents,
+        };
         let is_directory = target.ends_with('/');
         let target = below_root(target);
         place(std::os::fd::AsFd::as_fd(&to), &found, (&target, is_directory), &placing)
@@ -202,7 +207,8 @@ fn a_digest_is_of_content_and_modes_and_not_of_times() {
         let root = trees.root("from");
         let found = find(std::os::fd::AsFd::as_fd(&root), "d").unwrap();
         let excludes = |_: &Path, path: &Path| path == Path::new("ignored");
-        digest(&found, Owners::AreNobodys, &Contents::default(), &excludes).unwrap()
+        let excludes = Excludes { leaves_out: &excludes, has_exceptions: true };
+        digest(&found, Owners::AreNobodys, &Contents::default(), excludes).unwrap()
     };
     let plain = of(&|_| {});
     let touched = of(&|trees| {
@@ -233,8 +239,8 @@ fn a_tree_that_is_too_deep_is_refused_before_the_stack_ends() {
     let copied = trees.copy(&["."], "to").unwrap_err();
     let root = trees.root("from");
     let found = find(std::os::fd::AsFd::as_fd(&root), ".").unwrap();
-    let digested =
-        digest(&found, Owners::AreNobodys, &Contents::default(), &|_, _| false).unwrap_err();
+    let all = Excludes { leaves_out: &|_, _| false, has_exceptions: false };
+    let digested = digest(&found, Owners::AreNobodys, &Contents::default(), all).unwrap_err();
 
     for error in [copied, digested] {
         assert_eq!(error.kind(), Kind::InvalidArgument);

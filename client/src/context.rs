@@ -1,8 +1,9 @@
 //! The context of a build as an archive: a directory without what its `.dockerignore` leaves out.
 
+use std::borrow::Cow;
 use std::ffi::{CString, OsStr};
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
@@ -14,6 +15,7 @@ use tar::{Builder, EntryType, Header};
 
 use crate::error::{Context as _, Failure, Result};
 use crate::http::{Payload, Response};
+use crate::packing::Gate;
 use crate::{Cais, client, packing};
 
 const IGNORE: &str = ".dockerignore";
@@ -114,22 +116,13 @@ impl Context {
     /// where it is.
     pub(crate) fn send(&self, cais: &Cais, path: client::Path) -> Result<Response> {
         if let Some(path) = self.in_place(cais, &path)? {
-            let headers = cais.registry_config()?;
-            let fill = |builder: &mut Builder<_>| self.pack_description(builder);
-            let reply = packing::sent(fill, |reader| {
-                cais.client.call("POST", path, Payload::Archive(reader), headers)
-            });
-            match reply {
+            match sent(cais, path, |builder| self.pack_description(builder)) {
                 // It is another directory over there.
                 Err(failure) if failure.status == Some(409) => {}
                 reply => return reply,
             }
         }
-        let headers = cais.registry_config()?;
-        let fill = |builder: &mut Builder<_>| self.pack(builder);
-        packing::sent(fill, |reader| {
-            cais.client.call("POST", path, Payload::Archive(reader), headers)
-        })
+        sent(cais, path, |builder| self.pack(builder))
     }
 
     /// Says which directory it is, to a daemon that may find it.
@@ -152,13 +145,11 @@ impl Context {
     /// Fills an archive with the two files that say how to read the others.
     fn pack_description(&self, builder: &mut Builder<impl Write>) -> io::Result<()> {
         let Some(directory) = &self.directory else { return Ok(()) };
-        match &self.text {
-            Some(text) => append_text(builder, &self.dockerfile, text)?,
-            None => {
-                let text = fs::read(directory.join(&self.dockerfile))?;
-                append_text(builder, &self.dockerfile, &text)?;
-            }
-        }
+        let text = match &self.text {
+            Some(text) => Cow::Borrowed(text),
+            None => Cow::Owned(fs::read(directory.join(&self.dockerfile))?),
+        };
+        append_text(builder, &self.dockerfile, &text)?;
         match fs::read(directory.join(IGNORE)) {
             Ok(text) => append_text(builder, IGNORE, &text),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -214,6 +205,16 @@ impl Context {
         }
         Ok(())
     }
+}
+
+/// Calls with an archive that is filled while it is sent.
+fn sent(
+    cais: &Cais,
+    path: client::Path,
+    fill: impl FnOnce(&mut Builder<Gate<PipeWriter>>) -> io::Result<()> + Send,
+) -> Result<Response> {
+    let headers = cais.registry_config()?;
+    packing::sent(fill, |reader| cais.client.call("POST", path, Payload::Archive(reader), headers))
 }
 
 fn append_text(builder: &mut Builder<impl Write>, name: &str, text: &[u8]) -> io::Result<()> {

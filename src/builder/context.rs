@@ -11,9 +11,7 @@ use bytes::Bytes;
 use cais_dockerfile::dockerignore::{self, Matcher};
 use rustix::fs::{AtFlags, FileType, OFlags};
 
-use super::copy::{
-    Excludes, Found, Ownership, Placing, find, has_exception, make_directory, missing, place,
-};
+use super::copy::{Excludes, Found, Ownership, Placing, find, make_directory, missing, place};
 use crate::engine::files::{below_root, open_below};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::image::{ImageStore, TreeUpload, Workplace};
@@ -132,18 +130,13 @@ impl Context {
         self.root.as_fd()
     }
 
-    /// Whether a file is no part of the context; one below the root, links followed.
-    pub(super) fn hides(&self, path: &Path) -> bool {
-        match &self.files {
-            Files::Sent(_) => false,
-            Files::InPlace(_) if path.as_os_str().is_empty() => false,
-            Files::InPlace(files) => files.ignored.is_ignored(&path.to_string_lossy()),
-        }
-    }
-
-    /// Whether something in a hidden directory may be a part of the context.
-    pub(super) fn has_exceptions(&self) -> bool {
-        matches!(&self.files, Files::InPlace(files) if files.ignored.has_exclusions())
+    /// What of the directory is no part of the context.
+    pub(super) fn excludes(&self) -> Excludes<'_> {
+        let hidden = match &self.files {
+            Files::Sent(_) => None,
+            Files::InPlace(files) => Some(&files.ignored),
+        };
+        Excludes { hidden, below: None }
     }
 
     /// What a source leads to, as [`find`] has it.
@@ -158,18 +151,21 @@ impl Context {
         let Files::InPlace(files) = &self.files else { return Ok(found) };
         // An archive has none.
         found.retain(|one| !one.is_socket());
+        let (excludes, may_take_back) = (self.excludes(), files.ignored.has_exclusions());
+        let is_hidden =
+            |path: &Path| !path.as_os_str().is_empty() && excludes.leaves_out(Path::new(""), path);
         let mut seen = Vec::new();
         for one in found {
             // An ignored link leads nowhere, and a link to what is ignored neither.
-            if self.hides(&one.path) && !files.ignored.has_exclusions() {
+            if is_hidden(&one.path) && !may_take_back {
                 continue;
             }
             let one = one.placed(self.root())?;
-            // Something in a directory may be taken back.
-            let is_seen = !self.hides(&one.place)
+            let place = (Path::new(""), one.place.as_path());
+            let is_seen = !is_hidden(&one.place)
                 || one.is_directory()
-                    && files.ignored.has_exclusions()
-                    && has_exception(one.open()?.as_fd(), &one.place, &|path| self.hides(path))?;
+                    && may_take_back
+                    && excludes.takes_back(one.open()?.as_fd(), place)?;
             if is_seen {
                 seen.push(one);
             }
@@ -206,10 +202,7 @@ impl Context {
         let placing = Placing {
             owner: Ownership::Given(0, 0),
             chmod: None,
-            excludes: Excludes {
-                leaves_out: &|source, path| self.hides(&source.join(path)),
-                has_exceptions: self.has_exceptions(),
-            },
+            excludes: self.excludes(),
             parents: false,
         };
         place(copy.root(), &self.find("/")?, (Path::new(""), true), &placing)

@@ -201,7 +201,8 @@ impl Stage {
             blocking(move || work.key(&below))
         };
         let mut current = key().await.map_err(failed(work))?;
-        for attempt in 1.. {
+        let mut attempt = 1;
+        loop {
             if let Some(layer) = self.find(&current).await {
                 return Ok((current, layer));
             }
@@ -224,8 +225,8 @@ impl Stage {
                 return Ok((unsettled.with("at", at).finish(), layer));
             }
             current = after;
+            attempt += 1;
         }
-        Err(Error::internal("nothing was copied").into())
     }
 
     /// Below the root, and whether it is that of a directory.
@@ -279,18 +280,19 @@ impl Work {
         matches!(&self.origin, Origin::Context(context) if context.may_change())
     }
 
-    /// `path` is that below the source.
-    fn is_excluded(&self, path: &Path) -> bool {
-        self.excludes.is_ignored(&path.to_string_lossy())
+    /// What is left out of all sources.
+    fn excludes(&self) -> Excludes<'_> {
+        Excludes { hidden: None, below: Some(&self.excludes) }
     }
 
-    /// The same, or no part of the context.
-    fn is_left_out(&self, source: &Path, path: &Path) -> bool {
-        let is_hidden = match &self.origin {
-            Origin::Context(context) => context.hides(&source.join(path)),
-            Origin::Stack(..) | Origin::Nothing => false,
-        };
-        is_hidden || self.is_excluded(path)
+    /// The same of those that lie at the origin.
+    fn excludes_there(&self) -> Excludes<'_> {
+        match &self.origin {
+            Origin::Context(context) => {
+                Excludes { below: Some(&self.excludes), ..context.excludes() }
+            }
+            Origin::Stack(..) | Origin::Nothing => self.excludes(),
+        }
     }
 
     /// What a client's files are is told by their content, what a stage's are by what made them.
@@ -306,22 +308,14 @@ impl Work {
             .with_all("exclude", exclude)
             .with("parents", [u8::from(*has_parents)])
             .with_all("paths", paths);
-        let left_out = |source: &Path, path: &Path| self.is_left_out(source, path);
-        let excluded = |_: &Path, path: &Path| self.is_excluded(path);
-        let has_exceptions = self.excludes.has_exclusions();
-        let excludes = Excludes { leaves_out: &excluded, has_exceptions };
-        let left_out = Excludes {
-            leaves_out: &left_out,
-            has_exceptions: has_exceptions
-                || matches!(&self.origin, Origin::Context(context) if context.has_exceptions()),
-        };
         key = match &self.origin {
             Origin::Context(context) => {
                 let mut all = Vec::new();
                 for path in paths {
                     all.extend(context.find(path)?);
                 }
-                let content = digest(&all, Owners::AreNobodys, &self.contents, left_out)?;
+                let content =
+                    digest(&all, Owners::AreNobodys, &self.contents, self.excludes_there())?;
                 key.with("content", content.hex())
             }
             Origin::Stack(_, made_from) => key.with("stage", made_from.hex()),
@@ -332,7 +326,7 @@ impl Work {
         }
         for fetched in more {
             let found = fetched.found()?;
-            let content = digest(&found, fetched.owners(), &self.contents, excludes)?;
+            let content = digest(&found, fetched.owners(), &self.contents, self.excludes())?;
             key = key.with("fetched", content.hex());
         }
         Ok(key.finish())
@@ -345,20 +339,11 @@ impl Work {
         };
         let site = store.begin_site(&below, self.latest, None)?;
         let owner = self.owner(store, site.mount())?;
-        let left_out = |source: &Path, path: &Path| self.is_left_out(source, path);
-        let excluded = |_: &Path, path: &Path| self.is_excluded(path);
-        let has_exceptions = self.excludes.has_exclusions();
-        let excludes = Excludes { leaves_out: &excluded, has_exceptions };
-        let left_out = Excludes {
-            leaves_out: &left_out,
-            has_exceptions: has_exceptions
-                || matches!(&self.origin, Origin::Context(context) if context.has_exceptions()),
-        };
         let target = (self.target.0.as_path(), self.target.1);
         let placing = |owner| Placing {
             owner,
             chmod: self.chmod.as_ref(),
-            excludes,
+            excludes: self.excludes(),
             parents: self.request.has_parents,
         };
         let opened = self.open(store)?;
@@ -368,7 +353,8 @@ impl Work {
             (Origin::Stack(..) | Origin::Nothing, None) => Ownership::Kept,
         };
         for Opened { found, .. } in &opened {
-            place(site.mount(), found, target, &Placing { excludes: left_out, ..placing(own) })?;
+            let placing = Placing { excludes: self.excludes_there(), ..placing(own) };
+            place(site.mount(), found, target, &placing)?;
         }
         let given = owner.unwrap_or_default();
         for fetched in &self.request.more {

@@ -119,8 +119,7 @@ impl Mounts {
                     let (store, contents) = (store.clone(), contents.clone());
                     let content = blocking(move || {
                         let found = context.kept_still(&store)?.find(&source)?;
-                        let all = Excludes { leaves_out: &|_, _| false, has_exceptions: false };
-                        digest(&found, Owners::AreNobodys, &contents, all)
+                        digest(&found, Owners::AreNobodys, &contents, Excludes::default())
                     });
                     key.with("content", content.await?.hex())
                 }
@@ -255,32 +254,26 @@ impl Opened {
     fn bind(&mut self, store: &ImageStore, wanted: Wanted) -> Result<()> {
         let Wanted { mount, target, origin } = wanted;
         let users = self.users.as_deref();
-        let is_mapped = match origin {
-            Origin::Context(_) => !mount.readonly,
-            Origin::Stack(..) => true,
-            Origin::Nothing => false,
-        };
-        let tree = match (&origin, mount.readonly) {
-            (Origin::Context(context), true) => tree_of(&context.kept_still(store)?.directory()?)?,
+        let (tree, is_mapped) = match (&origin, mount.readonly) {
+            (Origin::Context(context), true) => (tree_of(&still(context, store)?)?, false),
             (Origin::Context(context), false) => {
                 let workplace = store.workplace()?;
-                let below = context.kept_still(store)?.directory()?;
-                let tree = store.mount_changeable(&below, &workplace, users)?;
+                let tree = store.mount_changeable(&still(context, store)?, &workplace, users)?;
                 self.workplaces.push(workplace);
-                tree
+                (tree, true)
             }
-            (Origin::Stack(stack, _), true) => store.mount_stack(stack, users)?,
+            (Origin::Stack(stack, _), true) => (store.mount_stack(stack, users)?, true),
             (Origin::Stack(stack, _), false) => {
                 let site = store.begin_site(stack, None, users)?;
                 let tree = site.mount().try_clone_to_owned().context("pass files on")?;
                 self.sites.push(site);
-                tree
+                (tree, true)
             }
             (Origin::Nothing, _) => {
                 let workplace = store.workplace()?;
                 let tree = tree_of(&workplace.make("empty", 0o755)?)?;
                 self.workplaces.push(workplace);
-                tree
+                (tree, false)
             }
         };
         let (part, is_directory) = part(&tree, &mount.source)?;
@@ -329,6 +322,11 @@ pub(super) fn place(working_dir: &str, target: &Path) -> Result<PathBuf> {
     }
 }
 
+/// A directory with a context's files, in which nobody changes them.
+fn still(context: &super::Context, store: &ImageStore) -> Result<PathBuf> {
+    context.kept_still(store)?.directory()
+}
+
 /// The path below the tree's root, and whether a directory is there.
 fn part(tree: &OwnedFd, source: &str) -> Result<(String, bool)> {
     let below = below_root(source);
@@ -346,7 +344,7 @@ fn part(tree: &OwnedFd, source: &str) -> Result<(String, bool)> {
 /// Gives a new cache its first files, its owner and its mode.
 async fn fill(store: &ImageStore, directory: &Path, mount: &Mount, origin: &Origin) -> Result<()> {
     let from = match origin {
-        Origin::Context(context) => Some(tree_of(&context.kept_still(store)?.directory()?)?),
+        Origin::Context(context) => Some(tree_of(&still(context, store)?)?),
         Origin::Stack(stack, _) => Some(store.mount_stack(stack, None)?),
         Origin::Nothing => None,
     };

@@ -164,7 +164,7 @@ async fn done(end: &End, command: &[String], site: Site) -> Result<StackedLayer,
     Err(Failure { code: Some(code), command, ..error.into() })
 }
 
-/// A command may have less than the build, and not more.
+/// What the command asks for, where the build allows it.
 fn confinement(run: &Run, options: &Options) -> Result<Confinement> {
     let is_privileged = run.security == Security::Insecure;
     if is_privileged && !options.allows_insecure {
@@ -173,6 +173,7 @@ fn confinement(run: &Run, options: &Options) -> Result<Confinement> {
     Ok(Confinement { network: network(run, options.network)?, is_privileged })
 }
 
+/// A command may have less than the build, and not more.
 fn network(run: &Run, of_build: CellNetwork) -> Result<CellNetwork> {
     let not_allowed = |what: &str| {
         Err(Error::new(

@@ -20,7 +20,7 @@ pub(crate) mod actions;
 mod cdi;
 pub(crate) mod cells;
 mod checkpoint;
-mod clock;
+pub(crate) mod clock;
 pub(crate) mod container;
 pub(crate) mod events;
 pub(crate) mod files;

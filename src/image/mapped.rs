@@ -44,13 +44,16 @@ impl Mapped {
 
     /// A path of the store's, through this mount: only for this process, and as long as this lives.
     pub(super) fn path(&self, path: &Path) -> Result<PathBuf> {
-        let below = path.strip_prefix(&self.root).context("a path that is not the store's")?;
-        Ok(of_descriptor(&self.tree).join(below))
+        Ok(of_descriptor(&self.tree).join(self.below(path)?))
+    }
+
+    fn below<'p>(&self, path: &'p Path) -> Result<&'p Path> {
+        path.strip_prefix(&self.root).context("a path that is not the store's")
     }
 
     /// A directory of the store's, opened through this mount.
     pub(super) fn open(&self, path: &Path) -> Result<OwnedFd> {
-        let below = path.strip_prefix(&self.root).context("a path that is not the store's")?;
+        let below = self.below(path)?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         rustix::fs::openat(&self.tree, below, flags, Mode::empty())
             .with_context(|| format!("open {}", path.display()))
@@ -71,16 +74,17 @@ impl Mapped {
             .context("the file system cannot map owners")
     }
 
-    /// Mounts layers, which are named by paths through mapped mounts, the base first.
+    /// Mounts layers, which are named by paths through mapped mounts, the base first; the other directories are named by
+    /// the store's paths.
     pub(super) fn mount(
         &self,
         layers: &[PathBuf],
         empty: &Path,
-        writable: Option<(&Path, &Path, snapshot::Life)>,
+        writable: Option<Writable<'_>>,
     ) -> Result<OwnedFd> {
         let empty = self.path(empty)?;
         let create = |overlay: &OwnedFd| create_as(self.owner, overlay);
-        let Some((upper, work, life)) = writable else {
+        let Some(Writable { upper, work, life }) = writable else {
             return snapshot::mount_by(create, layers, &empty, None, None);
         };
         let (upper, work) = (self.path(upper)?, self.path(work)?);

@@ -10,6 +10,7 @@ use clap::Args;
 
 use crate::docker::Client;
 use crate::record::Record;
+use crate::statistics::median;
 use crate::{Doing, Result, Sides};
 
 #[derive(Args)]
@@ -159,8 +160,7 @@ async fn measure(
     if cais.is_some() {
         record.compare(&format!("{row}: cais build, against buildx"), "ms", &own_sample);
     }
-    of_client.sort_unstable();
-    let middle = of_client.get(of_client.len() / 2).copied().unwrap_or_default();
+    let middle = median(&of_client);
     record.notes.push(format!("{row}: buildx itself computes for {middle} ms, median"));
     Ok(())
 }
@@ -203,15 +203,15 @@ async fn run(
 }
 
 /// Milliseconds for which the programs that have ended computed, proc_pid_stat(5): `cutime` and `cstime`.
-fn children() -> Result<u64> {
+fn children() -> Result<f64> {
     let text = fs::read_to_string("/proc/self/stat")?;
     // Behind the name, which may have anything in it.
     let fields: Vec<&str> =
         text.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |at: usize| -> Result<u64> {
+    let ticks = |at: usize| -> Result<f64> {
         fields.get(at).ok_or("a short /proc/self/stat")?.parse().doing("cutime and cstime")
     };
-    Ok((ticks(13)? + ticks(14)?) * 10)
+    Ok((ticks(13)? + ticks(14)?) * 10.0)
 }
 
 fn uptime(text: &str) -> Result<f64> {

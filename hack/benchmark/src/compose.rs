@@ -9,6 +9,7 @@ use clap::Args;
 
 use crate::docker::Client;
 use crate::record::Record;
+use crate::statistics::median;
 use crate::{Result, Sides};
 
 #[derive(Args)]
@@ -62,10 +63,9 @@ pub(crate) async fn compare(options: Options) -> Result<()> {
         let words = ["-f", config.to_str().ok_or("a file that is no text")?, "config", "--quiet"];
         alone.push(theirs[1].client.time(&words, options.gap_ms).await?);
     }
-    alone.sort_by(f64::total_cmp);
-    let middle = alone.get(alone.len() / 2).copied().unwrap_or_default();
     record.notes.push(format!(
-        "docker compose takes {middle:.1} ms, median, to read such a file (`config --quiet`), without a daemon"
+        "docker compose takes {:.1} ms, median, to read such a file (`config --quiet`), without a daemon",
+        median(&alone)
     ));
     for (what, instances) in [("10 services", 1), ("50 instances of 10 services", 5)] {
         let file = project(&options, instances)?;

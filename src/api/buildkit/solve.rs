@@ -67,17 +67,15 @@ pub(super) fn check_frontend(
     }
 }
 
-/// What a client allows a Dockerfile.
+/// Whether a client allows a Dockerfile commands that are privileged.
 ///
 /// # Errors
 /// `Forbidden` for what the daemon does not let it.
-fn granted(asked: &[String], allowed: &[Entitlement]) -> Result<Vec<Entitlement>, Error> {
-    let mut granted = Vec::new();
+fn allows_insecure(asked: &[String], allowed: &[Entitlement]) -> Result<bool, Error> {
+    let mut is_allowed = false;
     for name in asked {
         match name.as_str() {
-            "security.insecure" if allowed.contains(&Entitlement::Insecure) => {
-                granted.push(Entitlement::Insecure);
-            }
+            "security.insecure" if allowed.contains(&Entitlement::Insecure) => is_allowed = true,
             // The network is asked for besides.
             "network.host" => {}
             "security.insecure" => {
@@ -91,7 +89,7 @@ fn granted(asked: &[String], allowed: &[Entitlement]) -> Result<Vec<Entitlement>
             other => return Err(Error::invalid(format!("unknown entitlement {other:?}"))),
         }
     }
-    Ok(granted)
+    Ok(is_allowed)
 }
 
 /// What a client gets that has asked.
@@ -106,9 +104,8 @@ pub(super) enum Solved {
 pub(super) async fn solve(kit: &BuildKit, job: &Job, attrs: &Attrs) -> Result<Solved, Status> {
     let gateway = kit.0.engine.node_network().map(|(_, gateway, _)| gateway);
     let mut asked = attrs::read(attrs, gateway).map_err(|error| errors::refused(&error))?;
-    let granted = granted(&job.request.entitlements, kit.0.engine.entitlements());
-    let granted = granted.map_err(|error| errors::refused(&error))?;
-    asked.options.allows_insecure = granted.contains(&Entitlement::Insecure);
+    let allows = allows_insecure(&job.request.entitlements, kit.0.engine.entitlements());
+    asked.options.allows_insecure = allows.map_err(|error| errors::refused(&error))?;
     let request = asked.request.as_deref();
     let known = [CHECK, TARGETS, OUTLINE];
     if let Some(request) = request.filter(|request| !known.contains(request)) {

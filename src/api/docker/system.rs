@@ -1,5 +1,7 @@
 //! The daemon itself: is it there, what is it, and what does the machine offer.
 
+use std::sync::LazyLock;
+
 use std::path::Path;
 
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
@@ -25,9 +27,12 @@ pub(super) fn ping(method: &Method, headers: &HeaderMap) -> Response<Body> {
     headers.insert("Builder-Version", HeaderValue::from_static(builder));
     headers.insert("Swarm", HeaderValue::from_static("inactive"));
     // Our own: who has the same one is on this machine, and may have a build's context read where it is.
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    if let Ok(boot) = HeaderValue::from_str(boot.trim()) {
-        headers.insert("Cais-Boot-Id", boot);
+    static BOOT: LazyLock<Option<HeaderValue>> = LazyLock::new(|| {
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        HeaderValue::from_str(boot.trim()).ok()
+    });
+    if let Some(boot) = &*BOOT {
+        headers.insert("Cais-Boot-Id", boot.clone());
     }
     const NEVER: &str = "no-cache, no-store, must-revalidate";
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(NEVER));

@@ -7,12 +7,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Stat};
 use sha2::{Digest as _, Sha256};
 
-use super::contents::{Content, Contents, now};
+use super::contents::{Content, Contents};
 use super::find::Found;
-use super::{Excludes, attributes, check_depth, kind_of, names, open, open_file, shown};
+use super::{Excludes, attributes, check_depth, kind_of, names, open_file, shown};
+use crate::engine::clock;
 use crate::error::{Context, Result};
 use crate::image::digest::{Algorithm, Digest, Hasher};
 
@@ -98,7 +99,7 @@ impl Walk<'_> {
 
     /// Reads a file; `stat` is what it was like before.
     fn content(&mut self, file: OwnedFd, stat: &Stat) -> Result<Content> {
-        let (begun, mut hasher) = (now(), Sha256::new());
+        let (begun, mut hasher) = (clock::now(), Sha256::new());
         for (name, value) in attributes(file.as_fd())? {
             for field in [name.to_bytes(), &value] {
                 hasher.update((field.len() as u64).to_le_bytes());
@@ -135,22 +136,17 @@ impl Walk<'_> {
 
     fn member(&mut self, parent: BorrowedFd<'_>, name: &std::ffi::CStr, path: &Path) -> Result<()> {
         let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).context("stat")?;
-        let is_excluded = (self.excludes.leaves_out)(self.source, path);
         if kind_of(&stat) == FileType::Directory {
-            if is_excluded && !self.excludes.has_exceptions {
+            let Some(below) = self.excludes.enter(parent, name, (self.source, path))? else {
                 return Ok(());
-            }
-            let below = open(parent, name, OFlags::RDONLY | OFlags::DIRECTORY)?;
-            let place = (self.source, path);
-            if is_excluded && self.excludes.leaves_out_all(below.as_fd(), place)? {
-                return Ok(());
-            }
+            };
             self.field(name.to_bytes());
             self.about(&stat);
             return self.directory(below.as_fd(), path);
         }
         // Sockets are not copied.
-        if is_excluded || matches!(kind_of(&stat), FileType::Socket | FileType::Unknown) {
+        let is_socket = matches!(kind_of(&stat), FileType::Socket | FileType::Unknown);
+        if is_socket || self.excludes.leaves_out(self.source, path) {
             return Ok(());
         }
         self.field(name.to_bytes());

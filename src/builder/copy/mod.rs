@@ -11,6 +11,7 @@
 
 mod contents;
 mod digest;
+mod excludes;
 mod find;
 mod place;
 #[cfg(test)]
@@ -25,33 +26,13 @@ use rustix::fs::{FileType, Mode, OFlags, Stat};
 
 pub(super) use self::contents::Contents;
 pub(super) use self::digest::{Owners, digest};
+pub(super) use self::excludes::Excludes;
 pub(super) use self::find::{Found, find, missing};
-pub(super) use self::place::{has_exception, make_directory, place};
+pub(super) use self::place::{make_directory, place};
 use crate::engine::files::open_below;
 use crate::error::{Context, Error, Result};
 use crate::image::pack::DEEPEST;
 use crate::image::xattr;
-
-/// Which files of a directory are left out.
-#[derive(Clone, Copy)]
-pub(super) struct Excludes<'a> {
-    /// Asked with where the directory lies below the source's root ([`Found::place`]), and the path below it.
-    pub(super) leaves_out: &'a (dyn Fn(&Path, &Path) -> bool + Send + Sync),
-    /// What lies in a directory that is left out may not be: it is looked through.
-    pub(super) has_exceptions: bool,
-}
-
-impl Excludes<'_> {
-    /// Whether a directory that is left out has nothing in it that is not.
-    fn leaves_out_all(
-        &self,
-        directory: BorrowedFd<'_>,
-        (source, path): (&Path, &Path),
-    ) -> Result<bool> {
-        let leaves_out = |path: &Path| (self.leaves_out)(source, path);
-        Ok(!has_exception(directory, path, &leaves_out)?)
-    }
-}
 
 /// Who the new files belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -98,13 +98,30 @@ struct Copy<'a> {
 
 /// Where one file comes to lie.
 #[derive(Clone, Copy)]
-struct Into<'a> {
+struct Spot<'a> {
     parent: BorrowedFd<'a>,
     name: &'a CStr,
     /// Below the root.
     path: &'a Path,
     /// This copy has made the directory: nothing is in the way.
     is_new: bool,
+}
+
+impl Spot<'_> {
+    /// Makes room for a new file.
+    fn clear(&self) -> Result<()> {
+        if self.is_new {
+            return Ok(());
+        }
+        match rustix::fs::unlinkat(self.parent, self.name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(Errno::ISDIR) => {
+                let name = self.name.to_string_lossy();
+                Err(Error::invalid(format!("cannot overwrite directory {name} with non-directory")))
+            }
+            Err(errno) => Err(errno).context("replace a file"),
+        }
+    }
 }
 
 impl Copy<'_> {
@@ -137,7 +154,7 @@ impl Copy<'_> {
         };
         let into = make_directory(self.root, &parent, self.new_owner(&stat))?;
         let (path, name) = (parent.join(&name), c_name(&name)?);
-        let into = Into { parent: into.as_fd(), name: &name, path: &path, is_new: false };
+        let into = Spot { parent: into.as_fd(), name: &name, path: &path, is_new: false };
         self.file(opened, &stat, into)
     }
 
@@ -161,31 +178,26 @@ impl Copy<'_> {
         for name in names(from)? {
             let plain = OsStr::from_bytes(name.to_bytes());
             let (path, target) = (path.join(plain), target.join(plain));
-            let into = Into { parent: into, name: &name, path: &target, is_new };
+            let into = Spot { parent: into, name: &name, path: &target, is_new };
             self.member(from, into, &path).with_context(|| format!("copy {}", shown(&path)))?;
         }
         Ok(())
     }
 
     /// A member of the directory `from`, with the name that it is to have; `path` is that below the source.
-    fn member(&mut self, from: BorrowedFd<'_>, into: Into<'_>, path: &Path) -> Result<()> {
+    fn member(&mut self, from: BorrowedFd<'_>, into: Spot<'_>, path: &Path) -> Result<()> {
         let name = into.name;
         let stat = rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW).context("stat")?;
-        let is_excluded = (self.placing.excludes.leaves_out)(self.source, path);
+        let excludes = self.placing.excludes;
         if kind_of(&stat) == FileType::Directory {
-            let excludes = self.placing.excludes;
-            if is_excluded && !excludes.has_exceptions {
+            let Some(below) = excludes.enter(from, name, (self.source, path))? else {
                 return Ok(());
-            }
-            let below = open(from, name, OFlags::RDONLY | OFlags::DIRECTORY)?;
-            if is_excluded && excludes.leaves_out_all(below.as_fd(), (self.source, path))? {
-                return Ok(());
-            }
+            };
             let (made, is_new) = self.directory(into, &below, &stat)?;
             self.members(below.as_fd(), (made.as_fd(), is_new), (path, into.path))?;
             return set_times(made.as_fd(), &stat);
         }
-        if is_excluded {
+        if excludes.leaves_out(self.source, path) {
             return Ok(());
         }
         match kind_of(&stat) {
@@ -204,7 +216,7 @@ impl Copy<'_> {
     /// Whether it was made, too.
     fn directory(
         &self,
-        Into { parent, name, .. }: Into<'_>,
+        Spot { parent, name, .. }: Spot<'_>,
         source: &OwnedFd,
         stat: &Stat,
     ) -> Result<(OwnedFd, bool)> {
@@ -225,11 +237,9 @@ impl Copy<'_> {
         Ok((directory, made.is_ok()))
     }
 
-    fn file(&mut self, file: OwnedFd, stat: &Stat, into: Into<'_>) -> Result<()> {
-        let Into { parent, name, path, is_new } = into;
-        if !is_new {
-            clear(parent, name)?;
-        }
+    fn file(&mut self, file: OwnedFd, stat: &Stat, into: Spot<'_>) -> Result<()> {
+        into.clear()?;
+        let Spot { parent, name, path, .. } = into;
         if stat.st_nlink > 1 {
             let key = (stat.st_dev, stat.st_ino);
             if let Some(first) = self.links.get(&key) {
@@ -269,11 +279,9 @@ impl Copy<'_> {
         }
     }
 
-    fn node(&self, from: BorrowedFd<'_>, into: Into<'_>, stat: &Stat) -> Result<()> {
-        let Into { parent: into, name, is_new, .. } = into;
-        if !is_new {
-            clear(into, name)?;
-        }
+    fn node(&self, from: BorrowedFd<'_>, into: Spot<'_>, stat: &Stat) -> Result<()> {
+        into.clear()?;
+        let Spot { parent: into, name, .. } = into;
         let kind = kind_of(stat);
         if kind == FileType::Symlink {
             let target = rustix::fs::readlinkat(from, name, []).context("read a link")?;
@@ -312,40 +320,6 @@ impl Copy<'_> {
         let mode = stat.st_mode & 0o7777;
         let is_directory = kind_of(stat) == FileType::Directory;
         self.placing.chmod.map_or(mode, |chmod| chmod.apply(mode, is_directory))
-    }
-}
-
-/// Whether something below an excluded directory is wanted all the same; `path` is the directory's.
-pub(in crate::builder) fn has_exception(
-    directory: BorrowedFd<'_>,
-    path: &Path,
-    excludes: &dyn Fn(&Path) -> bool,
-) -> Result<bool> {
-    check_depth(path)?;
-    for name in names(directory)? {
-        let path = path.join(OsStr::from_bytes(name.to_bytes()));
-        if !excludes(&path) {
-            return Ok(true);
-        }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        if let Ok(below) = rustix::fs::openat(directory, &*name, flags, Mode::empty())
-            && has_exception(below.as_fd(), &path, excludes)?
-        {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-/// Makes room for a new file of this name.
-fn clear(into: BorrowedFd<'_>, name: &CStr) -> Result<()> {
-    match rustix::fs::unlinkat(into, name, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => Ok(()),
-        Err(Errno::ISDIR) => {
-            let name = name.to_string_lossy();
-            Err(Error::invalid(format!("cannot overwrite directory {name} with non-directory")))
-        }
-        Err(errno) => Err(errno).context("replace a file"),
     }
 }
 

@@ -5,6 +5,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use cais_dockerfile::dockerignore::Matcher;
+
 use super::*;
 use crate::engine::files::below_root;
 use crate::error::Kind;
@@ -48,14 +50,14 @@ impl Trees {
     fn copy(&self, sources: &[&str], target: &str) -> Result<()> {
         let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
         let owner = Ownership::Given(uid.as_raw(), gid.as_raw());
-        self.copy_with(sources, target, |_| false, (owner, false))
+        self.copy_with(sources, target, &[], (owner, false))
     }
 
     fn copy_with(
         &self,
         sources: &[&str],
         target: &str,
-        excludes: impl Fn(&Path) -> bool + Send + Sync,
+        excludes: &[&str],
         (owner, parents): (Ownership, bool),
     ) -> Result<()> {
         let (from, to) = (self.root("from"), self.root("to"));
@@ -63,11 +65,11 @@ impl Trees {
         for source in sources {
             found.extend(find(std::os::fd::AsFd::as_fd(&from), source)?);
         }
-        let excludes = |_: &Path, path: &Path| excludes(path);
+        let excludes = Matcher::new(excludes).unwrap();
         let placing = Placing {
             owner,
             chmod: None,
-            excludes: Excludes { leaves_out: &excludes, has_exceptions: true },
+            excludes: Excludes { below: Some(&excludes), ..Excludes::default() },
             parents,
         };
         let is_directory = target.ends_with('/');
@@ -159,11 +161,10 @@ fn excluded_files_stay_and_parents_are_kept() {
     trees.write("from/a/b/c.txt", "c");
     trees.write("from/a/b/d.log", "d");
     trees.write("from/a/e.log", "e");
-    let is_log = |path: &Path| path.extension().is_some_and(|it| it == "log");
     let own = (Ownership::Kept, false);
-    trees.copy_with(&["a"], "/plain/", is_log, own).unwrap();
+    trees.copy_with(&["a"], "/plain/", &["**/*.log"], own).unwrap();
     let deep = (Ownership::Kept, true);
-    trees.copy_with(&["a/b/c.txt", "a/e.log"], "/deep/", |_| false, deep).unwrap();
+    trees.copy_with(&["a/b/c.txt", "a/e.log"], "/deep/", &[], deep).unwrap();
 
     assert_eq!(trees.read("to/plain/b/c.txt"), "c");
     assert!(!trees.at("to/plain/b/d.log").exists() && !trees.at("to/plain/e.log").exists());
@@ -206,8 +207,8 @@ fn a_digest_is_of_content_and_modes_and_not_of_times() {
         change(&trees);
         let root = trees.root("from");
         let found = find(std::os::fd::AsFd::as_fd(&root), "d").unwrap();
-        let excludes = |_: &Path, path: &Path| path == Path::new("ignored");
-        let excludes = Excludes { leaves_out: &excludes, has_exceptions: true };
+        let excludes = Matcher::new(&["ignored"]).unwrap();
+        let excludes = Excludes { below: Some(&excludes), ..Excludes::default() };
         digest(&found, Owners::AreNobodys, &Contents::default(), excludes).unwrap()
     };
     let plain = of(&|_| {});
@@ -239,7 +240,7 @@ fn a_tree_that_is_too_deep_is_refused_before_the_stack_ends() {
     let copied = trees.copy(&["."], "to").unwrap_err();
     let root = trees.root("from");
     let found = find(std::os::fd::AsFd::as_fd(&root), ".").unwrap();
-    let all = Excludes { leaves_out: &|_, _| false, has_exceptions: false };
+    let all = Excludes::default();
     let digested = digest(&found, Owners::AreNobodys, &Contents::default(), all).unwrap_err();
 
     for error in [copied, digested] {

@@ -258,12 +258,20 @@ impl ImageStore {
 
     /// Mounts a stack read-only, its files for the users of `mapped` if it is given.
     pub(crate) fn mount_stack(&self, stack: &Stack, mapped: Option<&Mapped>) -> Result<OwnedFd> {
+        self.mount_over(stack, None, mapped).context("mount layers")
+    }
+
+    fn mount_over(
+        &self,
+        stack: &Stack,
+        writable: Option<Writable<'_>>,
+        mapped: Option<&Mapped>,
+    ) -> Result<OwnedFd> {
         let empty = self.shared.layers.empty();
-        let mounted = match mapped {
-            None => snapshot::mount(&stack.paths(), empty, None, None),
-            Some(mapped) => mapped.mount(&stack.paths_through(mapped)?, empty, None),
-        };
-        mounted.context("mount layers")
+        match mapped {
+            None => snapshot::mount(&stack.paths(), empty, writable, None),
+            Some(mapped) => mapped.mount(&stack.paths_through(mapped)?, empty, writable),
+        }
     }
 
     /// Mounts a directory that is no layer's with a place for changes on top, which go with the
@@ -276,12 +284,12 @@ impl ImageStore {
     ) -> Result<OwnedFd> {
         let (upper, work) = (workplace.make("upper", 0o755)?, workplace.make("work", 0o700)?);
         snapshot::copy_root(below, &upper, None)?;
-        let (empty, life) = (self.shared.layers.empty(), Life::Short);
-        let Some(mapped) = mapped else {
-            let writable = Writable { upper: &upper, work: &work, life };
-            return snapshot::mount(&[below.to_owned()], empty, Some(writable), None);
-        };
-        mapped.mount(&[mapped.path(below)?], empty, Some((upper.as_path(), work.as_path(), life)))
+        let writable = Some(Writable { upper: &upper, work: &work, life: Life::Short });
+        let empty = self.shared.layers.empty();
+        match mapped {
+            None => snapshot::mount(&[below.to_owned()], empty, writable, None),
+            Some(mapped) => mapped.mount(&[mapped.path(below)?], empty, writable),
+        }
     }
 
     /// Begins a layer on top of a stack, in which no file will have a time after `latest`, seconds
@@ -301,18 +309,9 @@ impl ImageStore {
         if let Some(describing) = stack.0.iter().rev().find(|layer| layer.describes_root()) {
             snapshot::copy_root(&describing.files(), &upper, None)?;
         }
-        let (empty, life) = (self.shared.layers.empty(), Life::Layer);
-        let mounted = match mapped {
-            None => {
-                let writable = Writable { upper: &upper, work: &work, life };
-                snapshot::mount(&stack.paths(), empty, Some(writable), None)
-            }
-            Some(mapped) => {
-                let layers = stack.paths_through(mapped)?;
-                mapped.mount(&layers, empty, Some((upper.as_path(), work.as_path(), life)))
-            }
-        };
-        let mount = mounted.context("mount a layer in the making")?;
+        let writable = Some(Writable { upper: &upper, work: &work, life: Life::Layer });
+        let mount = self.mount_over(stack, writable, mapped);
+        let mount = mount.context("mount a layer in the making")?;
         let mapped = mapped.map(|mapped| mapped.open(&upper)).transpose()?;
         Ok(Site { store: self.clone(), workplace, mount, mapped, latest })
     }

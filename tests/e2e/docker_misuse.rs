@@ -309,3 +309,21 @@ async fn docker_a_client_that_never_reads_holds_up_nobody() {
     drop(clients);
     until("the daemon to have let them go", async || descriptors(&node) <= before).await;
 }
+
+#[tokio::test]
+async fn docker_a_client_that_is_refused_while_it_sends_gets_its_answer() {
+    const LENGTH: usize = 32 << 20;
+    let (_node, docker) = node().await;
+    let path =
+        "/images/load?platform=%7B%22os%22%3A%22linux%22%2C%22architecture%22%3A%22s390x%22%7D";
+    let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {LENGTH}\r\n\r\n");
+    let mut client = UnixStream::connect(docker.socket()).await.unwrap();
+    client.write_all(head.as_bytes()).await.unwrap();
+    // Some clients look for an answer when they have sent all they have, and no earlier.
+    client.readable().await.unwrap();
+    client.write_all(&vec![0; LENGTH]).await.expect("the whole body is taken");
+    let mut buffer = [0; 4096];
+    let count = timeout(LONG, client.read(&mut buffer)).await.expect("an answer").unwrap();
+    let answer = String::from_utf8_lossy(&buffer[..count]);
+    assert!(answer.contains("linux/s390x"), "{answer}");
+}

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::peer::Peer;
 use super::query::Query;
+use super::unread::Unread;
 use crate::error::{Context, Error, Kind, Result};
 
 /// A request for a container with thousands of variables and mounts is smaller.
@@ -24,16 +25,14 @@ pub(super) struct Call {
     pub(super) headers: HeaderMap,
     /// The second number of the version that the client knows. None: the newest.
     minor: Option<u32>,
-    body: Either<Full<Bytes>, Incoming>,
+    body: Either<Full<Bytes>, Unread>,
     pub(super) peer: Option<Peer>,
     /// The connection itself, once an upgrade was answered.
     upgrade: OnUpgrade,
 }
 
 impl Call {
-    /// Reads a small body whole. A request may be refused by its head alone, and a connection with an unread body
-    /// is closed after the answer: a client that was about to send one (`docker push` sends `{}`) then has a broken
-    /// pipe in the place of the answer.
+    /// Reads a small body whole; what is left of a larger one when the answer is there is [`Unread`].
     ///
     /// # Errors
     /// `InvalidArgument` if the body breaks off.
@@ -49,7 +48,7 @@ impl Call {
             let whole = whole.context("read the request body").kind(Kind::InvalidArgument)?;
             Either::Left(Full::new(whole.to_bytes()))
         } else {
-            Either::Right(body)
+            Either::Right(Unread::new(body))
         };
         Ok(Self { query, headers: head.headers, minor, body, peer, upgrade })
     }

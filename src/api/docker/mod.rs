@@ -44,6 +44,7 @@ mod status;
 mod swarm;
 mod system;
 mod top;
+mod unread;
 mod volumes;
 mod websocket;
 pub(super) mod wire;

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 
-use crate::docker::{Docker, Output};
+use crate::docker::{Client, Docker, Output, by_both_clients};
 use crate::docker_build::{Context, nothing_left};
 use crate::docker_build_git::Served;
 use crate::docker_buildx::with_buildx;
+use crate::docker_containers::node;
 use crate::node::Node;
 
 /// Files behind addresses on loopback, by their paths.
@@ -148,6 +149,26 @@ async fn contexts_from_elsewhere_have_names_and_dockerfiles_of_other_names() {
     assert!(format!("{reply:?}").contains("Successfully tagged remote:v1"), "{reply:?}");
     let refused = docker.post("/build?remote=client-session", Some("")).await;
     assert!(refused.message().contains("neither a URL nor a git repository"), "{refused:?}");
+    docker.run(&["builder", "prune", "-af"]).await;
+    nothing_left(&node).await;
+}
+
+by_both_clients!(the_dockerfile_may_lie_outside_of_the_context);
+
+/// Docker's classic builder then adds it, in an archive that is not filled up to its last block.
+async fn the_dockerfile_may_lie_outside_of_the_context(client: Client) {
+    let (node, docker) = node().await;
+    let docker = docker.by(client);
+    let context =
+        Context::new(&node, "context", &[("file", "packed"), (".dockerignore", "other\n")]);
+    let outside =
+        Context::new(&node, "outside", &[("D", "FROM busybox\nCOPY . /in/\nRUN cat /in/*\n")]);
+    let file = format!("{}/D", outside.path());
+    let words = ["build", "-t", "it", "-f", &file, context.path()];
+    docker.run(&words).await;
+    let listed = docker.run(&["run", "--rm", "it", "ls", "-A", "/in"]).await;
+    assert_eq!(listed, ".dockerignore\nfile");
+    docker.run(&["rmi", "it"]).await;
     docker.run(&["builder", "prune", "-af"]).await;
     nothing_left(&node).await;
 }

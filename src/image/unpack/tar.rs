@@ -141,8 +141,18 @@ impl<R: BufRead> Archive<R> {
     }
 
     fn skip_rest(&mut self) -> Result<()> {
-        self.unread += std::mem::take(&mut self.padding);
-        self.read(u64::MAX, |_| Ok(()))
+        self.read(u64::MAX, |_| Ok(()))?;
+        while self.padding > 0 {
+            let bytes = self.stream.fill_buf().context("read archive")?;
+            if bytes.is_empty() {
+                // Docker's client fills up no last member: the Dockerfile that it adds to a context from elsewhere.
+                self.padding = 0;
+            }
+            let count = bytes.len().min(usize::try_from(self.padding).unwrap_or(usize::MAX));
+            self.stream.consume(count);
+            self.padding -= count as u64;
+        }
+        Ok(())
     }
 
     fn block(&mut self) -> Result<Option<[u8; BLOCK]>> {

@@ -2,6 +2,17 @@
 
 use std::collections::HashMap;
 
+/// What a stage has whose image says nothing of it.
+const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Gives variables of an image, `NAME=value` each, a PATH if they have none. Every stage has one, in its words and in its image's
+/// configuration; on Windows it is the system's own.
+pub fn add_path(variables: &mut Vec<String>, os: &str) {
+    if os != "windows" && !variables.iter().any(|it| it.starts_with("PATH=")) {
+        variables.push(DEFAULT_PATH.to_owned());
+    }
+}
+
 /// Variables by name, in the order in which they were last set: the latest is last.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Env {

@@ -38,7 +38,7 @@ mod suggest;
 mod syntax;
 
 pub use self::dockerfile::{Dockerfile, Stage};
-pub use self::env::Env;
+pub use self::env::{Env, add_path};
 pub use self::error::{Fault, ParseError, Position, Range};
 pub use self::expand::{Expander, Expansion};
 pub use self::graph::{Base, Graph, Source};

@@ -4,8 +4,8 @@
 //! What the base image says stays, also what we have no word for; an instruction changes what it
 //! names.
 
-use cais_dockerfile::Platform;
 use cais_dockerfile::history::{COMMENT, DEFAULT_SHELL};
+use cais_dockerfile::{Env, Platform, Scope, add_path};
 use serde_json::{Map, Value, json};
 
 use crate::error::{Context, Error, Result};
@@ -30,7 +30,7 @@ impl Settings {
         if !platform.variant.is_empty() {
             document.insert("variant".into(), json!(platform.variant));
         }
-        Self { document, config: Map::new(), history: Vec::new(), has_own_cmd: false }
+        Self { document, config: Map::new(), history: Vec::new(), has_own_cmd: false }.with_path()
     }
 
     /// Of an image that others are built upon.
@@ -60,11 +60,24 @@ impl Settings {
         ] {
             document.remove(key);
         }
-        Ok(Self { document, config, history, has_own_cmd: false })
+        Ok(Self { document, config, history, has_own_cmd: false }.with_path())
+    }
+
+    fn with_path(mut self) -> Self {
+        let os = self.document.get("os").and_then(Value::as_str).unwrap_or_default();
+        let mut env = self.env();
+        add_path(&mut env, os);
+        self.set("Env", json!(env));
+        self
     }
 
     pub(super) fn env(&self) -> Vec<String> {
         self.list("Env")
+    }
+
+    /// What words of a stage that begins with this are expanded with.
+    pub(super) fn scope(&self) -> Scope {
+        Scope::new(Env::from_pairs(self.env()))
     }
 
     pub(super) fn set_env(&mut self, name: &str, value: &str) {
@@ -227,7 +240,10 @@ mod tests {
         settings.set_env("C", "");
         assert_eq!(settings.take_triggers(), ["RUN x"]);
         settings.set_entrypoint(&["/init".to_owned()]);
-        let expected = json!({ "Env": ["A=3", "B=2", "C="], "Entrypoint": ["/init"], "Odd": 7 });
+        let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+        assert_eq!(Settings::scratch(&Platform::host()).env(), [path]);
+        let expected =
+            json!({ "Env": ["A=3", "B=2", path, "C="], "Entrypoint": ["/init"], "Odd": 7 });
         assert_eq!(config(&settings), expected);
 
         settings.set_cmd(&["run".to_owned()]);

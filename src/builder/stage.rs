@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use cais_dockerfile::history::{self, Shown};
 use cais_dockerfile::instruction::{CommandLine, Healthcheck};
-use cais_dockerfile::{Base, Command, Env, Instruction, Platform, Scope, Source, expose, signal};
+use cais_dockerfile::{Base, Command, Instruction, Platform, Scope, Source, expose, signal};
 use serde_json::{Value, json};
 
 use super::Options;
@@ -106,7 +106,7 @@ impl Stage {
         };
         let mut shown = None;
         match base {
-            Base::Scratch => {}
+            Base::Scratch => stage.scope = stage.settings.scope(),
             Base::Stage(other) => {
                 let finished = build.finished(other).await?;
                 stage.stack = finished.stack.clone();
@@ -118,7 +118,7 @@ impl Stage {
                 let base = build.image(&name, &stage.platform).await?;
                 stage.stack = base.stack.clone();
                 stage.settings = Settings::of(&build.store().configuration(&base.image)?)?;
-                stage.scope = Scope::new(Env::from_pairs(stage.settings.env()));
+                stage.scope = stage.settings.scope();
                 stage.key = base.key();
                 shown = Some(base.image.id.hex().to_owned());
             }

@@ -1,7 +1,7 @@
 //! The stages, one after the other, as a build would take them.
 
 use crate::dockerfile::Dockerfile;
-use crate::env::Env;
+use crate::env::{self, Env};
 use crate::error::{ParseError, Range};
 use crate::graph::{Base, Graph, Source};
 use crate::platform::Platform;
@@ -12,9 +12,6 @@ use crate::scope::Scope;
 use super::rules;
 use super::walk::Walk;
 use super::{BaseImage, Linter, Request};
-
-/// What an image has that says nothing of it.
-const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 pub(super) fn check(
     linter: &mut Linter,
@@ -100,10 +97,7 @@ pub(super) struct Stage {
 impl Stage {
     fn on(image: BaseImage, platform: &Platform) -> Self {
         let mut env = image.env;
-        // Windows has a path of its own.
-        if platform.os != "windows" && !env.iter().any(|pair| pair.starts_with("PATH=")) {
-            env.push(DEFAULT_PATH.to_owned());
-        }
+        env::add_path(&mut env, &platform.os);
         Self {
             scope: Scope::new(Env::from_pairs(env)),
             shell: image.shell,

@@ -19,13 +19,15 @@ impl Act<'_> {
     /// Starts what does not run, as long as `goes_on` says so.
     pub(super) fn start_all(&self, goes_on: &(impl Fn() -> bool + Sync)) -> Result<()> {
         let all = containers::of_project(self.cais, &self.project.name)?;
-        for level in order::levels(self.project, &self.order) {
-            if !goes_on() {
-                break;
+        let mut levels = order::levels(self.project, &self.order).into_iter();
+        let started = levels.try_for_each(|level| {
+            if goes_on() {
+                at_once(&level, |name| self.start_of(&all, name, goes_on))
+            } else {
+                Ok(())
             }
-            at_once(&level, |name| self.start_of(&all, name, goes_on))?;
-        }
-        Ok(())
+        });
+        if goes_on() { started.and(self.start_again()) } else { started }
     }
 
     /// Starts a service's containers, once what it waits for is ready.

@@ -49,6 +49,11 @@ impl Container {
         self.listed["State"].text()
     }
 
+    /// The id, or the name, of the container whose network it shares.
+    pub(super) fn shares_with(&self) -> Option<&str> {
+        self.listed["HostConfig"]["NetworkMode"].text().strip_prefix("container:")
+    }
+
     pub(super) fn is_running(&self) -> bool {
         self.state() == "running"
     }
@@ -84,7 +89,15 @@ pub(super) fn of_project(cais: &Cais, project: &str) -> Result<Vec<Container>> {
 /// The same, with those of single commands.
 pub(super) fn all_of_project(cais: &Cais, project: &str) -> Result<Vec<Container>> {
     let wanted = [format!("{}={project}", labels::PROJECT)];
-    let filters = serde_json::json!({ "label": wanted });
+    listed(cais, &serde_json::json!({ "label": wanted }))
+}
+
+/// All that the daemon has, whoever made them.
+pub(super) fn of_node(cais: &Cais) -> Result<Vec<Container>> {
+    listed(cais, &serde_json::json!({}))
+}
+
+fn listed(cais: &Cais, filters: &serde_json::Value) -> Result<Vec<Container>> {
     let path = Path::new(&["containers", "json"]).with("all", "1");
     let listed = cais.client.read(path.with("filters", &filters.to_string()))?;
     let mut containers: Vec<Container> = listed.items().iter().map(Container::new).collect();

@@ -33,6 +33,10 @@ pub(super) struct Act<'a> {
     /// Containers that run are not made anew at once, but put into `later`.
     pub(super) is_rolling: bool,
     pub(super) later: Mutex<Vec<Later>>,
+    /// What it makes is not started: `create`, `up --no-start`.
+    pub(super) starts_nothing: bool,
+    /// Stopped while a network was made anew, to be started again.
+    pub(super) stopped: Mutex<Vec<Container>>,
     scales: BTreeMap<&'a str, i64>,
     /// Ids of the node's networks by their names, once they were asked for.
     networks: OnceLock<BTreeMap<String, String>>,
@@ -63,6 +67,8 @@ impl<'a> Act<'a> {
             tells_of_orphans: true,
             is_rolling: false,
             later: Mutex::default(),
+            starts_nothing: false,
+            stopped: Mutex::default(),
             scales,
             networks: OnceLock::new(),
         })
@@ -70,9 +76,16 @@ impl<'a> Act<'a> {
 
     /// Makes all containers, and starts none.
     pub(super) fn make(&self) -> Result<()> {
+        self.make_all().inspect_err(|_| {
+            // What was stopped on the way would stay so.
+            let _ = self.start_again();
+        })
+    }
+
+    fn make_all(&self) -> Result<()> {
         let images = Images { cais: self.cais, project: self.project, making: self.making };
         let images = images.ensure(&self.order)?;
-        resources::ensure(self.cais, self.project, &self.order)?;
+        resources::ensure(self, &self.order)?;
         let mut existing = containers::of_project(self.cais, &self.project.name)?;
         if self.finish_left(&existing)? {
             existing = containers::of_project(self.cais, &self.project.name)?;
@@ -150,7 +163,7 @@ impl<'a> Act<'a> {
     }
 
     /// Whether containers of a service are made anew in any case. A dependency's are when it was asked for.
-    fn is_forced(&self, service: &str) -> bool {
+    pub(super) fn is_forced(&self, service: &str) -> bool {
         let is_named = self.named.is_empty() || self.named.iter().any(|it| it == service);
         if is_named { self.making.force_recreate } else { self.making.always_recreate_deps }
     }
@@ -184,11 +197,12 @@ impl<'a> Act<'a> {
         };
         let connected = container.listed["NetworkSettings"]["Networks"].members();
         let networks = service.get("networks").and_then(Node::as_map);
-        for key in
-            networks.into_iter().flatten().map(|(key, _)| key).filter(|_| container.is_running())
-        {
-            let Some(id) = self.networks()?.get(&named("networks", key)) else { return Ok(true) };
-            if !connected.iter().any(|(_, it)| it["NetworkID"].text() == id) {
+        for (key, _) in networks.into_iter().flatten() {
+            let name = named("networks", key);
+            let Some(id) = self.networks()?.get(&name) else { return Ok(true) };
+            // What does not run is in a network by its name; in none is who was taken out and not brought back.
+            let by_name = |other: &str| other == name && !container.is_running();
+            if !connected.iter().any(|(it, at)| at["NetworkID"].text() == id || by_name(it)) {
                 return Ok(true);
             }
         }
@@ -288,7 +302,7 @@ impl<'a> Act<'a> {
         Ok(!all.is_empty())
     }
 
-    fn stop(&self, container: &Container) -> Result<()> {
+    pub(super) fn stop(&self, container: &Container) -> Result<()> {
         if container.is_running() {
             hooks::run(self.cais, Some(self.project), container, "pre_stop")?;
         }

@@ -21,6 +21,7 @@ mod order;
 mod others;
 mod references;
 mod registry;
+mod renewal;
 mod resources;
 mod rolling;
 mod run;

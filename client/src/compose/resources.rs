@@ -3,6 +3,7 @@
 use cais_compose::{Node, Project};
 use serde_json::{Map, Value as Json, json};
 
+use super::converge::Act;
 use super::labels;
 use crate::Cais;
 use crate::client::Path;
@@ -52,40 +53,62 @@ impl Kind {
         users.peek().is_some() && !users.any(|(name, _)| services.contains(&name.as_str()))
     }
 
-    /// What to say of one that is there; a failure when it cannot be used as it is.
-    fn judge(&self, name: &str, labels: &Value, project: &str, hash: &str) -> Result<Vec<String>> {
+    /// What is to become of one that is there, and what to say of it.
+    ///
+    /// # Errors
+    /// When it cannot be used as it is.
+    fn judge(&self, key: &str, found: &Value, project: &str, hash: &str) -> Result<Verdict> {
+        let (name, labels) = (found["Name"].text(), &found["Labels"]);
         let what = self.title.to_lowercase();
-        let mut warnings = Vec::new();
-        if labels[labels::PROJECT].text() != project {
-            warnings.push(format!(
+        let is_network = self.key == "networks";
+        let is_others = labels[labels::PROJECT].text() != project;
+        let warning = is_others.then(|| {
+            format!(
                 "{what} {name} exists, but was not made for project {project}: declare it as external to use it"
-            ));
+            )
+        });
+        let actual_key = labels[self.label].text();
+        if is_network && actual_key != key {
+            return Err(Failure::new(format!(
+                "network {name} was found but has incorrect label {} set to {actual_key:?} (expected: {key:?})",
+                self.label
+            )));
         }
         // Old versions of docker compose wrote no hash: there is nothing to compare with.
         let actual = labels[labels::HASH].text();
-        if actual.is_empty() || actual == hash {
-            return Ok(warnings);
+        if actual.is_empty() || actual == hash || is_others && is_network {
+            return Ok(Verdict::Stays(warning));
         }
-        if self.key == "networks" {
-            return Err(Failure::new(format!(
-                "network {name} exists, but not as the compose file has it, and cais compose does not make networks anew yet: take its project down first"
-            )));
+        if is_network {
+            return Ok(Verdict::IsRenewed);
         }
-        warnings.push(format!(
+        let changed = format!(
             "volume {name} exists, but not as the compose file has it: it stays as it is, with its data"
-        ));
-        Ok(warnings)
+        );
+        Ok(Verdict::Stays(Some(warning.map_or(changed.clone(), |it| format!("{it}; {changed}")))))
     }
+}
+
+/// What becomes of a resource that is there.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    /// With something to say of it.
+    Stays(Option<String>),
+    /// Its declaration is another one by now.
+    IsRenewed,
 }
 
 fn is_external(resource: &Node) -> bool {
     resource.get("external").is_some_and(|it| it.as_bool() != Some(false))
 }
 
-/// Makes what these services need and is not there. What is external must be.
-pub(super) fn ensure(cais: &Cais, project: &Project, services: &[&str]) -> Result<()> {
+/// Makes what these services need and is not there, and anew what is a network and declared otherwise by now. What is external
+/// must be.
+pub(super) fn ensure(act: &Act<'_>, services: &[&str]) -> Result<()> {
+    let Act { cais, project, .. } = act;
     // All are looked at before the first is made: a refusal leaves nothing behind.
     let mut missing = Vec::new();
+    let mut changed = Vec::new();
     for kind in [&NETWORKS, &VOLUMES] {
         for (key, resource) in project.resources(kind.key) {
             if kind.is_left_out(project, key, services) {
@@ -95,9 +118,12 @@ pub(super) fn ensure(cais: &Cais, project: &Project, services: &[&str]) -> Resul
             match cais.client.read(Path::new(&[kind.path, name])) {
                 Ok(_) if is_external(resource) => {}
                 Ok(found) if found["Name"].text() == name => {
-                    let hash = kind.hash(project, key);
-                    for warning in kind.judge(name, &found["Labels"], &project.name, &hash)? {
-                        output::notice(&format!("warning: {warning}"));
+                    match kind.judge(key, &found, &project.name, &kind.hash(project, key))? {
+                        Verdict::Stays(None) => {}
+                        Verdict::Stays(Some(it)) => output::notice(&format!("warning: {it}")),
+                        Verdict::IsRenewed => {
+                            changed.push((found, creation(project, kind, key, resource)));
+                        }
                     }
                 }
                 // Another network, whose id begins like this name.
@@ -113,20 +139,27 @@ pub(super) fn ensure(cais: &Cais, project: &Project, services: &[&str]) -> Resul
             }
         }
     }
+    act.check_renewal(&changed)?;
+    changed.iter().try_for_each(|(former, body)| act.renew(former, body))?;
     for (kind, key, resource) in missing {
-        let name = text(resource, "name");
-        let mut labels = strings(resource.get("labels"));
-        labels.insert(labels::PROJECT.to_owned(), project.name.clone().into());
-        labels.insert(labels::VERSION.to_owned(), labels::LIKE.into());
-        labels.insert(kind.label.to_owned(), key.clone().into());
-        labels.insert(labels::HASH.to_owned(), kind.hash(project, key).into());
-        let mut body = kind.body(resource);
-        body.insert("Name".to_owned(), name.into());
-        body.insert("Labels".to_owned(), labels.into());
-        cais.client.post_json(Path::new(&[kind.path, "create"]), &body.into())?;
-        output::notice(&format!(" {} {name}  Created", kind.title));
+        let body = creation(project, kind, key, resource);
+        cais.client.post_json(Path::new(&[kind.path, "create"]), &body)?;
+        output::notice(&format!(" {} {}  Created", kind.title, text(resource, "name")));
     }
     Ok(())
+}
+
+/// The body that makes a resource.
+fn creation(project: &Project, kind: &Kind, key: &str, resource: &Node) -> Json {
+    let mut labels = strings(resource.get("labels"));
+    labels.insert(labels::PROJECT.to_owned(), project.name.clone().into());
+    labels.insert(labels::VERSION.to_owned(), labels::LIKE.into());
+    labels.insert(kind.label.to_owned(), key.into());
+    labels.insert(labels::HASH.to_owned(), kind.hash(project, key).into());
+    let mut body = kind.body(resource);
+    body.insert("Name".to_owned(), text(resource, "name").into());
+    body.insert("Labels".to_owned(), labels.into());
+    body.into()
 }
 
 fn network_body(network: &Node) -> Map<String, Json> {
@@ -254,22 +287,31 @@ volumes: {data: {}, kept: {external: true, name: shop_kept}, spare: {external: f
     }
 
     #[test]
-    fn a_changed_network_is_refused_and_a_changed_volume_told_of() {
-        let labels = |hash: &str, project: &str| {
-            let labels = json!({ labels::HASH: hash, labels::PROJECT: project });
-            Value::parse(labels.to_string().as_bytes()).unwrap()
+    fn a_network_of_ones_own_that_changed_is_made_anew_and_a_volume_told_of() {
+        let found = |key: &str, hash: &str, project: &str| {
+            let labels = json!({
+                labels::HASH: hash, labels::PROJECT: project, labels::NETWORK: key, labels::VOLUME: key,
+            });
+            let found = json!({ "Name": "shop_it", "Labels": labels });
+            Value::parse(found.to_string().as_bytes()).unwrap()
+        };
+        let warning = |verdict: Verdict| match verdict {
+            Verdict::Stays(warning) => warning.unwrap_or_default(),
+            Verdict::IsRenewed => panic!("it is made anew"),
         };
         for kind in [&NETWORKS, &VOLUMES] {
-            let judge = |labels: &Value| kind.judge("shop_it", labels, "shop", "new");
-            assert_eq!(judge(&labels("new", "shop")), Ok(vec![]));
-            assert_eq!(judge(&labels("", "shop")), Ok(vec![]));
-            let warnings = judge(&Value::Null).unwrap();
-            assert!(warnings[0].contains("not made for project shop"), "{warnings:?}");
+            let judge = |found: &Value| kind.judge("it", found, "shop", "new").unwrap();
+            assert_eq!(judge(&found("it", "new", "shop")), Verdict::Stays(None));
+            assert_eq!(judge(&found("it", "", "shop")), Verdict::Stays(None));
+            let others = warning(judge(&found("it", "old", "other")));
+            assert!(others.contains("not made for project shop"), "{others}");
         }
-        let changed = labels("old", "shop");
-        let refused = NETWORKS.judge("shop_it", &changed, "shop", "new").unwrap_err();
-        assert!(refused.message.contains("take its project down first"), "{refused}");
-        let warnings = VOLUMES.judge("shop_it", &changed, "shop", "new").unwrap();
-        assert!(warnings.len() == 1 && warnings[0].contains("stays as it is"), "{warnings:?}");
+        let changed = found("it", "old", "shop");
+        assert_eq!(NETWORKS.judge("it", &changed, "shop", "new"), Ok(Verdict::IsRenewed));
+        let told = warning(VOLUMES.judge("it", &changed, "shop", "new").unwrap());
+        assert!(told.contains("stays as it is"), "{told}");
+        let other_key = found("that", "new", "shop");
+        let refused = NETWORKS.judge("it", &other_key, "shop", "new").unwrap_err();
+        assert!(refused.message.contains("has incorrect label"), "{refused}");
     }
 }

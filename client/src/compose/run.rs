@@ -127,7 +127,8 @@ impl Run {
         let tty = self.tty || is_terminal && !self.no_tty;
         let images = Images { cais, project: &project, making: &making };
         let image = images.ensure(&[service.as_str()])?.remove(service.as_str());
-        resources::ensure(cais, &project, &[service.as_str()])?;
+        resources::ensure(&act, &[service.as_str()])?;
+        act.start_again()?;
         if !self.no_deps {
             act.order.push(service);
             let all = containers::of_project(cais, &project.name)?;

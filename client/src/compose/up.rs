@@ -61,10 +61,11 @@ impl Up {
             rolling::check(cais)?;
             act.is_rolling = true;
         }
+        act.starts_nothing = self.no_start;
         let foreground = Foreground::new(&act, &self.attaching)?;
         act.make()?;
         if self.no_start {
-            return Ok(());
+            return act.start_again();
         }
         if !is_detached {
             let watch = || watch::follow_beside(cais, &project, &self.service);
@@ -88,7 +89,10 @@ pub(super) struct Create {
 impl Create {
     pub(super) fn run(&self, cais: &Cais, files: &Files) -> Result<()> {
         let project = files.project(&files.options()?, &self.service)?;
-        Act::new(cais, &project, &self.making, &self.service)?.make()
+        let mut act = Act::new(cais, &project, &self.making, &self.service)?;
+        act.starts_nothing = true;
+        act.make()?;
+        act.start_again()
     }
 }
 

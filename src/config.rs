@@ -36,12 +36,18 @@ pub(crate) struct Config {
     pub(crate) checkpoint: Checkpoint,
 }
 
+/// Programs that a kubelet is, or is a part of.
+const KUBELETS: [&str; 7] =
+    ["kubelet", "kubelite", "hyperkube", "k3s", "k3s-server", "k3s-agent", "microshift"];
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Cri {
     pub(crate) socket: PathBuf,
     /// Where exec, attach and port-forward streams are served; loopback only. Port 0: any.
     pub(crate) stream_address: SocketAddr,
+    /// Names of programs that are shown standalone containers that wish it. A kubelet would end them.
+    pub(crate) shown_to: Vec<String>,
 }
 
 /// The Docker Engine API.
@@ -215,6 +221,7 @@ impl Default for Cri {
         Self {
             socket: "/run/cais/cri.sock".into(),
             stream_address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            shown_to: vec!["crictl".to_owned()],
         }
     }
 }
@@ -360,6 +367,11 @@ impl Config {
             let address = self.cri.stream_address;
             return Err(Error::invalid(format!("cri.stream_address: {address} is not loopback")));
         }
+        if let Some(name) = self.cri.shown_to.iter().find(|it| KUBELETS.contains(&it.as_str())) {
+            return Err(Error::invalid(format!(
+                "cri.shown_to: {name} ends pods that it does not know"
+            )));
+        }
         let name = &self.network.bridge;
         if name.is_empty() || name.len() > 15 || name.contains(['/', ' ', ':']) {
             return Err(Error::invalid(format!(
@@ -451,6 +463,7 @@ mod tests {
                 "docker.tls.cert",
             ),
             ("[cri]\nstream_address = \"0.0.0.0:1\"", "cri.stream_address"),
+            ("[cri]\nshown_to = [\"crictl\", \"kubelet\"]", "cri.shown_to"),
             ("[network]\nbridge = \"much-too-long-for-an-interface\"", "network.bridge"),
             ("[cdi]\nspec_dirs = [\"cdi\"]", "cdi.spec_dirs"),
             ("[network]\ncni_timeout_secs = 0", "network.cni_timeout_secs"),

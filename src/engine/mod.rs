@@ -45,6 +45,7 @@ mod prune_calls;
 mod recover;
 mod registry;
 mod rendering;
+mod sight;
 pub(crate) mod spec;
 pub(crate) mod standalone;
 mod standalone_calls;
@@ -58,8 +59,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::Stream;
-
 use self::container::Container;
 pub(crate) use self::container::exec::{AttachRequest, ExecOutput, ExecRequest};
 use self::layout::Layout;
@@ -68,6 +67,7 @@ use self::pod::Pod;
 pub(crate) use self::pod::record::Limits as PodLimits;
 use self::registry::Registry;
 pub(crate) use self::rendering::Rendering;
+pub(crate) use self::sight::Sight;
 pub(crate) use self::standalone::parse_signal;
 use crate::cgroup::{self, Cgroups, Resources};
 use crate::config::{CgroupDriver, Config, Entitlement};
@@ -160,9 +160,6 @@ pub(crate) struct ContainerKey {
     name: String,
     attempt: u32,
 }
-
-type PodRecord = Arc<pod::record::Record>;
-type ContainerRecords = Vec<Arc<container::record::Record>>;
 
 impl Engine {
     /// Opens the state and the images, and takes up what an earlier daemon left: running pods are
@@ -268,18 +265,6 @@ impl Engine {
         pod::remove::remove(self.shared.clone(), id).await
     }
 
-    /// The pod, its containers, and a moment that is not later than what they show.
-    pub(crate) fn pod_and_containers(
-        &self,
-        id: &str,
-    ) -> Result<(i64, PodRecord, ContainerRecords)> {
-        let pod = self.shared.pods.find(id)?;
-        let at = clock::now();
-        let containers = self.shared.containers_of(&pod.id);
-        let containers = containers.iter().map(|container| container.record()).collect();
-        Ok((at, pod.record(), containers))
-    }
-
     /// What happens to pods and containers, beginning with what nobody was told yet.
     pub(crate) fn follow_events(&self) -> events::Follower<events::Seen> {
         self.shared.events.follow()
@@ -294,18 +279,6 @@ impl Engine {
     pub(crate) fn end_events(&self) {
         self.shared.events.close();
         self.shared.actions.close();
-    }
-
-    /// The newest first; without those of standalone containers.
-    pub(crate) fn pods(&self) -> Vec<Arc<pod::record::Record>> {
-        let mut pods: Vec<_> = self.shared.cris_pods().map(|(_, record)| record).collect();
-        pods.sort_by_key(|pod| std::cmp::Reverse(pod.created_at));
-        pods
-    }
-
-    /// The same number as before: [`Engine::pods`] gives what it gave before.
-    pub(crate) fn generation_of_pods(&self) -> u64 {
-        self.shared.pods.generation()
     }
 
     pub(crate) async fn create_container(
@@ -330,18 +303,6 @@ impl Engine {
     pub(crate) async fn remove_container(&self, id: &str) -> Result<()> {
         self.shared.check_containers_own(id)?;
         container::remove::remove(self.shared.clone(), id).await
-    }
-
-    pub(crate) fn container(&self, id: &str) -> Result<Arc<container::record::Record>> {
-        Ok(self.shared.containers.find(id)?.record())
-    }
-
-    /// The newest first; without the runs of standalone containers.
-    pub(crate) fn containers(&self) -> Vec<Arc<container::record::Record>> {
-        let all = self.shared.cris_containers();
-        let mut containers: Vec<_> = all.map(|(_, record)| record).collect();
-        containers.sort_by_key(|container| std::cmp::Reverse(container.created_at));
-        containers
     }
 
     pub(crate) async fn update_container(
@@ -409,44 +370,6 @@ impl Engine {
         container::stream::port_forward_url(&self.shared, pod, ports).await
     }
 
-    pub(crate) async fn container_stats(&self, id: &str) -> Result<stats::ContainerStats> {
-        let container = self.shared.containers.find(id)?;
-        stats::of_container(&self.shared, container).await
-    }
-
-    /// Of the containers that `keep` names, some at a time.
-    pub(crate) fn all_container_stats(
-        &self,
-        keep: &dyn Fn(&container::record::Record) -> bool,
-    ) -> impl Stream<Item = Vec<stats::ContainerStats>> + Send + 'static + use<> {
-        let kept = self.shared.cris_containers().filter(|(_, record)| keep(record));
-        let containers: Vec<_> = kept.map(|(container, _)| container).collect();
-        stats::containers_in_groups(&self.shared, &containers)
-    }
-
-    pub(crate) async fn pod_stats(&self, id: &str) -> Result<stats::PodStats> {
-        let pod = self.shared.pods.find(id)?;
-        stats::of_pod(&self.shared, pod).await
-    }
-
-    /// Of the pods that `keep` names, some at a time.
-    pub(crate) fn all_pod_stats(
-        &self,
-        keep: &dyn Fn(&pod::record::Record) -> bool,
-    ) -> impl Stream<Item = Vec<stats::PodStats>> + Send + 'static + use<> {
-        let kept = self.shared.cris_pods().filter(|(_, record)| keep(record));
-        let pods: Vec<_> = kept.map(|(pod, _)| pod).collect();
-        stats::pods_in_groups(&self.shared, &pods)
-    }
-
-    /// Of all pods, some at a time.
-    pub(crate) fn all_pod_metrics(
-        &self,
-    ) -> impl Stream<Item = Vec<stats::metrics::PodMetrics>> + Send + 'static + use<> {
-        let pods: Vec<_> = self.shared.cris_pods().map(|(pod, _)| pod).collect();
-        stats::metrics::pods_in_groups(&self.shared, &pods)
-    }
-
     /// What all writable layers take together.
     pub(crate) async fn writable_usage(&self) -> stats::DiskUsage {
         stats::total_writable(&self.shared).await
@@ -489,11 +412,6 @@ impl Engine {
         &self.shared.config
     }
 
-    /// As [`Engine::generation_of_pods`].
-    pub(crate) fn generation_of_containers(&self) -> u64 {
-        self.shared.containers.generation()
-    }
-
     pub(crate) fn host(&self) -> &spec::Host {
         &self.shared.host
     }
@@ -518,25 +436,12 @@ impl Engine {
 }
 
 fn not_cris(id: &str) -> Error {
-    Error::wrong_state(format!("{id} belongs to a container of the Docker API"))
+    Error::wrong_state(format!(
+        "{id} belongs to a container of the Docker API, which alone changes it"
+    ))
 }
 
 impl Shared {
-    /// All but those of standalone containers, with what they are now.
-    fn cris_pods(&self) -> impl Iterator<Item = (Arc<Pod>, Arc<pod::record::Record>)> {
-        let all = self.pods.all().into_iter().map(|pod| (pod.clone(), pod.record()));
-        all.filter(|(_, record)| record.config.standalone.is_none())
-    }
-
-    /// As [`Shared::cris_pods`].
-    fn cris_containers(
-        &self,
-    ) -> impl Iterator<Item = (Arc<Container>, Arc<container::record::Record>)> {
-        let all = self.containers.all().into_iter();
-        let all = all.map(|container| (container.clone(), container.record()));
-        all.filter(|(_, record)| record.config.standalone.is_none())
-    }
-
     /// # Errors
     /// `WrongState` for the pod of a standalone container: it is Docker's clients' to change.
     fn check_pods_own(&self, id: &str) -> Result<()> {

@@ -32,6 +32,7 @@ mod cni_checks;
 mod compose;
 mod compose_boot;
 mod compose_clients;
+mod compose_cri;
 mod compose_networks;
 mod compose_rolling;
 mod compose_watch;

@@ -33,6 +33,8 @@ pub(super) struct Which<'a> {
     pub(super) inherited: &'a [(String, String)],
     /// The container whose place it takes.
     pub(super) replaces: Option<&'a str>,
+    /// CRI's clients see it.
+    pub(super) is_pod: bool,
 }
 
 pub(super) fn body(project: &Project, node: &Node, which: &Which<'_>) -> Result<Json> {
@@ -66,6 +68,7 @@ pub(super) fn check(project: &Project, name: &str, node: &Node) -> Result<()> {
         hash: "",
         inherited: &[],
         replaces: None,
+        is_pod: false,
     };
     service.mounts(&which).map(drop)
 }
@@ -179,6 +182,11 @@ impl Service<'_> {
         set(labels::DEPENDS_ON, depends_on.join(","));
         if let Some(old) = which.replaces {
             set(labels::REPLACES, old.to_owned());
+        }
+        if which.is_pod {
+            // Where the file says which, it is that one.
+            let own = all.entry(labels::CRI_NAMESPACE);
+            own.or_insert_with(|| self.project.name.clone().into());
         }
         all
     }

@@ -13,7 +13,7 @@ use super::images::Images;
 use super::making::{Making, check_sharing};
 use super::resources::{self, text};
 use super::rolling::Later;
-use super::{copied, hooks, labels, order, references};
+use super::{copied, hooks, labels, order, pods, references};
 use crate::Cais;
 use crate::client::Path;
 use crate::error::Result;
@@ -38,6 +38,8 @@ pub(super) struct Act<'a> {
     /// Stopped while a network was made anew, to be started again.
     pub(super) stopped: Mutex<Vec<Container>>,
     scales: BTreeMap<&'a str, i64>,
+    /// Whether CRI's clients see its containers as pods, once that is known.
+    is_of_pods: OnceLock<bool>,
     /// Ids of the node's networks by their names, once they were asked for.
     networks: OnceLock<BTreeMap<String, String>>,
 }
@@ -52,6 +54,9 @@ impl<'a> Act<'a> {
         named: &'a [String],
     ) -> Result<Self> {
         making.check()?;
+        if making.cri == Some(true) {
+            pods::check(cais)?;
+        }
         let scales = making.scales(project)?;
         let order = order::order(project, if making.no_deps { named } else { &[] });
         for (name, service) in order.iter().filter_map(|it| Some((*it, project.service(it)?))) {
@@ -70,6 +75,7 @@ impl<'a> Act<'a> {
             starts_nothing: false,
             stopped: Mutex::default(),
             scales,
+            is_of_pods: OnceLock::new(),
             networks: OnceLock::new(),
         })
     }
@@ -90,6 +96,8 @@ impl<'a> Act<'a> {
         if self.finish_left(&existing)? {
             existing = containers::of_project(self.cais, &self.project.name)?;
         }
+        let were_pods = || existing.iter().any(|it| pods::is_shown(self.project, it));
+        self.is_of_pods.get_or_init(|| self.making.cri.unwrap_or_else(were_pods));
         self.orphans(&existing)?;
         for level in order::levels(self.project, &self.order) {
             at_once(&level, |name| {
@@ -155,6 +163,7 @@ impl<'a> Act<'a> {
                 hash: &hash,
                 inherited: &[],
                 replaces: None,
+                is_pod: self.is_of_pods(),
             };
             self.create(&own_name, service, &which)?;
             output::notice(&format!(" Container {own_name}  Created"));
@@ -166,6 +175,10 @@ impl<'a> Act<'a> {
     pub(super) fn is_forced(&self, service: &str) -> bool {
         let is_named = self.named.is_empty() || self.named.iter().any(|it| it == service);
         if is_named { self.making.force_recreate } else { self.making.always_recreate_deps }
+    }
+
+    fn is_of_pods(&self) -> bool {
+        self.is_of_pods.get() == Some(&true)
     }
 
     fn create(&self, name: &str, service: &Node, which: &Which<'_>) -> Result<String> {
@@ -189,6 +202,7 @@ impl<'a> Act<'a> {
         if self.is_forced(&container.service)
             || container.label(labels::HASH) != hash
             || container.label(labels::IMAGE) != image
+            || pods::is_to_change(self.project, container, self.making.cri)
         {
             return Ok(true);
         }
@@ -269,6 +283,7 @@ impl<'a> Act<'a> {
             hash,
             inherited: &inherited,
             replaces: Some(&old.id),
+            is_pod: self.is_of_pods(),
         };
         self.create(&name, service, &which)
     }

@@ -18,3 +18,6 @@ pub(super) const VOLUME: &str = "com.docker.compose.volume";
 
 /// The version whose ways these are.
 pub(super) const LIKE: &str = "2.40.3";
+
+/// The daemon's own: it shows the container to CRI's clients, as a pod in this namespace.
+pub(super) const CRI_NAMESPACE: &str = "cais.cri.namespace";

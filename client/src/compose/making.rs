@@ -15,6 +15,9 @@ pub(super) struct Making {
     /// Recreate dependent containers. Incompatible with --no-recreate.
     #[arg(long)]
     pub(super) always_recreate_deps: bool,
+    /// Show the services' containers as pods to clients of the CRI, such as crictl. It stays so until --cri=false.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(super) cri: Option<bool>,
     /// Build images before starting containers
     #[arg(long)]
     pub(super) build: bool,

@@ -19,6 +19,7 @@ mod manifests;
 mod mounts;
 mod order;
 mod others;
+mod pods;
 mod references;
 mod registry;
 mod renewal;

@@ -14,7 +14,7 @@ use serde_json::{Map, Value as Json, json};
 use super::containers::{self, Container, at_once};
 use super::converge::Act;
 use super::stopping::is_to_stop;
-use super::{hooks, labels, others, references};
+use super::{hooks, labels, others, pods, references};
 use crate::client::Path;
 use crate::error::{Failure, Result};
 use crate::json::Value;
@@ -164,6 +164,7 @@ impl Act<'_> {
         let hash = references::resolved(self.cais, self.project, service)
             .map(|it| cais_compose::service_hash(&it));
         self.is_forced(&container.service)
+            || pods::is_to_change(self.project, container, self.making.cri)
             || hash.map_or(true, |it| it != container.label(labels::HASH))
     }
 

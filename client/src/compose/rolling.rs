@@ -36,11 +36,20 @@ pub(super) struct Later {
 
 /// Whether the daemon can hand ports and names over.
 pub(super) fn check(cais: &Cais) -> Result<()> {
+    check_daemon(
+        cais,
+        "--rolling",
+        "hands ports and names over from one running container to another",
+    )
+}
+
+/// Whether the daemon does what a flag of `up` needs, which is ours alone.
+pub(super) fn check_daemon(cais: &Cais, flag: &str, does: &str) -> Result<()> {
     let version = cais.client.read(Path::new(&["version"]))?;
     match version["Platform"]["Name"].text() {
         "Cais" => Ok(()),
         other => Err(Failure::new(format!(
-            "up --rolling needs the daemon of Cais, which hands ports and names over from one running container to another: here is {other:?}"
+            "up {flag} needs the daemon of Cais, which {does}: here is {other:?}"
         ))),
     }
 }

@@ -175,6 +175,7 @@ impl Run {
             hash: &cais_compose::service_hash(service),
             inherited: &[],
             replaces: None,
+            is_pod: false,
         };
         let mut body = body::body(project, service, &which)?;
         self.process(project, &mut body, command, tty)?;

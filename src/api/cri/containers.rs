@@ -16,6 +16,7 @@ use super::convert::{check, container, info, resources};
 use super::parts::{self, Parts};
 use super::{Cri, filter};
 use crate::api::call::about;
+use crate::engine::Sight;
 use crate::error::Result;
 
 impl Cri {
@@ -68,11 +69,12 @@ impl Cri {
     pub(super) fn container_status(
         &self,
         request: ContainerStatusRequest,
+        sight: Sight,
     ) -> Result<ContainerStatusResponse> {
         let ContainerStatusRequest { container_id, verbose } = request;
         about("container", &container_id);
 
-        let snapshot = self.engine.container(&container_id)?;
+        let snapshot = self.engine.container(&container_id, sight)?;
 
         Ok(ContainerStatusResponse {
             status: Some(container::container_status(&snapshot)),
@@ -83,10 +85,11 @@ impl Cri {
     pub(super) fn stream_containers(
         &self,
         request: StreamContainersRequest,
+        sight: Sight,
     ) -> Result<Parts<StreamContainersResponse>> {
         let StreamContainersRequest { filter } = request;
         let wanted = filter::Containers::new(filter)?;
-        let mut found = self.engine.containers();
+        let mut found = self.engine.containers(sight);
         found.retain(|container| wanted.keeps(container));
         let wrap = |containers| StreamContainersResponse { containers };
         Ok(parts::of_entries(found.into_iter().map(|it| container::container(&it)), wrap))

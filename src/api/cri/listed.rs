@@ -25,6 +25,7 @@ use tower::{Service, service_fn};
 
 use super::convert::{container, pod};
 use super::{Cri, LARGEST_MESSAGE, check_size, filter};
+use crate::engine::Sight;
 use crate::engine::container::record::Record as Container;
 use crate::engine::pod::record::Record as Pod;
 use crate::error::{Context as _, Result};
@@ -58,19 +59,20 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let cri = self.cri.clone();
+        let sight = cri.sight(request.extensions());
         match request.uri().path() {
             "/runtime.v1.RuntimeService/ListPodSandbox" => {
-                Box::pin(list(request, move |request| cri.pods(request)))
+                Box::pin(list(request, move |request| cri.pods(request, sight)))
             }
             "/runtime.v1.RuntimeService/ListContainers" => {
-                Box::pin(list(request, move |request| cri.containers(request)))
+                Box::pin(list(request, move |request| cri.containers(request, sight)))
             }
             _ => Box::pin(self.inner.call(request)),
         }
     }
 }
 
-/// The two lists of everything.
+/// The two lists of everything that is CRI's own.
 #[derive(Default)]
 pub(super) struct Lists {
     pods: Kept,
@@ -78,27 +80,28 @@ pub(super) struct Lists {
 }
 
 impl Cri {
-    pub(super) fn pods(&self, request: ListPodSandboxRequest) -> Result<List> {
+    pub(super) fn pods(&self, request: ListPodSandboxRequest, sight: Sight) -> Result<List> {
         let ListPodSandboxRequest { filter } = request;
         let wanted = filter::Pods::new(filter)?;
-        if wanted == filter::Pods::default() {
+        if wanted == filter::Pods::default() && sight == Sight::Own {
             let generation = self.engine.generation_of_pods();
-            return self.lists.pods.get_or_make(generation, || List::of(&self.engine.pods()));
+            let make = || List::of(&self.engine.pods(sight));
+            return self.lists.pods.get_or_make(generation, make);
         }
-        let mut pods = self.engine.pods();
+        let mut pods = self.engine.pods(sight);
         pods.retain(|pod| wanted.keeps(pod));
         List::of(&pods)
     }
 
-    pub(super) fn containers(&self, request: ListContainersRequest) -> Result<List> {
+    pub(super) fn containers(&self, request: ListContainersRequest, sight: Sight) -> Result<List> {
         let ListContainersRequest { filter } = request;
         let wanted = filter::Containers::new(filter)?;
-        if wanted == filter::Containers::default() {
+        if wanted == filter::Containers::default() && sight == Sight::Own {
             let generation = self.engine.generation_of_containers();
-            let make = || List::of(&self.engine.containers());
+            let make = || List::of(&self.engine.containers(sight));
             return self.lists.containers.get_or_make(generation, make);
         }
-        let mut containers = self.engine.containers();
+        let mut containers = self.engine.containers(sight);
         containers.retain(|container| wanted.keeps(container));
         List::of(&containers)
     }

@@ -14,6 +14,7 @@ mod listed;
 mod parts;
 mod pods;
 mod runtime;
+mod sight;
 mod stats;
 mod status;
 mod streams;
@@ -134,14 +135,16 @@ impl RuntimeService for Cri {
         &self,
         request: Request<v1::PodSandboxStatusRequest>,
     ) -> Answer<v1::PodSandboxStatusResponse> {
-        answer(self.pod_status(request.into_inner()))
+        let sight = self.sight(request.extensions());
+        answer(self.pod_status(request.into_inner(), sight))
     }
 
     async fn list_pod_sandbox(
         &self,
         request: Request<v1::ListPodSandboxRequest>,
     ) -> Answer<v1::ListPodSandboxResponse> {
-        answer(self.pods(request.into_inner()).and_then(List::message))
+        let sight = self.sight(request.extensions());
+        answer(self.pods(request.into_inner(), sight).and_then(List::message))
     }
 
     async fn update_pod_sandbox_resources(
@@ -185,14 +188,16 @@ impl RuntimeService for Cri {
         &self,
         request: Request<v1::ContainerStatusRequest>,
     ) -> Answer<v1::ContainerStatusResponse> {
-        answer(self.container_status(request.into_inner()))
+        let sight = self.sight(request.extensions());
+        answer(self.container_status(request.into_inner(), sight))
     }
 
     async fn list_containers(
         &self,
         request: Request<v1::ListContainersRequest>,
     ) -> Answer<v1::ListContainersResponse> {
-        answer(self.containers(request.into_inner()).and_then(List::message))
+        let sight = self.sight(request.extensions());
+        answer(self.containers(request.into_inner(), sight).and_then(List::message))
     }
 
     async fn update_container_resources(
@@ -239,28 +244,32 @@ impl RuntimeService for Cri {
         &self,
         request: Request<v1::ContainerStatsRequest>,
     ) -> Answer<v1::ContainerStatsResponse> {
-        answer(self.container_stats(request.into_inner()).await)
+        let sight = self.sight(request.extensions());
+        answer(self.container_stats(request.into_inner(), sight).await)
     }
 
     async fn list_container_stats(
         &self,
         request: Request<v1::ListContainerStatsRequest>,
     ) -> Answer<v1::ListContainerStatsResponse> {
-        answer(self.list_container_stats(request.into_inner()).await)
+        let sight = self.sight(request.extensions());
+        answer(self.list_container_stats(request.into_inner(), sight).await)
     }
 
     async fn pod_sandbox_stats(
         &self,
         request: Request<v1::PodSandboxStatsRequest>,
     ) -> Answer<v1::PodSandboxStatsResponse> {
-        answer(self.pod_stats(request.into_inner()).await)
+        let sight = self.sight(request.extensions());
+        answer(self.pod_stats(request.into_inner(), sight).await)
     }
 
     async fn list_pod_sandbox_stats(
         &self,
         request: Request<v1::ListPodSandboxStatsRequest>,
     ) -> Answer<v1::ListPodSandboxStatsResponse> {
-        answer(self.list_pod_stats(request.into_inner()).await)
+        let sight = self.sight(request.extensions());
+        answer(self.list_pod_stats(request.into_inner(), sight).await)
     }
 
     async fn list_metric_descriptors(
@@ -285,7 +294,8 @@ impl RuntimeService for Cri {
         &self,
         request: Request<v1::StreamPodSandboxesRequest>,
     ) -> Answer<Self::StreamPodSandboxesStream> {
-        answer(self.stream_pods(request.into_inner()))
+        let sight = self.sight(request.extensions());
+        answer(self.stream_pods(request.into_inner(), sight))
     }
 
     type StreamContainersStream = Parts<v1::StreamContainersResponse>;
@@ -294,7 +304,8 @@ impl RuntimeService for Cri {
         &self,
         request: Request<v1::StreamContainersRequest>,
     ) -> Answer<Self::StreamContainersStream> {
-        answer(self.stream_containers(request.into_inner()))
+        let sight = self.sight(request.extensions());
+        answer(self.stream_containers(request.into_inner(), sight))
     }
 
     type StreamContainerStatsStream = Parts<v1::StreamContainerStatsResponse>;
@@ -303,7 +314,8 @@ impl RuntimeService for Cri {
         &self,
         request: Request<v1::StreamContainerStatsRequest>,
     ) -> Answer<Self::StreamContainerStatsStream> {
-        answer(Ok(self.stream_container_stats(request.into_inner())))
+        let sight = self.sight(request.extensions());
+        answer(Ok(self.stream_container_stats(request.into_inner(), sight)))
     }
 
     type StreamPodSandboxStatsStream = Parts<v1::StreamPodSandboxStatsResponse>;
@@ -312,7 +324,8 @@ impl RuntimeService for Cri {
         &self,
         request: Request<v1::StreamPodSandboxStatsRequest>,
     ) -> Answer<Self::StreamPodSandboxStatsStream> {
-        answer(Ok(self.stream_pod_stats(request.into_inner())))
+        let sight = self.sight(request.extensions());
+        answer(Ok(self.stream_pod_stats(request.into_inner(), sight)))
     }
 
     type StreamPodSandboxMetricsStream = Parts<v1::StreamPodSandboxMetricsResponse>;

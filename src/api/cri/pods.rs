@@ -16,7 +16,7 @@ use super::convert::{info, pod};
 use super::parts::{self, Parts};
 use super::{Cri, filter};
 use crate::api::call::about;
-use crate::engine::PodLimits;
+use crate::engine::{PodLimits, Sight};
 use crate::error::Result;
 
 impl Cri {
@@ -77,11 +77,13 @@ impl Cri {
     pub(super) fn pod_status(
         &self,
         request: PodSandboxStatusRequest,
+        sight: Sight,
     ) -> Result<PodSandboxStatusResponse> {
         let PodSandboxStatusRequest { pod_sandbox_id, verbose } = request;
         about("pod", &pod_sandbox_id);
 
-        let (timestamp, snapshot, containers) = self.engine.pod_and_containers(&pod_sandbox_id)?;
+        let (timestamp, snapshot, containers) =
+            self.engine.pod_and_containers(&pod_sandbox_id, sight)?;
 
         Ok(PodSandboxStatusResponse {
             status: Some(pod::pod_status(&snapshot)),
@@ -94,10 +96,11 @@ impl Cri {
     pub(super) fn stream_pods(
         &self,
         request: StreamPodSandboxesRequest,
+        sight: Sight,
     ) -> Result<Parts<StreamPodSandboxesResponse>> {
         let StreamPodSandboxesRequest { filter } = request;
         let wanted = filter::Pods::new(filter)?;
-        let mut pods = self.engine.pods();
+        let mut pods = self.engine.pods(sight);
         pods.retain(|pod| wanted.keeps(pod));
         let wrap = |pod_sandboxes| StreamPodSandboxesResponse { pod_sandboxes };
         Ok(parts::of_entries(pods.into_iter().map(|it| pod::pod(&it)), wrap))

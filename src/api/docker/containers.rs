@@ -17,9 +17,9 @@ use super::{Door, images};
 use crate::engine::actions::Act;
 use crate::engine::container::config::Mount;
 use crate::engine::container::record::Record as PodContainer;
-use crate::engine::parse_signal;
 use crate::engine::standalone::config::{Ipc, Network};
 use crate::engine::standalone::{Removal, Standalone, Started};
+use crate::engine::{Sight, parse_signal};
 use crate::error::{Context, Error, Kind, Result};
 use crate::id::ContainerId;
 
@@ -46,7 +46,7 @@ pub(super) fn find(door: &Door, text: &str) -> Result<Found> {
         Err(error) => return Err(error),
     };
     let name = text.strip_prefix('/').unwrap_or(text);
-    let all = door.engine.containers();
+    let all = door.engine.containers(Sight::Own);
     let is_it = |it: &&Arc<PodContainer>| {
         it.id.as_str() == text || door.engine.pod_container_name(it).as_deref() == Some(name)
     };

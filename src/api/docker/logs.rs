@@ -26,6 +26,7 @@ use super::convert::time;
 use super::hijack::{Framing, Stream};
 use super::log_files;
 use super::reply::{self, Answer};
+use crate::engine::Sight;
 use crate::engine::container::phase::Phase;
 use crate::engine::standalone::Standalone;
 use crate::engine::streams::Wanted as Streams;
@@ -373,7 +374,7 @@ impl Reader {
             Found::Pod(record) => self
                 .door
                 .engine
-                .container(record.id.as_str())
+                .container(record.id.as_str(), Sight::Own)
                 .is_ok_and(|now| matches!(now.phase, Phase::Running { .. })),
         }
     }
@@ -381,7 +382,9 @@ impl Reader {
     fn is_gone(&self) -> bool {
         match &self.found {
             Found::Standalone(container) => container.ends().borrow().is_removed,
-            Found::Pod(record) => self.door.engine.container(record.id.as_str()).is_err(),
+            Found::Pod(record) => {
+                self.door.engine.container(record.id.as_str(), Sight::Own).is_err()
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use super::query::{Filters, check_names, wanted};
 use super::reply::{self, Answer};
 use super::wire::image::Removed;
 use super::{Door, ps};
+use crate::engine::Sight;
 use crate::error::{Context, Error, Result};
 use crate::image::LayerKey;
 
@@ -110,7 +111,7 @@ fn image_usage(door: &Door) -> Result<Value> {
     let mut users: HashMap<String, i64> = HashMap::new();
     let standalones = door.engine.standalones();
     let ids = standalones.iter().map(|it| it.record().image_id.clone());
-    for id in ids.chain(door.engine.containers().iter().map(|it| it.image_id.clone())) {
+    for id in ids.chain(door.engine.containers(Sight::Own).iter().map(|it| it.image_id.clone())) {
         *users.entry(id).or_default() += 1;
     }
     let mut rows = Vec::new();

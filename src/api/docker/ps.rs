@@ -12,6 +12,7 @@ use super::query::{Filters, check_names, has_labels, wanted};
 use super::reply::{self, Answer};
 use super::wire::container::Summary;
 use super::{Door, images};
+use crate::engine::Sight;
 use crate::engine::container::phase::Phase;
 use crate::engine::standalone::record::State;
 use crate::error::{Error, Result};
@@ -92,7 +93,7 @@ fn all(door: &Door) -> Result<Vec<Row>> {
             health: health::name(&record),
         });
     }
-    for record in door.engine.containers() {
+    for record in door.engine.containers(Sight::Own) {
         rows.push(Row {
             summary: convert::pod_summary(&door.engine, &record),
             created_at: record.created_at,

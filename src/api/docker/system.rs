@@ -13,6 +13,7 @@ use super::wire::system::{
 };
 use super::{API_VERSION, Door, OLDEST_API_VERSION};
 use crate::config::CgroupDriver;
+use crate::engine::Sight;
 use crate::engine::container::phase::Phase;
 
 /// What clients ask before everything else; the answer is in the headers.
@@ -173,7 +174,7 @@ impl Counts {
             };
             *count += 1;
         }
-        for container in door.engine.containers() {
+        for container in door.engine.containers(Sight::Own) {
             let count = match container.phase {
                 Phase::Running { .. } => &mut counts.running,
                 Phase::Created { .. } | Phase::Exited(_) => &mut counts.stopped,

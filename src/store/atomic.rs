@@ -36,13 +36,18 @@ impl Directory {
 
     /// Gives `name` these bytes. The file is readable by its owner only.
     pub(crate) fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        self.replace_with(name, bytes, |_| Ok(()))?;
+        self.replace_soon(name, bytes)?;
         self.sync()
     }
 
     /// As [`Directory::replace`], and does not wait until the name points to the new bytes on the disk: after a
     /// power cut there are the old ones or these, whole.
     pub(crate) fn replace_soon(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.replace_with(name, bytes, |file| self.sync_data(file))
+    }
+
+    /// As [`Directory::replace`], and waits for no disk: after a power cut there are the old bytes, these, none, or no file.
+    pub(crate) fn replace_unsynced(&self, name: &str, bytes: &[u8]) -> Result<()> {
         self.replace_with(name, bytes, |_| Ok(()))
     }
 
@@ -51,7 +56,8 @@ impl Directory {
         self.replace_with(name, bytes, |file| {
             let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
             rustix::fs::fchown(file, Some(uid), Some(gid))?;
-            Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(0o644))?)
+            rustix::fs::fchmod(file, Mode::from_raw_mode(0o644))?;
+            self.sync_data(file)
         })?;
         self.sync()
     }
@@ -71,12 +77,7 @@ impl Directory {
         let fd = rustix::fs::openat(&self.fd, &temporary, flags, Mode::from_raw_mode(0o600))
             .with_context(context)?;
         let mut file = File::from(fd);
-        let written = file.write_all(bytes).and_then(|()| finish(&file));
-        let written = written.and_then(|()| match self.durability {
-            Durability::Synced => file.sync_data(),
-            Durability::UntilReboot => Ok(()),
-        });
-        if let Err(error) = written {
+        if let Err(error) = file.write_all(bytes).and_then(|()| finish(&file)) {
             // The old bytes still stand; a left-over would only take up space.
             let _ = rustix::fs::unlinkat(&self.fd, &temporary, AtFlags::empty());
             return Err(error).with_context(context);
@@ -96,9 +97,17 @@ impl Directory {
 
     /// Succeeds if the file was not there.
     pub(crate) fn remove(&self, name: &str) -> Result<()> {
+        match self.remove_unsynced(name)? {
+            true => self.sync(),
+            false => Ok(()),
+        }
+    }
+
+    /// As [`Directory::remove`]; after a power cut the file may be there again. False if it was not there.
+    pub(crate) fn remove_unsynced(&self, name: &str) -> Result<bool> {
         match rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()) {
-            Ok(()) => self.sync(),
-            Err(rustix::io::Errno::NOENT) => Ok(()),
+            Ok(()) => Ok(true),
+            Err(rustix::io::Errno::NOENT) => Ok(false),
             Err(errno) => Err(errno).with_context(|| format!("remove {name}")),
         }
     }
@@ -122,6 +131,13 @@ impl Directory {
             }
         }
         Ok(names)
+    }
+
+    fn sync_data(&self, file: &File) -> std::io::Result<()> {
+        match self.durability {
+            Durability::Synced => file.sync_data(),
+            Durability::UntilReboot => Ok(()),
+        }
     }
 
     fn sync(&self) -> Result<()> {

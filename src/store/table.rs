@@ -37,6 +37,11 @@ impl<T: Serialize + DeserializeOwned> Table<T> {
         self.directory.replace_soon(&file_name(key)?, &encode(key, record)?)
     }
 
+    /// As [`Table::put`] of what nobody misses after a power cut: the next boot finds one of the two, or none.
+    pub(crate) fn put_unsynced(&self, key: &str, record: &T) -> Result<()> {
+        self.directory.replace_unsynced(&file_name(key)?, &encode(key, record)?)
+    }
+
     /// `None` if there is no such record, also when it was damaged and set aside.
     pub(crate) fn get(&self, key: &str) -> Result<Option<T>> {
         self.read(&file_name(key)?)
@@ -47,13 +52,18 @@ impl<T: Serialize + DeserializeOwned> Table<T> {
         self.directory.remove(&file_name(key)?)
     }
 
+    /// As [`Table::remove`]; after a power cut the record may be there again.
+    pub(crate) fn remove_unsynced(&self, key: &str) -> Result<()> {
+        self.directory.remove_unsynced(&file_name(key)?).map(|_| ())
+    }
+
     /// Keeps a record that its owner cannot use out of the way, for somebody to look at.
     pub(crate) fn set_aside(&self, key: &str) -> Result<()> {
         self.rename_damaged(&file_name(key)?)
     }
 
-    /// Every readable record. Left-overs of interrupted writes are dropped, damaged records are
-    /// set aside.
+    /// Every readable record. Left-overs of interrupted writes are dropped, records without a byte too, as a power cut leaves
+    /// them of [`Table::put_unsynced`]; damaged records are set aside.
     pub(crate) fn scan(&self) -> Result<Vec<(String, T)>> {
         let mut records = Vec::new();
         for name in self.directory.names()? {
@@ -75,6 +85,11 @@ impl<T: Serialize + DeserializeOwned> Table<T> {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error).with_context(|| format!("read {name}")),
         };
+        if bytes.is_empty() {
+            tracing::warn!(file = %self.path.join(name).display(), "a record that was not written any more is dropped");
+            self.directory.remove(name)?;
+            return Ok(None);
+        }
         match serde_json::from_slice(&bytes) {
             Ok(record) => Ok(Some(record)),
             Err(error) => {
@@ -119,6 +134,8 @@ mod tests {
         table(&temp).put("a", &vec![2]).unwrap();
         table(&temp).put("b", &vec![3]).unwrap();
         table(&temp).remove("b").unwrap();
+        table(&temp).put_unsynced("c", &vec![4]).unwrap();
+        table(&temp).remove_unsynced("c").unwrap();
 
         assert_eq!(table(&temp).scan().unwrap(), [("a".to_owned(), vec![2])]);
         assert_eq!(table(&temp).get("b").unwrap(), None);
@@ -135,6 +152,9 @@ mod tests {
 
         assert_eq!(table.scan().unwrap(), [("good".to_owned(), vec![1])]);
         assert!(temp.path().join("t/bad.json.damaged").exists());
+        std::fs::write(temp.path().join("t/empty.json"), "").unwrap();
+        assert_eq!(table.scan().unwrap().len(), 1);
+        assert_eq!(std::fs::read_dir(temp.path().join("t")).unwrap().count(), 2);
         table.put("bad", &vec![3]).unwrap();
         assert_eq!(table.get("bad").unwrap(), Some(vec![3]));
     }

@@ -50,7 +50,12 @@ pub(crate) async fn create(
                 took_from: None,
                 config: Arc::new(config),
             };
-            if let Err(error) = shared.standalone_records.put(id.as_str(), &record) {
+            let records = &shared.standalone_records;
+            let written = match record.goes_with_its_run() {
+                true => records.put_unsynced(id.as_str(), &record),
+                false => records.put(id.as_str(), &record),
+            };
+            if let Err(error) = written {
                 volumes.take_back(&shared).await;
                 return Err(error);
             }

@@ -158,6 +158,9 @@ impl Standalone {
         match record.writing_over(&before) {
             Writing::Synced => shared.standalone_records.put(self.id.as_str(), &record)?,
             Writing::Soon => shared.standalone_records.put_soon(self.id.as_str(), &record)?,
+            Writing::Unsynced => {
+                shared.standalone_records.put_unsynced(self.id.as_str(), &record)?
+            }
             Writing::Unneeded => {}
         }
         let has_ended = before.run().is_some() && record.run().is_none();
@@ -185,7 +188,11 @@ impl Standalone {
     /// Nothing of it is left but its record.
     fn removed(&self, shared: &Shared) -> Result<()> {
         let _change = self.change.lock().unwrap_or_else(PoisonError::into_inner);
-        shared.standalone_records.remove(self.id.as_str())?;
+        let records = &shared.standalone_records;
+        match self.record().goes_with_its_run() {
+            true => records.remove_unsynced(self.id.as_str())?,
+            false => records.remove(self.id.as_str())?,
+        }
         shared.standalones.remove(&self.id);
         shared.tell(&self.record(), Act::Plain("destroy"));
         self.ends.send_modify(|ends| ends.is_removed = true);

@@ -77,6 +77,8 @@ pub(super) enum Writing {
     /// The call returns when the disk has it.
     Synced,
     Soon,
+    /// The call does not wait for the disk.
+    Unsynced,
     /// The record that is there says enough.
     Unneeded,
 }
@@ -114,6 +116,12 @@ impl Record {
         }
     }
 
+    /// Whether nobody misses it after a boot, which would only remove it: it goes when its run ends, and nothing outside of its
+    /// own directories does with it.
+    pub(super) fn goes_with_its_run(&self) -> bool {
+        self.config.auto_remove && self.config.container.volumes().next().is_none()
+    }
+
     /// What a client changed is to stay changed, and a container that the boot starts again is to be what it was.
     /// Of all others a boot may find this record or the one `before` it.
     pub(super) fn writing_over(&self, before: &Self) -> Writing {
@@ -123,6 +131,9 @@ impl Record {
             && before.run().is_some_and(|run| run.end.is_some())
         {
             return Writing::Unneeded;
+        }
+        if self.goes_with_its_run() {
+            return Writing::Unsynced;
         }
         let is_asked_for = !Arc::ptr_eq(&self.config, &before.config)
             || self.name != before.name

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 
 use super::config::ConfigDocument;
 use super::digest::Digest;
-use super::manifest;
+use super::manifest::{self, LayerBlob};
 use super::pieces::PieceWriter;
 use super::store::{Lease, NewImage, NewLayer, Staged, blocking};
 use super::unpack::{Blob, Limits, Piece, unpack};
@@ -123,7 +123,8 @@ impl ImageStore {
             return Err(Error::invalid("the image's configuration is about other layers"));
         }
         // No registry has seen it: how large its archives would be is not known.
-        let described: Vec<_> = layers.iter().map(|layer| (layer.diff_id().clone(), 0)).collect();
+        let described: Vec<_> =
+            layers.iter().map(|layer| LayerBlob::plain(layer.diff_id().clone(), 0)).collect();
         let manifest = manifest::write(&config, &described)?;
         let config = (Digest::of(&config), config);
         let layers = layers.into_iter().map(LocalLayer::into_new).collect();

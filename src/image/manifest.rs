@@ -25,12 +25,9 @@ pub(super) const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 /// A layer that is not compressed.
 pub(super) const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
-/// Writes the manifest of an image whose layers are plain archives: digest and size of each, the base first.
-pub(super) fn write(config: &[u8], layers: &[(Digest, u64)]) -> Result<Vec<u8>> {
-    let layer = |(digest, size): &(Digest, u64)| {
-        Descriptor::new(OCI_LAYER, digest.clone(), *size).to_json()
-    };
-    let layers: Vec<Value> = layers.iter().map(layer).collect();
+/// Writes the manifest of an image with these layers, the base first.
+pub(super) fn write(config: &[u8], layers: &[LayerBlob]) -> Result<Vec<u8>> {
+    let layers: Vec<Value> = layers.iter().map(|layer| layer.descriptor.to_json()).collect();
     write_of(&Descriptor::of(OCI_CONFIG, config), &layers)
 }
 
@@ -77,6 +74,26 @@ impl Descriptor {
             "size": self.size,
         })
     }
+}
+
+/// A layer as one of its archives, and the digest of that when it is not compressed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LayerBlob {
+    pub(crate) descriptor: Descriptor,
+    pub(crate) diff_id: Digest,
+}
+
+impl LayerBlob {
+    /// Of an archive that is not compressed.
+    pub(crate) fn plain(digest: Digest, size: u64) -> Self {
+        Self { descriptor: Descriptor::new(OCI_LAYER, digest.clone(), size), diff_id: digest }
+    }
+}
+
+/// The OCI name of a layer's media type, by either dialect's.
+pub(super) fn oci_layer_type(media_type: &str) -> String {
+    let compression = ["gzip", "zstd"].into_iter().find(|name| media_type.ends_with(name));
+    compression.map_or_else(|| OCI_LAYER.to_owned(), |name| format!("{OCI_LAYER}+{name}"))
 }
 
 /// What a manifest request may answer.

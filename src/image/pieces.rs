@@ -16,6 +16,9 @@ const BACKLOG: usize = 4;
 /// An archive as it is made. An error is the last piece.
 pub(crate) type Pieces = mpsc::Receiver<Result<Bytes>>;
 
+/// Makes an archive, each time the same.
+pub(crate) type Archive<'a> = &'a (dyn Fn() -> Pieces + Send + Sync);
+
 /// Sends what is written. For threads that may block; a receiver that is gone is a broken pipe.
 pub(crate) struct PieceWriter<T> {
     pieces: mpsc::Sender<T>,

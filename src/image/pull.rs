@@ -19,13 +19,15 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::config::ConfigDocument;
 use super::digest::Digest;
-use super::manifest::{Descriptor, Document, Manifest};
+use super::manifest::{Descriptor, Document, LayerBlob, Manifest};
 use super::platform::Platform;
 use super::progress::{LayerProgress, LayerState, Progress};
 use super::reference::Reference;
 pub(crate) use super::registry::auth::{CredentialFields, Credentials};
 use super::registry::{self, Served, Session};
-use super::store::{ImageId, ImageStore, NewImage, NewLayer, Staged, blocking, chain_id};
+use super::store::{
+    ImageId, ImageStore, LayerSource, NewImage, NewLayer, Staged, blocking, chain_id,
+};
 use super::unpack::{Blob, Limits, unpack};
 use crate::error::{Context, Error, Kind, Result};
 
@@ -213,14 +215,33 @@ async fn fetch(
         manifest: (served.digest, served.bytes),
         config: (config.digest, config.bytes),
         values: document.config,
-        annotations: manifest.annotations,
+        annotations: manifest.annotations.clone(),
         layers,
     };
     let committing = store.clone();
     let id = blocking(move || committing.shared.commit(&new)).await?;
+    note_sources(store, reference, (&id, &manifest.layers, &document.diff_ids)).await;
     // Until here, so that another pull finds the layers either under way or in the store.
     drop(held);
     Ok(id)
+}
+
+/// A push to the same registry need not send these layers again.
+async fn note_sources(
+    store: &ImageStore,
+    from: &Reference,
+    (id, blobs, diff_ids): (&ImageId, &[Descriptor], &[Digest]),
+) {
+    let Some(image) = store.resolve(&id.to_string()) else { return };
+    let blobs = blobs.iter().zip(diff_ids).map(|(descriptor, diff_id)| LayerBlob {
+        descriptor: descriptor.clone(),
+        diff_id: diff_id.clone(),
+    });
+    let sources = blobs.map(|blob| LayerSource::new(from, &blob));
+    if let Err(error) = store.add_sources(image.layers.iter().cloned().zip(sources).collect()).await
+    {
+        tracing::warn!(error = error.chain(), "where layers are from is not noted");
+    }
 }
 
 async fn choose_manifest(

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::digest::{Algorithm, Digest, Hasher};
 use super::index::{self, Attested, Variant};
-use super::manifest::{self, Descriptor, OCI_INDEX, OCI_MANIFEST};
+use super::manifest::{self, Descriptor, LayerBlob, OCI_INDEX, OCI_MANIFEST};
 use super::reference::Reference;
 use super::{Held, ImageStore, LayerKey, pack};
 use crate::error::{Context, Error, Result};
@@ -38,7 +38,7 @@ pub(crate) fn save<W: Write>(store: &ImageStore, images: &[Saved], out: W) -> Re
     for Saved { held, tags } in images {
         let image = archive.image(store, held)?;
         index.extend(named(&Descriptor::of(OCI_MANIFEST, &image.manifest), tags));
-        let layers = image.layers.iter().map(|(digest, _)| blob_path(digest));
+        let layers = image.layers.iter().map(|layer| blob_path(&layer.descriptor.digest));
         list.push(json!({
             "Config": blob_path(&Digest::of(&image.config)),
             "RepoTags": Some(tags.iter().map(|name| familiar(name)).collect::<Vec<_>>())
@@ -105,25 +105,37 @@ fn familiar(name: &str) -> String {
 pub(super) struct Documents {
     pub(super) config: Vec<u8>,
     pub(super) manifest: Vec<u8>,
-    /// Digest and size of each archive, the base first.
-    pub(super) layers: Vec<(Digest, u64)>,
+    /// The base first.
+    pub(super) layers: Vec<LayerBlob>,
 }
 
 /// Blocks: every layer is read.
 pub(super) fn image(store: &ImageStore, held: &Held) -> Result<Documents> {
-    let mut layers = Vec::new();
-    for key in &held.image.layers {
-        layers.push(measure(&store.open_layer(key)?)?);
-    }
+    let layers = held.image.layers.iter().map(|key| archived(store, key));
+    documents(store, held, layers.collect::<Result<_>>()?)
+}
+
+/// A layer's plain archive. Blocks: all of it is read.
+pub(super) fn archived(store: &ImageStore, key: &LayerKey) -> Result<LayerBlob> {
+    let (digest, size) = measure(&store.open_layer(key)?)?;
+    Ok(LayerBlob::plain(digest, size))
+}
+
+/// Of an image whose layers leave as these archives. Blocks for a small file.
+pub(super) fn documents(
+    store: &ImageStore,
+    held: &Held,
+    layers: Vec<LayerBlob>,
+) -> Result<Documents> {
     let mut config = match &held.document {
         Some(document) => document.clone(),
         None => store.configuration(&held.image)?,
     };
     let known = store.layer_sizes(&held.image).into_iter().map(|(diff_id, _)| diff_id);
-    if !known.eq(layers.iter().map(|(digest, _)| digest.clone())) {
+    if !known.eq(layers.iter().map(|layer| layer.diff_id.clone())) {
         let mut document: Value =
             serde_json::from_slice(&config).context("read the image's configuration")?;
-        let diff_ids: Vec<_> = layers.iter().map(|(digest, _)| digest.to_string()).collect();
+        let diff_ids: Vec<_> = layers.iter().map(|layer| layer.diff_id.to_string()).collect();
         document["rootfs"] = json!({ "type": "layers", "diff_ids": diff_ids });
         config = serde_json::to_vec(&document).context("write the image's configuration")?;
     }
@@ -174,8 +186,8 @@ impl<W: Write> Archive<W> {
 
     fn image(&mut self, store: &ImageStore, held: &Held) -> Result<Documents> {
         let image = image(store, held)?;
-        for (key, (digest, size)) in held.image.layers.iter().zip(&image.layers) {
-            self.layer(store, key, (digest, *size))?;
+        for (key, layer) in held.image.layers.iter().zip(&image.layers) {
+            self.layer(store, key, &layer.descriptor)?;
         }
         self.blob(&image.config)?;
         self.blob(&image.manifest)?;
@@ -205,19 +217,19 @@ impl<W: Write> Archive<W> {
         &mut self,
         store: &ImageStore,
         key: &LayerKey,
-        (digest, size): (&Digest, u64),
+        Descriptor { digest, size, .. }: &Descriptor,
     ) -> Result<()> {
         let path = blob_path(digest);
         if !self.written.insert(path.clone()) {
             return Ok(());
         }
-        self.header(&path, size)?;
-        let counted = Counted { out: &mut self.out, left: size };
+        self.header(&path, *size)?;
+        let counted = Counted { out: &mut self.out, left: *size };
         let Counted { left, .. } = pack::write(&store.open_layer(key)?, counted)?;
         if left != 0 {
             return Err(Error::internal(format!("layer {digest} has changed meanwhile")));
         }
-        self.pad(size)
+        self.pad(*size)
     }
 
     fn file(&mut self, path: &str, bytes: &[u8]) -> Result<()> {

@@ -1,7 +1,9 @@
 //! `docker push` and `docker login`, to registries as they are outside of tests.
 
+use crate::cutting::{Cut, Cutting};
 use crate::docker::{Docker, output};
 use crate::docker_containers::node;
+use crate::node::Node;
 use crate::secure_registry::{PASSWORD, SecureRegistry, TokenServer, USER, write_htpasswd};
 
 async fn login(docker: &Docker, address: &str, password: &str) -> (i32, String) {
@@ -92,4 +94,50 @@ async fn docker_push_and_login_with_tokens() {
     docker.run(&["logout", &registry.address]).await;
     let denied = docker.refused(&["push", &name]).await;
     assert!(denied.contains("denied"), "{denied}");
+}
+
+/// A registry without TLS, and a way to it that cuts this.
+async fn behind(node: &Node, cut: Cut) -> (SecureRegistry, Cutting) {
+    let registry = SecureRegistry::start_empty(node, false, "").await;
+    let way = Cutting::start(registry.address.clone(), cut).await;
+    node.write_hosts(&way.address, &format!("server = \"http://{}\"\n", way.address));
+    (registry, way)
+}
+
+#[tokio::test]
+async fn docker_push_has_layers_mounted_that_another_repository_has() {
+    let (node, docker) = node().await;
+    let (_registry, way) = behind(&node, Cut::Requests { after: 0, times: 0 }).await;
+    let [one, two, three] =
+        ["one", "two", "three"].map(|it| format!("{}/cais/{it}:v1", way.address));
+    make(&docker, &one).await;
+    docker.run(&["push", &one]).await;
+    let requests = |method: &str| way.asked().matches(&format!("{method} /v2/cais/")).count();
+    let before = requests("PATCH");
+    assert!(before >= 4, "{before}: three layers and a configuration");
+
+    docker.run(&["tag", &one, &two]).await;
+    let said = docker.run(&["push", &two]).await;
+    assert_eq!(said.matches("Mounted from cais/one").count(), 3, "{said}");
+    assert!(!said.contains("Pushed"), "{said}");
+    // The configuration is sent, and no layer.
+    assert_eq!(requests("PATCH"), before + 1, "{said}");
+    docker.run(&["rmi", "-f", "mine:v1", &one, &two, "busybox"]).await;
+    // What was pulled is known to be there as well.
+    docker.run(&["pull", &two]).await;
+    docker.run(&["tag", &two, &three]).await;
+    let said = docker.run(&["push", &three]).await;
+    assert_eq!(said.matches("Mounted from cais/two").count(), 3, "{said}");
+    docker.run(&["rmi", "-f", &two, &three]).await;
+    assert_eq!(docker.run(&["run", "--rm", &three, "cat", "/new"]).await, "new");
+}
+
+#[tokio::test]
+async fn docker_push_goes_on_after_connections_that_break() {
+    let (node, docker) = node().await;
+    let (_registry, way) = behind(&node, Cut::Requests { after: 100_000, times: 3 }).await;
+    let name = format!("{}/cais/pushed:v1", way.address);
+    make(&docker, &name).await;
+    pushed(&docker, &name).await;
+    assert_eq!(way.cuts(), 3);
 }

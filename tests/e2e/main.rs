@@ -41,6 +41,7 @@ mod cri_exec;
 mod cri_pods;
 mod cri_user;
 mod cri_users;
+mod cutting;
 mod damaged_state;
 mod docker;
 mod docker_archives;

@@ -1,77 +1,18 @@
 //! How layers travel: several at once, unpacked as they come, shared by who needs them, and on from where a connection broke.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex};
-
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
 
 use crate::bad_images::noise;
+use crate::cutting::{Cut, Cutting};
 use crate::fake_registry::{FakeRegistry, Pace, digest, gzip, header, tar_with};
 use crate::node::Node;
 use crate::wait::until;
-
-/// In front of a registry: notes what it is asked, and cuts each connection after so many bytes of answers.
-struct Cutting {
-    address: String,
-    asked: Arc<Mutex<Vec<u8>>>,
-}
-
-impl Cutting {
-    async fn start(registry: String, after: usize) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let asked: Arc<Mutex<Vec<u8>>> = Arc::default();
-        let noted = Arc::clone(&asked);
-        tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                let server = TcpStream::connect(&registry).await.unwrap();
-                tokio::spawn(relay(client, server, after, Arc::clone(&noted)));
-            }
-        });
-        Self { address, asked }
-    }
-
-    /// The offsets that were asked for, in the order of the requests.
-    fn ranges(&self) -> Vec<u64> {
-        let asked = String::from_utf8_lossy(&self.asked.lock().unwrap()).to_lowercase();
-        let ranges = asked.lines().filter_map(|line| line.strip_prefix("range: bytes="));
-        ranges.map(|range| range.trim_end_matches('-').parse().unwrap()).collect()
-    }
-}
-
-async fn relay(client: TcpStream, server: TcpStream, after: usize, noted: Arc<Mutex<Vec<u8>>>) {
-    let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
-        (client.into_split(), server.into_split());
-    let asking = async {
-        let mut buffer = [0; 4096];
-        loop {
-            match from_client.read(&mut buffer).await {
-                Ok(0) | Err(_) => return,
-                Ok(length) => {
-                    noted.lock().unwrap().extend_from_slice(&buffer[..length]);
-                    if to_server.write_all(&buffer[..length]).await.is_err() {
-                        return;
-                    }
-                }
-            }
-        }
-    };
-    let answering = async {
-        let mut answers = (&mut from_server).take(after as u64);
-        let _ = tokio::io::copy(&mut answers, &mut to_client).await;
-    };
-    tokio::select! {
-        () = asking => {}
-        () = answering => {}
-    }
-}
 
 #[tokio::test]
 async fn a_broken_download_goes_on_by_range_where_it_broke() {
     let node = Node::boot().await;
     let registry = std::env::var("CAIS_REGISTRY").expect("run hack/e2e");
-    let cutting = Cutting::start(registry, 200_000).await;
+    let cutting = Cutting::start(registry, Cut::Answers(200_000)).await;
     node.trust(&cutting.address);
     let image = format!("{}/library/busybox:latest", cutting.address);
     node.pull(&image).await;

@@ -20,11 +20,11 @@ use super::session::Session;
 use super::wire::{Caller, LARGEST_MESSAGE};
 use crate::error::{Context, Error, Kind, Result};
 use crate::image::ImageStore;
-use crate::image::cache::{CachedLayer, Records, Sink, Source, config_of, put_document};
+use crate::image::cache::{Records, Sink, Source, config_of, put_document};
 use crate::image::digest::Digest;
 use crate::image::local::LocalLayer;
-use crate::image::manifest::LARGEST_DOCUMENT;
-use crate::image::pieces::Pieces;
+use crate::image::manifest::{LARGEST_DOCUMENT, LayerBlob};
+use crate::image::pieces::{Archive, Pieces};
 
 const METHOD: &str = "/containerd.services.content.v1.Content/Read";
 /// Of the client: the metadata that names the directory.
@@ -142,9 +142,9 @@ impl Sink for Directory {
         &'a self,
         digest: &'a Digest,
         size: u64,
-        pieces: Pieces,
+        archive: Archive<'a>,
     ) -> BoxFuture<'a, Result<()>> {
-        self.write(digest, i64::try_from(size).unwrap_or(i64::MAX), pieces).boxed()
+        self.write(digest, i64::try_from(size).unwrap_or(i64::MAX), archive()).boxed()
     }
 
     /// The client names it in its own index.
@@ -187,7 +187,7 @@ impl Source for LocalCache {
     fn fetch<'a>(
         &'a self,
         store: &'a ImageStore,
-        layer: &'a CachedLayer,
+        layer: &'a LayerBlob,
     ) -> BoxFuture<'a, Result<LocalLayer>> {
         async move {
             let upload = store.begin_layer(Some(layer.diff_id.clone()))?;

@@ -359,8 +359,7 @@ async fn follow(
 }
 
 fn show(task: &mut Task, event: &push::Event) {
-    let digest = event.digest();
-    let short = digest.hex().get(..12).unwrap_or_default();
+    let short = event.diff_id().hex().get(..12).unwrap_or_default();
     let part = format!("pushing layer {short}");
     match event {
         push::Event::Preparing(_) => {}
@@ -369,6 +368,9 @@ fn show(task: &mut Task, event: &push::Event) {
         }
         push::Event::Present(_) => {
             task.part(&format!("layer {short} already exists"), (0, 0), true);
+        }
+        push::Event::Mounted(_, from) => {
+            task.part(&format!("mounting layer {short} from {from}"), (0, 0), true);
         }
         push::Event::Pushed(_) => task.part(&part, (0, 0), true),
     }

@@ -110,16 +110,18 @@ impl Teller {
         let repository = reference.name();
         self.say_status(format!("The push refers to repository [{repository}]")).await?;
         let mut ticks = interval(PERIOD);
-        let mut current: Option<Event> = None;
+        // Those on their way.
+        let mut moving: Vec<Event> = Vec::new();
         loop {
             tokio::select! {
                 event = events.recv() => {
                     let Some(event) = event else { return Ok(()) };
                     self.say(&event).await?;
-                    current = Some(event);
+                    moving.retain(|other| other.diff_id() != event.diff_id());
+                    moving.extend(event.progress().map(|_| event));
                 }
                 _ = ticks.tick() => {
-                    if let Some(event) = current.as_ref().filter(|it| it.progress().is_some()) {
+                    for event in &moving {
                         self.say(event).await?;
                     }
                 }
@@ -130,18 +132,19 @@ impl Teller {
 
     async fn say(&self, event: &Event) -> Result<(), Gone> {
         let status = match event {
-            Event::Preparing(_) => "Preparing",
-            Event::Pushing { .. } => "Pushing",
-            Event::Present(_) => "Layer already exists",
-            Event::Pushed(_) => "Pushed",
+            Event::Preparing(_) => "Preparing".to_owned(),
+            Event::Pushing { .. } => "Pushing".to_owned(),
+            Event::Present(_) => "Layer already exists".to_owned(),
+            Event::Mounted(_, from) => format!("Mounted from {from}"),
+            Event::Pushed(_) => "Pushed".to_owned(),
         };
         let bytes = event.progress();
         let detail = bytes
             .map(|(current, total)| Detail { current: Some(current), total: Some(total) })
             .unwrap_or_default();
         self.send(Message {
-            status: Some(status.to_owned()),
-            id: Some(event.digest().hex().get(..12).unwrap_or_default().to_owned()),
+            status: Some(status),
+            id: Some(event.diff_id().hex().get(..12).unwrap_or_default().to_owned()),
             progress: bytes.map(|(current, total)| format!("{current}/{total} bytes")),
             detail: Some(detail),
             ..Message::default()

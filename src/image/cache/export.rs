@@ -2,12 +2,12 @@
 
 use futures_util::future::BoxFuture;
 
-use super::{CACHE_CONFIG, CachedLayer, write};
+use super::{CACHE_CONFIG, write};
 use crate::error::{Context, Result};
 use crate::image::digest::Digest;
-use crate::image::manifest::{self, Descriptor, OCI_LAYER, OCI_MANIFEST};
-use crate::image::pieces::{self, Pieces};
-use crate::image::{ImageStore, StackedLayer, pack};
+use crate::image::manifest::{self, Descriptor, LayerBlob, OCI_MANIFEST};
+use crate::image::pieces::{self, Archive};
+use crate::image::{ImageStore, StackedLayer};
 
 /// A layer that a step made, and the step's key.
 #[derive(Clone)]
@@ -24,7 +24,7 @@ pub(crate) trait Sink: Send + Sync {
         &'a self,
         digest: &'a Digest,
         size: u64,
-        pieces: Pieces,
+        archive: Archive<'a>,
     ) -> BoxFuture<'a, Result<()>>;
 
     /// After all that it speaks of.
@@ -37,22 +37,21 @@ pub(crate) async fn export(
     steps: &[CacheStep],
     sink: &dyn Sink,
 ) -> Result<Descriptor> {
-    let (mut layers, mut records) = (Vec::<CachedLayer>::new(), Vec::new());
+    let (mut layers, mut records) = (Vec::<LayerBlob>::new(), Vec::new());
     for CacheStep { key, layer } in steps {
-        let (layer_key, digest, size) = store.archive_of(layer).await?;
-        let known = layers.iter().position(|known| known.diff_id == digest);
+        let (layer_key, blob) = store.archive_of(layer).await?;
+        let known = layers.iter().position(|known| *known == blob);
         records.push((key.clone(), known.unwrap_or(layers.len())));
         if known.is_some() {
             continue;
         }
-        if !sink.has(&digest).await? {
-            let (store, layer_key) = (store.clone(), layer_key);
-            let archive = pieces::send(move |out| pack::write(&store.open_layer(&layer_key)?, out));
-            let put = sink.put(&digest, size, archive).await;
+        let Descriptor { digest, size, .. } = &blob.descriptor;
+        if !sink.has(digest).await? {
+            let archive = || store.archive(&layer_key);
+            let put = sink.put(digest, *size, &archive).await;
             put.with_context(|| format!("write layer {digest}"))?;
         }
-        let descriptor = Descriptor::new(OCI_LAYER, digest.clone(), size);
-        layers.push(CachedLayer { descriptor, diff_id: digest });
+        layers.push(blob);
     }
     let config = write(&layers, &records)?;
     let described = Descriptor::of(CACHE_CONFIG, &config);
@@ -70,5 +69,5 @@ pub(crate) async fn put_document(sink: &dyn Sink, document: Vec<u8>) -> Result<(
         return Ok(());
     }
     let size = document.len() as u64;
-    sink.put(&digest, size, pieces::whole(document)).await
+    sink.put(&digest, size, &|| pieces::whole(document.clone())).await
 }

@@ -24,7 +24,7 @@ pub(crate) use self::registry::{RegistryCache, RegistrySink};
 use super::config::ConfigDocument;
 use super::digest::Digest;
 use super::local::LocalLayer;
-use super::manifest::{Descriptor, Manifest};
+use super::manifest::{Descriptor, LayerBlob, Manifest};
 use super::store::NewLayer;
 use super::{ImageStore, Stack, StackedLayer};
 use crate::error::{Context, Error, Result};
@@ -38,17 +38,10 @@ const MOST: usize = 10_000;
 /// A layer that lies on no other.
 const ALONE: i64 = -1;
 
-/// A layer of a cache.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct CachedLayer {
-    pub(crate) descriptor: Descriptor,
-    pub(crate) diff_id: Digest,
-}
-
 /// What a cache has.
 #[derive(Debug, Default)]
 pub(crate) struct Records {
-    layers: Vec<CachedLayer>,
+    layers: Vec<LayerBlob>,
     by_key: HashMap<Digest, usize>,
 }
 
@@ -60,7 +53,7 @@ pub(crate) trait Source: fmt::Debug + Send + Sync {
     fn fetch<'a>(
         &'a self,
         store: &'a ImageStore,
-        layer: &'a CachedLayer,
+        layer: &'a LayerBlob,
     ) -> BoxFuture<'a, Result<LocalLayer>>;
 }
 
@@ -132,7 +125,7 @@ impl Records {
             let missing = || Error::invalid("a layer of the cache is not described");
             let RawAnnotations { media_type, diff_id, size } = annotations.ok_or_else(missing)?;
             let descriptor = Descriptor::new(&media_type, layer.blob, size);
-            Ok(CachedLayer { descriptor, diff_id })
+            Ok(LayerBlob { descriptor, diff_id })
         });
         Self::of(layers.collect::<Result<_>>()?, raw.records)
     }
@@ -158,11 +151,11 @@ impl Records {
             return Err(wrong("the image has other layers".to_owned()));
         }
         let layers = manifest.layers.iter().cloned().zip(diff_ids);
-        let layers = layers.map(|(descriptor, diff_id)| CachedLayer { descriptor, diff_id });
+        let layers = layers.map(|(descriptor, diff_id)| LayerBlob { descriptor, diff_id });
         Self::of(layers.collect(), records).map(Some)
     }
 
-    fn of(layers: Vec<CachedLayer>, records: Vec<RawRecord>) -> Result<Self> {
+    fn of(layers: Vec<LayerBlob>, records: Vec<RawRecord>) -> Result<Self> {
         if layers.len() > MOST || records.len() > MOST {
             return Err(Error::invalid(format!(
                 "the cache has more than {MOST} layers or records"
@@ -188,14 +181,14 @@ impl Records {
         self
     }
 
-    pub(crate) fn find(&self, key: &Digest) -> Option<&CachedLayer> {
+    pub(crate) fn find(&self, key: &Digest) -> Option<&LayerBlob> {
         self.layers.get(*self.by_key.get(key)?)
     }
 }
 
 /// The configuration of a cache: its layers, and the place of a layer by each key.
-fn write(layers: &[CachedLayer], records: &[(Digest, usize)]) -> Result<Vec<u8>> {
-    let layers = layers.iter().map(|CachedLayer { descriptor, diff_id }| RawLayer {
+fn write(layers: &[LayerBlob], records: &[(Digest, usize)]) -> Result<Vec<u8>> {
+    let layers = layers.iter().map(|LayerBlob { descriptor, diff_id }| RawLayer {
         blob: descriptor.digest.clone(),
         parent: ALONE,
         annotations: Some(RawAnnotations {
@@ -227,7 +220,7 @@ impl ImageStore {
     pub(crate) async fn import_layer(
         &self,
         source: &dyn Source,
-        layer: &CachedLayer,
+        layer: &LayerBlob,
         base: &Stack,
     ) -> Result<StackedLayer> {
         let chain = self.chain_on(base, &layer.diff_id).await?;
@@ -244,9 +237,9 @@ impl ImageStore {
 mod tests {
     use super::*;
 
-    fn layer(text: &str) -> CachedLayer {
+    fn layer(text: &str) -> LayerBlob {
         let digest = Digest::of(text.as_bytes());
-        CachedLayer { descriptor: Descriptor::new("tar", digest.clone(), 7), diff_id: digest }
+        LayerBlob { descriptor: Descriptor::new("tar", digest.clone(), 7), diff_id: digest }
     }
 
     #[test]

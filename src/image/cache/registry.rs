@@ -7,12 +7,12 @@ use std::sync::atomic::AtomicU64;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use super::{CachedLayer, Records, Sink, Source, config_of};
+use super::{Records, Sink, Source, config_of};
 use crate::error::{Context, Error, Result};
 use crate::image::digest::Digest;
 use crate::image::local::LocalLayer;
-use crate::image::manifest::{Document, OCI_MANIFEST};
-use crate::image::pieces::Pieces;
+use crate::image::manifest::{Document, LayerBlob, OCI_MANIFEST};
+use crate::image::pieces::Archive;
 use crate::image::platform::Platform;
 use crate::image::reference::Reference;
 use crate::image::registry::{self, Served, Session};
@@ -87,7 +87,7 @@ impl Source for RegistryCache {
     fn fetch<'a>(
         &'a self,
         store: &'a ImageStore,
-        layer: &'a CachedLayer,
+        layer: &'a LayerBlob,
     ) -> BoxFuture<'a, Result<LocalLayer>> {
         async move {
             let upload = store.begin_layer(Some(layer.diff_id.clone()))?;
@@ -128,11 +128,11 @@ impl Sink for RegistrySink {
         &'a self,
         digest: &'a Digest,
         size: u64,
-        pieces: Pieces,
+        archive: Archive<'a>,
     ) -> BoxFuture<'a, Result<()>> {
         async move {
             let sent = Arc::default();
-            self.session.push_blob((digest, size), pieces, &sent).await
+            self.session.push_blob((digest, size), archive, None, &sent).await
         }
         .boxed()
     }

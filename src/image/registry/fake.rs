@@ -217,6 +217,7 @@ pub(in crate::image) fn store(root: &Path) -> ImageStore {
         response_timeout: Duration::from_millis(600),
         stall_time: Duration::from_millis(300),
         stall_bytes: 100,
+        finish_timeout: Duration::from_millis(600),
         attempts: 3,
         back_off: Duration::from_millis(5),
     };

@@ -6,7 +6,8 @@
 //!   token    tokens for a challenge, kept until they expire
 //!   request  one request: redirects, authentication, retries, errors by name
 //!   blob     a blob as a stream that survives broken connections
-//!   push     blobs and manifests to the owner of a name
+//!   push     manifests to the owner of a name, and what it has
+//!   upload   blobs to it: mounted, resumed
 //! ```
 //!
 //! A [`Session`] is one image's conversation: the hosts that may be asked and what they were
@@ -23,6 +24,9 @@ mod request;
 #[cfg(test)]
 mod tests;
 mod token;
+pub(super) mod upload;
+#[cfg(test)]
+pub(super) mod uploads;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -51,6 +55,8 @@ pub(crate) struct Settings {
     /// A transfer that brings less than `stall_bytes` in this time is broken off and resumed.
     pub(crate) stall_time: Duration,
     pub(crate) stall_bytes: u64,
+    /// For what a registry does with a blob once it has all of it.
+    pub(crate) finish_timeout: Duration,
     /// Tries without any progress before a host is given up.
     pub(crate) attempts: u32,
     /// Before the second try; doubles with each.
@@ -65,6 +71,7 @@ impl Default for Settings {
             response_timeout: Duration::from_secs(30),
             stall_time: Duration::from_secs(30),
             stall_bytes: 30 << 10,
+            finish_timeout: Duration::from_secs(300),
             attempts: 5,
             back_off: Duration::from_millis(250),
         }

@@ -1,26 +1,53 @@
-//! Blobs and manifests to the registry that owns a name.
+//! Manifests to the registry that owns a name, whether it has a blob, and how requests that are no downloads are made.
 //!
-//! ```text
-//!   HEAD blob ─▶ there: done
-//!        └─────▶ POST uploads/ ─▶ PUT Location?digest=…, the blob as its body
-//!   PUT manifests/TAG, when all blobs are there
-//! ```
-//!
-//! Mirrors are never pushed to. A body is sent once: who we are is settled by the requests before
-//! it.
+//! Mirrors are never pushed to. A request that can be sent again is sent again after what may pass: a broken connection,
+//! and an answer that the registry is busy or failed; it says itself how long to wait, or a pause doubles with each try. Any
+//! other refusal ends the push with the registry's words.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
-use http::{Method, StatusCode};
-use reqwest::{Body, RequestBuilder, Response, Url};
+use http::StatusCode;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use reqwest::{RequestBuilder, Response, Url};
 
+use super::request::{self, Failure};
 use super::token::Freshness;
-use super::{Host, Session, request};
+use super::{Host, Session};
 use crate::error::{Context, Error, Kind, Result};
 use crate::image::digest::Digest;
-use crate::image::pieces::Pieces;
+
+/// Challenges that one request meets: requests beside it may have put another token in the place of its own.
+const MOST_CHALLENGES: u32 = 3;
+
+/// A request that was no success.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) error: Error,
+    /// `None` when there was no answer.
+    status: Option<StatusCode>,
+    is_passing: bool,
+    /// As the registry wishes it.
+    pub(super) pause: Option<Duration>,
+}
+
+impl Refusal {
+    pub(super) fn is_passing(&self) -> bool {
+        self.is_passing
+    }
+
+    pub(super) fn status(&self) -> Option<u16> {
+        self.status.map(|status| status.as_u16())
+    }
+}
+
+/// Without an answer.
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        let is_passing = error.kind() == Kind::Unavailable;
+        Self { error, status: None, is_passing, pause: None }
+    }
+}
 
 impl Session {
     /// Asks the registry whether it takes the credentials.
@@ -30,50 +57,23 @@ impl Session {
     pub(in crate::image) async fn check(&self) -> Result<()> {
         let host = self.owner()?;
         let url = address(host, "");
-        self.in_time(self.exchange(host, || Some(host.client.get(url.clone())))).await.map(drop)
+        let asking = self.in_time(self.exchange(host, || host.client.get(url.clone())));
+        asking.await.map(drop).map_err(|refusal| refusal.error)
     }
 
     pub(in crate::image) async fn has_blob(&self, digest: &Digest) -> Result<bool> {
         let host = self.owner()?;
         let url = self.address(host, &format!("blobs/{digest}"));
-        match self.in_time(self.exchange(host, || Some(host.client.head(url.clone())))).await {
-            Ok(_) => Ok(true),
-            Err(error) if error.kind() == Kind::NotFound => Ok(false),
-            Err(error) => Err(error),
+        match self.patiently(host, || host.client.head(url.clone())).await {
+            Ok(()) => Ok(true),
+            // A blob may be somewhere else: it is there.
+            Err(refusal) if refusal.status.is_some_and(|it| it.is_redirection()) => Ok(true),
+            Err(refusal) if refusal.status == Some(StatusCode::NOT_FOUND) => Ok(false),
+            Err(refusal) => Err(refusal.error),
         }
     }
 
-    /// `sent` counts the bytes that are on their way.
-    pub(in crate::image) async fn push_blob(
-        &self,
-        (digest, size): (&Digest, u64),
-        mut pieces: Pieces,
-        sent: &Arc<AtomicU64>,
-    ) -> Result<()> {
-        let host = self.owner()?;
-        let url = self.address(host, "blobs/uploads/");
-        let begun = self.exchange(host, || Some(host.client.post(url.clone())));
-        let begun = self.in_time(begun).await?;
-        let mut place = location(&url, &begun)?;
-        place.query_pairs_mut().append_pair("digest", &digest.to_string());
-        let counter = sent.clone();
-        let stream = futures_util::stream::poll_fn(move |context| {
-            let piece = pieces.poll_recv(context);
-            if let std::task::Poll::Ready(Some(Ok(bytes))) = &piece {
-                counter.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-            }
-            piece.map_err(|error| std::io::Error::other(error.chain()))
-        });
-        let mut body = Some(Body::wrap_stream(stream));
-        let pushing = self.exchange(host, || {
-            let request = host.client.request(Method::PUT, place.clone());
-            let request = request.header(CONTENT_TYPE, "application/octet-stream");
-            Some(request.header(CONTENT_LENGTH, size).body(body.take()?))
-        });
-        self.while_it_moves(pushing, sent).await.map(drop)
-    }
-
-    /// The registry's digest of it, which is ours.
+    /// The registry's digest of it is ours.
     pub(in crate::image) async fn push_manifest(
         &self,
         name: &str,
@@ -84,104 +84,125 @@ impl Session {
         let url = self.address(host, &format!("manifests/{name}"));
         let put = || {
             let request = host.client.put(url.clone()).header(CONTENT_TYPE, media_type);
-            Some(request.body(bytes.to_vec()))
+            request.body(bytes.to_vec())
         };
-        self.in_time(self.exchange(host, put)).await.map(drop)
+        self.patiently(host, put).await.map_err(|refusal| refusal.error)
+    }
+
+    /// A small request, again after what may pass.
+    async fn patiently(
+        &self,
+        host: &Host,
+        build: impl Fn() -> RequestBuilder,
+    ) -> Result<(), Refusal> {
+        let settings = &self.registry.settings;
+        let mut failures = 0;
+        loop {
+            let refusal = match self.in_time(self.exchange(host, &build)).await {
+                Ok(_) => return Ok(()),
+                Err(refusal) => refusal,
+            };
+            failures += 1;
+            if !refusal.is_passing || failures >= settings.attempts {
+                return Err(refusal);
+            }
+            request::back_off(refusal.pause_before(failures, settings)).await;
+        }
     }
 
     /// For requests without a large body.
-    async fn in_time<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
-        let done = tokio::time::timeout(self.registry.settings.response_timeout, work).await;
-        done.map_err(|_| Error::new(Kind::Unavailable, "the registry is too slow"))?
+    pub(super) async fn in_time<T>(
+        &self,
+        work: impl Future<Output = Result<T, Refusal>>,
+    ) -> Result<T, Refusal> {
+        self.within(self.registry.settings.response_timeout, work).await
     }
 
-    fn owner(&self) -> Result<&Host> {
+    pub(super) async fn within<T>(
+        &self,
+        time: Duration,
+        work: impl Future<Output = Result<T, Refusal>>,
+    ) -> Result<T, Refusal> {
+        tokio::time::timeout(time, work).await.map_err(|_| Refusal::from(too_slow()))?
+    }
+
+    pub(super) fn owner(&self) -> Result<&Host> {
         self.hosts.iter().find(|host| host.endpoint.is_owner).with_context(|| {
             format!("nobody is {} itself: all its hosts are mirrors", self.reference.registry())
         })
     }
 
-    fn address(&self, host: &Host, rest: &str) -> Url {
+    pub(super) fn address(&self, host: &Host, rest: &str) -> Url {
         address(host, &format!("{}/{rest}", self.reference.repository()))
     }
 
-    /// One request, again when it must say who we are. `build` answers nothing when it cannot be
-    /// sent again.
-    async fn exchange(
+    /// One request, again when it must say who we are. `build` makes it, with its body, for each time.
+    pub(super) async fn exchange(
         &self,
         host: &Host,
-        mut build: impl FnMut() -> Option<RequestBuilder>,
-    ) -> Result<Response> {
-        let mut freshness = Freshness::Any;
+        build: impl Fn() -> RequestBuilder,
+    ) -> Result<Response, Refusal> {
+        let mut challenges = 0;
         loop {
             let shown = host.authorization.lock().await.clone();
-            let request = build().ok_or_else(|| {
-                Error::new(Kind::Denied, "the registry forgot who we are in the middle of a blob")
-            })?;
-            let mut request = request.headers(host.endpoint.headers.clone());
+            let mut request = build().headers(host.endpoint.headers.clone());
             if let Some(value) = &shown {
                 request = request.header(AUTHORIZATION, value);
             }
-            let response =
-                request.send().await.map_err(|error| request::transport_error(&error))?;
+            let response = match request.send().await {
+                Ok(response) => response,
+                Err(error) => {
+                    let is_passing = !(error.is_connect() || error.is_builder());
+                    let error = request::transport_error(&error);
+                    return Err(Refusal { error, status: None, is_passing, pause: None });
+                }
+            };
             let status = response.status();
-            // A blob may be somewhere else: it is there.
-            if status.is_success() || status.is_redirection() {
+            if status.is_success() {
                 return Ok(response);
             }
-            if status == StatusCode::UNAUTHORIZED && freshness == Freshness::Any {
-                if shown.is_some() {
-                    freshness = Freshness::New;
-                }
+            if status == StatusCode::UNAUTHORIZED && challenges < MOST_CHALLENGES {
+                challenges += 1;
+                let freshness = if shown.is_some() { Freshness::New } else { Freshness::Any };
                 if self.answer_challenge(host, &response, shown, freshness).await? {
                     continue;
                 }
             }
-            let kind = match status.as_u16() {
-                401 | 403 => Kind::Denied,
-                404 => Kind::NotFound,
-                429 => Kind::Exhausted,
-                _ => Kind::Unavailable,
+            let (is_passing, error, pause) = match Failure::of_status(response).await {
+                Failure::Final(error) => (false, error, None),
+                Failure::Passing { error, pause } => (true, error, pause),
             };
-            return Err(request::refusal(response, kind).await);
+            return Err(Refusal { error, status: Some(status), is_passing, pause });
         }
     }
 
-    /// Waits as long as bytes move.
-    async fn while_it_moves<T>(
+    /// Waits as long as bytes move, and after the last of `size` for as long as a registry may need to put them away.
+    pub(super) async fn while_it_moves<T>(
         &self,
-        work: impl Future<Output = Result<T>>,
+        work: impl Future<Output = Result<T, Refusal>>,
         sent: &AtomicU64,
-    ) -> Result<T> {
-        let mut ticks = tokio::time::interval(self.registry.settings.stall_time);
-        ticks.tick().await;
-        let mut before = sent.load(Ordering::Relaxed);
+        size: u64,
+    ) -> Result<T, Refusal> {
+        let settings = &self.registry.settings;
         tokio::pin!(work);
         loop {
-            tokio::select! {
-                done = &mut work => return done,
-                _ = ticks.tick() => {
-                    let now = sent.load(Ordering::Relaxed);
-                    if now == before {
-                        return Err(Error::new(Kind::Unavailable, "the registry is too slow"));
-                    }
-                    before = now;
-                }
+            let before = sent.load(Ordering::Relaxed);
+            let time = if before < size { settings.stall_time } else { settings.finish_timeout };
+            match tokio::time::timeout(time, &mut work).await {
+                Ok(done) => return done,
+                Err(_) if sent.load(Ordering::Relaxed) == before => return Err(too_slow().into()),
+                Err(_) => {}
             }
         }
     }
+}
+
+fn too_slow() -> Error {
+    Error::new(Kind::Unavailable, "the registry is too slow")
 }
 
 fn address(host: &Host, path: &str) -> Url {
     let mut url = host.endpoint.base.clone();
     url.set_path(&format!("{}/{path}", host.endpoint.base.path().trim_end_matches('/')));
     url
-}
-
-/// Where the registry wants a blob: on a host of the same origin, which credentials may be shown.
-fn location(from: &Url, response: &Response) -> Result<Url> {
-    let text = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
-    let to = text.and_then(|text| from.join(text).ok());
-    let to = to.filter(|to| request::same_origin(from, to));
-    to.ok_or_else(|| Error::new(Kind::Unavailable, "the registry says nowhere to upload to"))
 }

@@ -229,7 +229,7 @@ impl Session {
     }
 }
 
-enum Failure {
+pub(super) enum Failure {
     /// Asking again would not help.
     Final(Error),
     Passing {
@@ -249,7 +249,7 @@ impl Failure {
         }
     }
 
-    async fn of_status(response: Response) -> Self {
+    pub(super) async fn of_status(response: Response) -> Self {
         let status = response.status();
         let pause = response
             .headers()

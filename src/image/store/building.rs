@@ -29,9 +29,10 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::image::config::ConfigDocument;
 use crate::image::digest::Digest;
 use crate::image::local::LocalLayer;
+use crate::image::manifest::{self, LayerBlob};
 use crate::image::mapped::{Mapped, of_descriptor};
 use crate::image::snapshot::{self, Life, Owners, Writable};
-use crate::image::{chain_id, manifest, pack, save};
+use crate::image::{chain_id, pack, save};
 
 /// The directory of a workplace that becomes the layer's.
 const LAYER: &str = "layer";
@@ -351,16 +352,13 @@ impl ImageStore {
         Ok(StackedLayer::stored(self, super::blocking(settling).await?))
     }
 
-    /// Which layer it is, and digest and size of its archive. All of it is read.
+    /// Which layer it is, and its plain archive. All of it is read.
     pub(in crate::image) async fn archive_of(
         &self,
         layer: &StackedLayer,
-    ) -> Result<(LayerKey, Digest, u64)> {
+    ) -> Result<(LayerKey, LayerBlob)> {
         let (store, stored) = (self.clone(), layer.settled().await?);
-        let measuring = move || {
-            let (digest, size) = save::measure(&store.open_layer(&stored.key)?)?;
-            Ok((stored.key, digest, size))
-        };
+        let measuring = move || Ok((stored.key.clone(), save::archived(&store, &stored.key)?));
         super::blocking(measuring).await
     }
 
@@ -387,7 +385,7 @@ impl ImageStore {
             size += stored.size;
             leases.push(self.shared.layers.leases.take(stored.key.clone()));
             layers.push(stored.key.clone());
-            described.push((stored.diff_id.clone(), 0));
+            described.push(LayerBlob::plain(stored.diff_id.clone(), 0));
         }
         let image = Image {
             id: ImageId::new(Digest::of(&document)),

@@ -223,6 +223,7 @@ impl Shared {
             let is_kept = kept.contains(&key) || in_use.contains(&key);
             if !is_kept && !self.layers.leases.holds(&key) {
                 freed.push(self.layers.take_out(&key)?);
+                self.sources.drop_layer(&key);
                 catalog.layers.remove(&key);
             }
         }

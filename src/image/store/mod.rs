@@ -9,6 +9,7 @@
 //!     ingest/<random>/            work in progress and what is being removed; emptied at start
 //!     building/<random>/          parts of builds in progress; emptied when their containers are gone
 //!     kept/<key hex>.json         layers that builds left to be found again
+//!     sources/<key>.json          where registries have a layer
 //!     caches/<name hex>/          what `RUN --mount=type=cache` keeps between builds
 //!     empty/                      a directory to stand below a single layer
 //! ```
@@ -26,6 +27,7 @@ mod kept;
 mod layers;
 mod names;
 mod record;
+mod sources;
 #[cfg(test)]
 mod tests;
 
@@ -45,11 +47,15 @@ use self::layers::LayerDirectories;
 pub(crate) use self::layers::Workplace;
 pub(in crate::image) use self::layers::{Lease, Staged};
 pub(crate) use self::record::{Image, ImageId, LayerKey, chain_id};
+pub(in crate::image) use self::sources::LayerSource;
+use self::sources::LayerSources;
 use super::digest::Digest;
 use super::mapped::Mapped;
+use super::pieces::{self, Pieces};
 use super::platform::Platform;
 use super::progress::Progress;
 use super::pull::{Credentials, Pull, Pulls};
+use super::push::Pushes;
 use super::reference::Reference;
 use super::registry::{Registry, Settings as RegistrySettings};
 use super::snapshot::{self, Owners, Writable};
@@ -102,10 +108,12 @@ pub(in crate::image) struct Shared {
     pub(in crate::image) settings: Settings,
     pub(in crate::image) registry: Arc<Registry>,
     pub(in crate::image) pulls: Pulls,
+    pub(in crate::image) pushes: Pushes,
     pub(in crate::image) layers: LayerDirectories,
     catalog: ArcSwap<Catalog>,
     records: Table<Image>,
     kept: KeptLayers,
+    sources: LayerSources,
     blobs: Directory,
     changes: Mutex<()>,
     /// For the users of builds, who are the same for all of them.
@@ -126,15 +134,18 @@ impl ImageStore {
         let blobs = Directory::open(&blobs_path, Durability::Synced)?;
         let records = Table::open(&root.join("images"), Durability::Synced)?;
         let kept = KeptLayers::open(&root.join("kept"))?;
+        let sources = LayerSources::open(&root.join("sources"))?;
         let mut shared = Shared {
             root: root.to_owned(),
             registry: Arc::new(Registry::new(settings.registry.clone())),
             pulls: Pulls::default(),
+            pushes: Pushes::default(),
             settings,
             layers,
             catalog: ArcSwap::default(),
             records,
             kept,
+            sources,
             blobs,
             changes: Mutex::new(()),
             mapped: OnceLock::new(),
@@ -142,6 +153,7 @@ impl ImageStore {
         };
         let catalog = shared.load().with_context(context)?;
         shared.kept.load(&catalog.layers).with_context(context)?;
+        shared.sources.load(&catalog.layers).with_context(context)?;
         shared.catalog = ArcSwap::from_pointee(catalog);
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -294,6 +306,12 @@ impl ImageStore {
     /// The directory of a layer's files, for who reads them.
     pub(in crate::image) fn open_layer(&self, key: &LayerKey) -> Result<OwnedFd> {
         super::pack::open(&self.shared.layers.files_of(key))
+    }
+
+    /// The plain archive of a layer.
+    pub(in crate::image) fn archive(&self, key: &LayerKey) -> Pieces {
+        let (store, key) = (self.clone(), key.clone());
+        pieces::send(move |out| super::pack::write(&store.open_layer(&key)?, out))
     }
 
     /// True when [`Self::mount`] can give the files to other owners.

@@ -208,7 +208,10 @@ fn shown_pod(record: &pod::record::Record, own: &Standalone) -> Option<pod::reco
     config.uid = uid(&own.id);
     namespace.clone_into(&mut config.namespace);
     config.labels.extend(pod_labels(own, namespace));
-    Some(pod::record::Record { config: Arc::new(config), ..record.clone() })
+    // Where it has several addresses, that of its way out.
+    let out = record.way_out.as_ref().and_then(|it| record.attachment_of(it));
+    let attachment = out.or_else(|| record.attachments().next()).cloned();
+    Some(pod::record::Record { config: Arc::new(config), attachment, ..record.clone() })
 }
 
 fn shown_container(

@@ -12,6 +12,7 @@
 pub(crate) mod cache;
 pub(crate) mod config;
 pub(crate) mod digest;
+mod gzip;
 pub(crate) mod index;
 pub(crate) mod load;
 pub(crate) mod local;

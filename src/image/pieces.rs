@@ -1,6 +1,9 @@
 //! What one thread writes, in pieces, for those who wait for it elsewhere.
 
+use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -53,6 +56,22 @@ pub(crate) fn whole(document: impl Into<Bytes>) -> Pieces {
     // There is room for one, and who receives it is here.
     let _ = pieces.try_send(Ok(document.into()));
     received
+}
+
+/// A file, from its beginning.
+pub(crate) fn of_file(file: Arc<File>) -> Pieces {
+    send(move |mut out| {
+        let mut at = 0;
+        let mut piece = vec![0; PIECE];
+        loop {
+            let count = file.read_at(&mut piece, at).context("read the archive")?;
+            if count == 0 {
+                return Ok(out);
+            }
+            out.write_all(piece.get(..count).unwrap_or_default()).context("send the archive")?;
+            at += count as u64;
+        }
+    })
 }
 
 /// Runs `write` on a thread of its own, until it is done or nobody reads any more.

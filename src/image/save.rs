@@ -11,12 +11,14 @@
 //! names these, and so a new id.
 
 use std::collections::BTreeSet;
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, BufWriter, IntoInnerError, Write};
 use std::os::fd::OwnedFd;
 
 use serde_json::{Value, json};
 
 use super::digest::{Algorithm, Digest, Hasher};
+use super::gzip::Gzip;
 use super::index::{self, Attested, Variant};
 use super::manifest::{self, Descriptor, LayerBlob, OCI_INDEX, OCI_MANIFEST};
 use super::reference::Reference;
@@ -143,27 +145,55 @@ pub(super) fn documents(
     Ok(Documents { config, manifest, layers })
 }
 
+/// A layer's compressed archive, in a file without a name.
+pub(super) struct Compressed {
+    pub(super) blob: LayerBlob,
+    pub(super) file: File,
+}
+
+/// Archives a layer and compresses that, next to the store's data. Blocks: all of it is read.
+pub(super) fn compressed(store: &ImageStore, key: &LayerKey) -> Result<Compressed> {
+    let file = store.unnamed_file()?;
+    let packed = Measure::before(BufWriter::with_capacity(1 << 20, file));
+    let plain = Measure::before(Gzip::new(packed).context("compress the layer")?);
+    let plain = pack::write(&store.open_layer(key)?, plain)?;
+    let diff_id = plain.hasher.finish();
+    let packed = plain.out.finish().context("compress the layer")?;
+    let blob = LayerBlob::gzip(packed.hasher.finish(), packed.size, diff_id);
+    let file = packed.out.into_inner().map_err(IntoInnerError::into_error);
+    Ok(Compressed { blob, file: file.context("compress the layer")? })
+}
+
 /// Digest and size of the archive of a layer's files.
 pub(super) fn measure(files: &OwnedFd) -> Result<(Digest, u64)> {
-    let measuring = Measure { hasher: Hasher::new(Algorithm::Sha256), size: 0 };
-    let Measure { hasher, size } = pack::write(files, measuring)?;
+    let Measure { hasher, size, .. } = pack::write(files, Measure::before(io::sink()))?;
     Ok((hasher.finish(), size))
 }
 
-struct Measure {
+/// What goes through to `out`.
+struct Measure<W> {
+    out: W,
     hasher: Hasher,
+    /// Bytes.
     size: u64,
 }
 
-impl Write for Measure {
+impl<W: Write> Measure<W> {
+    fn before(out: W) -> Self {
+        Self { out, hasher: Hasher::new(Algorithm::Sha256), size: 0 }
+    }
+}
+
+impl<W: Write> Write for Measure<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.hasher.update(bytes);
-        self.size += bytes.len() as u64;
-        Ok(bytes.len())
+        let count = self.out.write(bytes)?;
+        self.hasher.update(bytes.get(..count).unwrap_or_default());
+        self.size += count as u64;
+        Ok(count)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        self.out.flush()
     }
 }
 

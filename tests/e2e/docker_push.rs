@@ -1,5 +1,9 @@
 //! `docker push` and `docker login`, to registries as they are outside of tests.
 
+use std::process::Command;
+
+use serde_json::Value;
+
 use crate::cutting::{Cut, Cutting};
 use crate::docker::{Docker, output};
 use crate::docker_containers::node;
@@ -40,6 +44,26 @@ async fn docker_push_to_a_registry_without_tls() {
     assert!(missing.contains("An image does not exist locally with the tag"), "{missing}");
     make(&docker, &name).await;
     pushed(&docker, &name).await;
+    are_compressed(&node, &name);
+}
+
+/// The layers of an image in a registry are archives in gzip, of the digests and sizes that its manifest tells.
+fn are_compressed(node: &Node, name: &str) {
+    let copy = node.home.join("copied");
+    let [from, to] = [format!("docker://{name}"), format!("dir:{}", copy.display())];
+    let words = ["copy", "-q", "--src-tls-verify=false", &from, &to];
+    assert!(Command::new("skopeo").args(words).status().unwrap().success());
+    let manifest = std::fs::read(copy.join("manifest.json")).unwrap();
+    let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    let layers = manifest["layers"].as_array().unwrap();
+    assert!(layers.len() >= 3, "{manifest}");
+    for layer in layers {
+        assert_eq!(layer["mediaType"], "application/vnd.oci.image.layer.v1.tar+gzip");
+        let file = copy.join(layer["digest"].as_str().unwrap().strip_prefix("sha256:").unwrap());
+        assert_eq!(file.metadata().unwrap().len(), layer["size"].as_u64().unwrap());
+        let listed = Command::new("tar").arg("-tzf").arg(&file).output().unwrap();
+        assert!(listed.status.success() && !listed.stdout.is_empty(), "{listed:?}");
+    }
 }
 
 #[tokio::test]

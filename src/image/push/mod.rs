@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Which repositories have a layer, and as which archive, is known of those that it was pulled from or pushed to. So a layer
-//! that came compressed stays as it came on its own registry; elsewhere it is archived anew and not compressed.
+//! that came compressed stays as it came on its own registry; elsewhere it is archived anew and compressed with gzip, before it
+//! is sent: a registry is asked for a blob by its digest, and what broke off goes on with the same bytes.
 
 #[cfg(test)]
 mod tests;
@@ -25,7 +26,7 @@ use crate::image::pieces;
 use crate::image::reference::Reference;
 use crate::image::registry::Session;
 use crate::image::registry::upload::Mount;
-use crate::image::save::{self, Documents};
+use crate::image::save::{self, Compressed, Documents};
 use crate::image::store::{LayerSource, blocking};
 use crate::image::{Credentials, Held, ImageStore, LayerKey};
 
@@ -207,9 +208,9 @@ impl Layer<'_> {
                 Mount::Refused => {}
             }
         }
-        let blob = {
+        let Compressed { blob, file } = {
             let (store, key) = (self.store.clone(), self.key.clone());
-            blocking(move || save::archived(&store, &key)).await.context("read the layer")?
+            blocking(move || save::compressed(&store, &key)).await.context("read the layer")?
         };
         let Descriptor { digest, size, .. } = &blob.descriptor;
         if !asked.contains(digest) && self.session.has_blob(digest).await? {
@@ -217,7 +218,8 @@ impl Layer<'_> {
         }
         let (diff_id, sent) = (self.diff_id.clone(), Arc::new(AtomicU64::new(0)));
         tell(self.events, Event::Pushing { diff_id, size: *size, sent: sent.clone() }).await?;
-        let archive = || self.store.archive(self.key);
+        let file = Arc::new(file);
+        let archive = || pieces::of_file(file.clone());
         self.session.push_blob((digest, *size), &archive, upload, &sent).await?;
         tell(self.events, Event::Pushed(self.diff_id.clone())).await?;
         Ok(blob)

@@ -32,11 +32,13 @@ mod sources;
 mod tests;
 
 use std::collections::HashSet;
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
+use rustix::fs::{Mode, OFlags};
 
 pub(crate) use self::building::{Site, Stack, StackedLayer};
 use self::catalog::Catalog;
@@ -312,6 +314,13 @@ impl ImageStore {
     pub(in crate::image) fn archive(&self, key: &LayerKey) -> Pieces {
         let (store, key) = (self.clone(), key.clone());
         pieces::send(move |out| super::pack::write(&store.open_layer(&key)?, out))
+    }
+
+    /// A file on the disk of the layers that goes when it is closed.
+    pub(in crate::image) fn unnamed_file(&self) -> Result<File> {
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        let file = rustix::fs::open(&self.shared.root, flags, Mode::from_raw_mode(0o600));
+        Ok(File::from(file.context("make a file without a name")?))
     }
 
     /// True when [`Self::mount`] can give the files to other owners.

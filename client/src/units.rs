@@ -189,6 +189,11 @@ pub(crate) fn now_in_nanos() -> String {
     local_nanos(i64::try_from(Timestamp::now().as_nanosecond()).unwrap_or_default())
 }
 
+/// Seconds since the epoch.
+pub(crate) fn now() -> i64 {
+    Timestamp::now().as_second()
+}
+
 /// Nanoseconds of the Unix epoch in the local zone, to a millionth of a second: `2026-11-26 15:12:15.123456`.
 pub(crate) fn local_micros(unix_nanos: i64) -> String {
     let Ok(at) = Timestamp::from_nanosecond(i128::from(unix_nanos)) else {

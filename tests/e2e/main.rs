@@ -33,6 +33,7 @@ mod compose;
 mod compose_boot;
 mod compose_clients;
 mod compose_cri;
+mod compose_flags;
 mod compose_networks;
 mod compose_rolling;
 mod compose_watch;

@@ -43,7 +43,7 @@ pub(crate) struct Export {
     /// Write to a file, instead of STDOUT
     #[arg(short, long, default_value = "")]
     output: String,
-    container: String,
+    pub(crate) container: String,
 }
 
 impl Export {

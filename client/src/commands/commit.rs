@@ -21,7 +21,8 @@ pub(crate) struct Commit {
     /// Pause container during commit
     #[arg(short, long, default_value = "true")]
     pause: bool,
-    container: String,
+    /// Or a service, where it is one of compose
+    pub(crate) container: String,
     #[arg(value_name = "REPOSITORY[:TAG]")]
     reference: Option<String>,
 }

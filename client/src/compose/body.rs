@@ -81,11 +81,14 @@ pub(super) struct Service<'a> {
 
 impl Service<'_> {
     fn check(&self) -> Result<()> {
-        let shared = ["uts", "cgroup"];
-        let mut missing = NOT_YET.iter().filter(|key| self.node.get(key).is_some());
-        let shares = shared.iter().find(|key| text(self.node, key).starts_with("service:"));
-        if let Some(key) = missing.next().or(shares) {
-            let name = self.name;
+        let name = self.name;
+        let uts = text(self.node, "uts");
+        if !matches!(uts, "" | "host") {
+            return Err(Failure::new(format!(
+                "services.{name}.uts: {uts:?} is not host, and Docker shares this namespace with nobody else"
+            )));
+        }
+        if let Some(key) = NOT_YET.iter().find(|key| self.node.get(key).is_some()) {
             return Err(Failure::new(format!(
                 "services.{name}.{key}: cais compose cannot do this yet; docker compose can, at the same daemon"
             )));

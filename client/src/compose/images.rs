@@ -8,11 +8,11 @@ use cais_compose::{Node, Project};
 use super::build::Builder;
 use super::containers::at_once;
 use super::making::Making;
-use super::registry;
+use super::registry::{self, Known};
 use super::resources::text;
 use crate::Cais;
 use crate::error::{Failure, Result};
-use crate::output;
+use crate::{output, units};
 
 pub(super) struct Images<'a> {
     pub(super) cais: &'a Cais,
@@ -23,15 +23,25 @@ pub(super) struct Images<'a> {
 /// What was asked of images: many services have the same one.
 struct Here<'a> {
     cais: &'a Cais,
-    ids: BTreeMap<String, Option<String>>,
+    images: BTreeMap<String, Option<Known>>,
 }
 
 impl Here<'_> {
     fn id_of(&mut self, image: &str) -> Result<Option<&str>> {
-        if !self.ids.contains_key(image) {
-            self.ids.insert(image.to_owned(), registry::id_of(self.cais, image)?);
+        Ok(self.look(image)?.map(|it| it.id.as_str()))
+    }
+
+    fn look(&mut self, image: &str) -> Result<Option<&Known>> {
+        if !self.images.contains_key(image) {
+            self.images.insert(image.to_owned(), registry::known(self.cais, image)?);
         }
-        Ok(self.ids.get(image).and_then(Option::as_deref))
+        Ok(self.images.get(image).and_then(Option::as_ref))
+    }
+
+    /// Whether it is not here, or got its name more than these seconds ago.
+    fn is_due(&mut self, image: &str, age: i64) -> Result<bool> {
+        let now = units::now();
+        Ok(self.look(image)?.is_none_or(|it| now >= it.tagged_at.saturating_add(age)))
     }
 }
 
@@ -50,7 +60,7 @@ impl Images<'_> {
     pub(super) fn ensure<'s>(&self, services: &[&'s str]) -> Result<BTreeMap<&'s str, String>> {
         let (mut to_pull, mut to_build) = (Vec::new(), Vec::new());
         let mut all_are_here = true;
-        let mut here = Here { cais: self.cais, ids: BTreeMap::new() };
+        let mut here = Here { cais: self.cais, images: BTreeMap::new() };
         for name in services {
             let Some(service) = self.project.service(name) else { continue };
             let image = self.project.image(name, "-");
@@ -85,7 +95,7 @@ impl Images<'_> {
         };
         to_build.iter().try_for_each(|name| builder.build(name, &mut io::stderr()))?;
         if !all_are_here {
-            here.ids.clear();
+            here.images.clear();
         }
         let mut ids = BTreeMap::new();
         for name in services {
@@ -107,11 +117,16 @@ impl Images<'_> {
             "" | "policy" => text(service, "pull_policy"),
             flag => flag,
         };
-        if policy == "daily" || policy == "weekly" || policy.starts_with("every_") {
-            return Err(Failure::new(format!(
-                "services.{name}.pull_policy: cais compose does not look at the age of images yet: {policy} is not done"
-            )));
-        }
+        let age = age_of(policy).map_err(|why| {
+            Failure::new(format!("services.{name}.pull_policy: {policy:?}: {why}"))
+        })?;
+        // A name that only a build gives is in no registry.
+        let is_named = service.get("image").is_some();
+        let policy = match age {
+            Some(age) if is_named && here.is_due(image, age)? => "always",
+            Some(_) => "missing",
+            None => policy,
+        };
         let mut is_there = || here.id_of(image).map(|id| id.is_some());
         if service.get("build").is_none() {
             return match policy {
@@ -123,7 +138,6 @@ impl Images<'_> {
                 _ => Ok(Source::Registry),
             };
         }
-        let is_named = service.get("image").is_some();
         if !self.making.no_build && (self.making.build || policy == "build") {
             return Ok(Source::Build);
         }
@@ -137,6 +151,66 @@ impl Images<'_> {
             ("never", false) => Ok(Source::Build),
             _ if is_named => Ok(Source::RegistryOrBuild),
             _ => Ok(Source::Build),
+        }
+    }
+}
+
+/// The seconds after which a policy has an image pulled again; `None` for one that does not ask for its age.
+fn age_of(policy: &str) -> std::result::Result<Option<i64>, String> {
+    const DAY: i64 = 24 * 60 * 60;
+    let mut rest = match policy {
+        "daily" => return Ok(Some(DAY)),
+        "weekly" => return Ok(Some(7 * DAY)),
+        other => match other.strip_prefix("every_") {
+            Some(span) => span,
+            None => return Ok(None),
+        },
+    };
+    let refuse = || "a span is numbers with their units, as 1w2d12h: w, d, h, m and s".to_owned();
+    if rest.is_empty() {
+        return Err(refuse());
+    }
+    let mut seconds = 0_i64;
+    while !rest.is_empty() {
+        let at = rest.find(|it: char| !it.is_ascii_digit()).ok_or_else(refuse)?;
+        let number: i64 = rest[..at].parse().map_err(|_| refuse())?;
+        let unit = match rest.as_bytes()[at] {
+            b'w' => 7 * DAY,
+            b'd' => DAY,
+            b'h' => 60 * 60,
+            b'm' => 60,
+            b's' => 1,
+            _ => return Err(refuse()),
+        };
+        let more = number.checked_mul(unit).and_then(|it| it.checked_add(seconds));
+        seconds = more.ok_or_else(refuse)?;
+        rest = &rest[at + 1..];
+    }
+    Ok(Some(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_may_say_how_old_an_image_may_be() {
+        for (policy, expected) in [
+            ("daily", Some(86_400)),
+            ("weekly", Some(604_800)),
+            ("every_12h", Some(43_200)),
+            ("every_1w2d3h4m5s", Some(604_800 + 172_800 + 10_800 + 240 + 5)),
+            ("every_0s", Some(0)),
+            ("missing", None),
+            ("refresh", None),
+            ("", None),
+        ] {
+            assert_eq!(age_of(policy), Ok(expected), "{policy}");
+        }
+        for wrong in
+            ["every_", "every_5", "every_h", "every_5y", "every_-1d", "every_99999999999999w"]
+        {
+            assert!(age_of(wrong).unwrap_err().contains("numbers with their units"), "{wrong}");
         }
     }
 }

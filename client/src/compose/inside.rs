@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{Files, others};
 use crate::Cais;
-use crate::commands::{cp, exec, ports, start};
+use crate::commands::{archive, commit, cp, exec, ports, start};
 use crate::error::{Failure, Result};
 
 /// Execute a command in a running container
@@ -86,6 +86,43 @@ impl Port {
         let container = container(cais, files, &self.service, self.index)?;
         let port = Some(format!("{}/{}", self.port, self.protocol));
         ports::PortOf { container, port }.run(cais)
+    }
+}
+
+/// Create a new image from a service container's changes
+#[derive(Debug, Args)]
+#[group(id = "commit-of-service")]
+pub(super) struct Commit {
+    /// Index of the container if service has multiple replicas
+    #[arg(long, default_value = "0", hide_default_value = true)]
+    index: i64,
+    /// The service, and the image's name
+    #[command(flatten)]
+    commit: commit::Commit,
+}
+
+impl Commit {
+    pub(super) fn run(mut self, cais: &Cais, files: &Files) -> Result<()> {
+        self.commit.container = container(cais, files, &self.commit.container, self.index)?;
+        self.commit.run(cais)
+    }
+}
+
+/// Export a service container's filesystem as a tar archive
+#[derive(Debug, Args)]
+#[group(id = "export-of-service")]
+pub(super) struct Export {
+    /// Index of the container if service has multiple replicas
+    #[arg(long, default_value = "0", hide_default_value = true)]
+    index: i64,
+    #[command(flatten)]
+    export: archive::Export,
+}
+
+impl Export {
+    pub(super) fn run(mut self, cais: &Cais, files: &Files) -> Result<()> {
+        self.export.container = container(cais, files, &self.export.container, self.index)?;
+        self.export.run(cais)
     }
 }
 

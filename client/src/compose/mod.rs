@@ -32,7 +32,7 @@ mod up;
 mod wait;
 mod watch;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use cais_compose::{Options, Project};
 
@@ -92,6 +92,8 @@ enum Verb {
     Attach(inside::Attach),
     Cp(inside::Cp),
     Port(inside::Port),
+    Commit(inside::Commit),
+    Export(inside::Export),
     Images(seen::Images),
     Top(seen::Top),
     Stats(seen::Stats),
@@ -121,6 +123,15 @@ struct Version {
     /// Shows only Compose's version number
     #[arg(long)]
     short: bool,
+    /// Format the output. Values: [pretty | json]
+    #[arg(short, long, default_value = "pretty")]
+    format: Shape,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Shape {
+    Pretty,
+    Json,
 }
 
 impl Compose {
@@ -144,6 +155,8 @@ impl Compose {
             Verb::Attach(it) => it.run(cais, files),
             Verb::Cp(it) => it.run(cais, files),
             Verb::Port(it) => it.run(cais, files),
+            Verb::Commit(it) => it.run(cais, files),
+            Verb::Export(it) => it.run(cais, files),
             Verb::Images(it) => it.run(cais, files),
             Verb::Top(it) => it.run(cais, files),
             Verb::Stats(it) => it.run(cais, files),
@@ -159,6 +172,9 @@ impl Compose {
             Verb::Unpause(it) => it.run(cais, files, "unpause", "Unpaused"),
             Verb::Rm(it) => it.run(cais, files),
             Verb::Version(it) if it.short => output::line(labels::LIKE),
+            Verb::Version(it) if it.format == Shape::Json => {
+                output::line(&format!("{{\"version\":\"{}\"}}", labels::LIKE))
+            }
             Verb::Version(_) => output::line(&format!(
                 "Cais {}, as Docker Compose version {}",
                 env!("CARGO_PKG_VERSION"),

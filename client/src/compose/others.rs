@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cais_compose::Project;
 
-use clap::Args;
+use clap::{ArgAction, Args, ValueEnum};
 
 use super::containers::{self, Container, at_once};
 use super::{Files, hooks, labels, resources};
@@ -135,21 +135,50 @@ pub(super) struct Ps {
     /// Show all stopped containers
     #[arg(short, long)]
     all: bool,
+    /// Filter services by a property: status=STATE
+    #[arg(long, default_value = "", hide_default_value = true)]
+    filter: String,
+    /// Don't truncate output
+    #[arg(long)]
+    no_trunc: bool,
+    /// Include containers of services that the files do not have; --orphans=false leaves them out
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", action = ArgAction::Set, hide_default_value = true, hide_possible_values = true)]
+    orphans: bool,
     /// Only display IDs
     #[arg(short, long)]
     quiet: bool,
     /// Display services
     #[arg(long)]
     services: bool,
+    /// Filter services by status: created, dead, exited, paused, removing, restarting or running
+    #[arg(long)]
+    status: Vec<String>,
     #[arg(value_name = "SERVICE")]
     service: Vec<String>,
 }
 
 impl Ps {
     pub(super) fn run(&self, cais: &Cais, files: &Files) -> Result<()> {
+        let mut wanted = self.status.clone();
+        match self.filter.split_once('=') {
+            None if self.filter.is_empty() => {}
+            Some(("status", state)) => wanted.push(state.to_owned()),
+            _ => {
+                return Err(Failure::new(format!(
+                    "invalid filter {:?}: it is status=STATE",
+                    self.filter
+                )));
+            }
+        }
+        let shows_all = self.all || !wanted.is_empty();
         let mut shown = chosen_of_all(cais, files, &self.service)?;
-        shown.retain(|it| self.all || it.label(labels::ONE_OFF) == "False");
-        shown.retain(|it| self.all || matches!(it.state(), "running" | "paused" | "restarting"));
+        if !self.orphans && self.service.is_empty() {
+            let (_, project) = files.named()?;
+            shown.retain(|it| project.as_ref().is_none_or(|of| of.service(&it.service).is_some()));
+        }
+        shown.retain(|it| shows_all || it.label(labels::ONE_OFF) == "False");
+        shown.retain(|it| shows_all || matches!(it.state(), "running" | "paused" | "restarting"));
+        shown.retain(|it| wanted.is_empty() || wanted.iter().any(|state| state == it.state()));
         if self.quiet {
             return shown.iter().try_for_each(|it| output::line(&it.id));
         }
@@ -164,7 +193,10 @@ impl Ps {
             let cells = [
                 it.name.clone(),
                 listed["Image"].text().to_owned(),
-                format!("{:?}", table::ellipsis(listed["Command"].text(), 20)),
+                match listed["Command"].text() {
+                    whole if self.no_trunc => format!("{whole:?}"),
+                    long => format!("{:?}", table::ellipsis(long, 20)),
+                },
                 it.service.clone(),
                 units::ago(listed["Created"].integer()),
                 listed["Status"].text().to_owned(),
@@ -290,6 +322,9 @@ pub(super) struct Ls {
     /// Show all stopped Compose projects
     #[arg(short, long)]
     all: bool,
+    /// Format the output. Values: [table | json]
+    #[arg(long, default_value = "table")]
+    format: Shape,
     /// Only display project names
     #[arg(short, long)]
     quiet: bool,
@@ -311,12 +346,23 @@ impl Ls {
         if self.quiet {
             return projects.keys().try_for_each(|name| output::line(name));
         }
-        let mut lines = vec!["NAME\tSTATUS\tCONFIG FILES".to_owned()];
-        lines.extend(projects.iter().map(|(name, (states, files))| {
+        let rows = projects.iter().map(|(name, (states, files))| {
             let states: Vec<String> =
                 states.iter().map(|(state, count)| format!("{state}({count})")).collect();
-            format!("{name}\t{}\t{files}", states.join(", "))
-        }));
+            (name, states.join(", "), files)
+        });
+        if self.format == Shape::Json {
+            let row = |(name, status, files)| serde_json::json!({ "Name": name, "Status": status, "ConfigFiles": files });
+            return output::line(&serde_json::Value::from_iter(rows.map(row)).to_string());
+        }
+        let mut lines = vec!["NAME\tSTATUS\tCONFIG FILES".to_owned()];
+        lines.extend(rows.map(|(name, status, files)| format!("{name}\t{status}\t{files}")));
         output::raw(&table::aligned(&lines))
     }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Shape {
+    Table,
+    Json,
 }

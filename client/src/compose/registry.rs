@@ -12,7 +12,7 @@ use crate::Cais;
 use crate::client::Path;
 use crate::commands::pull::{Pulling, Pushing};
 use crate::error::{Failure, Result};
-use crate::{output, progress};
+use crate::{output, progress, units};
 
 /// Pull service images
 #[derive(Debug, Args)]
@@ -56,7 +56,7 @@ impl Pull {
             };
             let is_left_out = can_build && self.ignore_buildable
                 || matches!(policy, "never" | "build")
-                || policy == "missing" && id_of(cais, image)?.is_some();
+                || policy == "missing" && known(cais, image)?.is_some();
             if !is_left_out && images.insert(image) {
                 wanted.push((name, image, text(service, "platform"), can_build));
             }
@@ -73,10 +73,19 @@ impl Pull {
     }
 }
 
-/// Of an image that is here.
-pub(super) fn id_of(cais: &Cais, image: &str) -> Result<Option<String>> {
+/// An image that is here.
+pub(super) struct Known {
+    pub(super) id: String,
+    /// When it got a name last, in seconds since the epoch; 0 if that is not known.
+    pub(super) tagged_at: i64,
+}
+
+pub(super) fn known(cais: &Cais, image: &str) -> Result<Option<Known>> {
     match cais.client.read(Path::new(&["images", image, "json"])) {
-        Ok(known) => Ok(Some(known["Id"].text().to_owned())),
+        Ok(known) => Ok(Some(Known {
+            id: known["Id"].text().to_owned(),
+            tagged_at: units::unix_seconds(known["Metadata"]["LastTagTime"].text()).max(0),
+        })),
         Err(failure) if failure.is_not_found() => Ok(None),
         Err(failure) => Err(failure),
     }

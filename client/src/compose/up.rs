@@ -20,6 +20,9 @@ pub(super) struct Up {
     detach: bool,
     #[command(flatten)]
     making: Making,
+    /// Shortcuts while attached: there are none, and only --menu=false is taken
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
+    menu: Option<bool>,
     /// Don't start the services after creating them
     #[arg(long)]
     no_start: bool,
@@ -51,6 +54,11 @@ impl Up {
             return Err(Failure::new(format!(
                 "{flag} cannot be combined with --abort-on-container-exit, --abort-on-container-failure, --attach or --attach-dependencies"
             )));
+        }
+        if self.menu == Some(true) {
+            return Err(Failure::new(
+                "--menu: cais compose has no shortcuts while attached; --watch watches",
+            ));
         }
         let project = files.project(&files.options()?, &self.service)?;
         if self.watch {

@@ -152,7 +152,7 @@ mod tests {
 
         assert_eq!(table.scan().unwrap(), [("good".to_owned(), vec![1])]);
         assert!(temp.path().join("t/bad.json.damaged").exists());
-        std::fs::write(temp.path().join("t/empty.json"), "").unwrap();
+        std::fs::File::create(temp.path().join("t/empty.json")).unwrap();
         assert_eq!(table.scan().unwrap().len(), 1);
         assert_eq!(std::fs::read_dir(temp.path().join("t")).unwrap().count(), 2);
         table.put("bad", &vec![3]).unwrap();

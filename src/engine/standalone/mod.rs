@@ -155,12 +155,11 @@ impl Standalone {
         let before = self.record();
         let mut record = (*before).clone();
         change(&mut record);
+        let (records, id) = (&shared.standalone_records, self.id.as_str());
         match record.writing_over(&before) {
-            Writing::Synced => shared.standalone_records.put(self.id.as_str(), &record)?,
-            Writing::Soon => shared.standalone_records.put_soon(self.id.as_str(), &record)?,
-            Writing::Unsynced => {
-                shared.standalone_records.put_unsynced(self.id.as_str(), &record)?
-            }
+            Writing::Synced => records.put(id, &record)?,
+            Writing::Soon => records.put_soon(id, &record)?,
+            Writing::Unsynced => records.put_unsynced(id, &record)?,
             Writing::Unneeded => {}
         }
         let has_ended = before.run().is_some() && record.run().is_none();

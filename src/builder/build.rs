@@ -19,6 +19,7 @@ use super::key::Key;
 use super::plan::{Plan, image_platform, runs_here};
 use super::progress::{Event, Failure, Teller};
 use super::stage::{Finished, Stage};
+use super::tidy::Tidy;
 use super::{Builder, Client, Context, Named, Options, context_name};
 use crate::engine::actions::ImageAct;
 use crate::engine::cells::{Cell, Confinement};
@@ -54,6 +55,8 @@ pub(super) struct Build {
     made: Mutex<Made>,
     /// Those that have a layer, found or made.
     steps: Mutex<Vec<CacheStep>>,
+    /// The last of it that goes.
+    _tidy: Tidy,
 }
 
 /// Looked for once, for all that name it.
@@ -112,6 +115,7 @@ impl Build {
         let epoch = plan.build_args.get(EPOCH).and_then(|seconds| seconds.parse().ok());
         let epoch = epoch.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
         Self {
+            _tidy: Tidy(builder.clone()),
             builder,
             client,
             contexts: Mutex::default(),
@@ -417,8 +421,9 @@ impl Build {
 
 /// What a build came to. It keeps the layers from removal.
 pub(crate) struct Built {
-    build: Arc<Build>,
+    // Before the build, whose end begins the tidying.
     finished: Arc<Finished>,
+    build: Arc<Build>,
 }
 
 impl Built {

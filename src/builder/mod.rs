@@ -24,6 +24,7 @@ mod context;
 mod copy;
 mod copying;
 mod download;
+mod filter;
 mod git;
 mod key;
 mod mounts;
@@ -36,6 +37,7 @@ mod settings;
 mod stage;
 mod stubs;
 mod synced;
+mod tidy;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
@@ -45,17 +47,19 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::build::Build;
 pub(crate) use self::build::{Base, Built, Extent};
-pub(crate) use self::cached::{Cached, Prune};
+pub(crate) use self::cached::{Cached, Prune, Room};
 pub(crate) use self::client::{Client, Sent};
 pub(crate) use self::context::{Context, ContextUpload, Directory};
 use self::copy::Contents;
 pub(crate) use self::download::without_secrets;
+pub(crate) use self::filter::Filter;
 use self::plan::Plan;
 pub(crate) use self::plan::image_platform;
 use self::progress::Teller;
 pub(crate) use self::progress::{Event, Failure, Progress, Step};
 pub(crate) use self::remote::{Address, DOCKERFILE, FetchedContext};
 pub(crate) use self::synced::{Entry, Synced, goes_along};
+use self::tidy::Rounds;
 use crate::engine::Engine;
 use crate::engine::cells::{CellConfig, CellNetwork};
 use crate::error::{Context as _, Result};
@@ -70,8 +74,7 @@ pub(crate) struct Builder {
     engine: Engine,
     /// Cache mounts that one command at a time may have, by id.
     locks: CacheLocks,
-    /// Read by commands that have cache mounts, written by who removes these.
-    caches: Arc<tokio::sync::RwLock<()>>,
+    rounds: Rounds,
     contents: Contents,
 }
 
@@ -146,7 +149,7 @@ impl Builder {
         Self {
             engine,
             locks: CacheLocks::default(),
-            caches: Arc::default(),
+            rounds: Rounds::default(),
             contents: Contents::default(),
         }
     }

@@ -11,7 +11,7 @@ use std::sync::{Arc, PoisonError};
 use cais_dockerfile::Source;
 use cais_dockerfile::instruction::{Mount, MountType, Run, Sharing};
 use rustix::fs::{FileType, OFlags};
-use tokio::sync::{OwnedMutexGuard, OwnedRwLockReadGuard};
+use tokio::sync::OwnedMutexGuard;
 
 use super::agents::{self, Agent};
 use super::copy::{Contents, Excludes, Owners, digest};
@@ -26,7 +26,7 @@ use crate::engine::files::{below_root, open_below};
 use crate::error::{Context, Error, Kind, Result};
 use crate::image::digest::Digest;
 use crate::image::mapped::Mapped;
-use crate::image::{ImageStore, Site, Workplace, copy_tree};
+use crate::image::{CacheLease, ImageStore, Site, Workplace, copy_tree};
 
 /// Where a command that brings its own program finds it.
 pub(super) const SCRIPT: &str = "/dev/pipes/script";
@@ -67,8 +67,7 @@ pub(super) struct Opened {
     workplaces: Vec<Workplace>,
     agents: Vec<Agent>,
     locks: Vec<OwnedMutexGuard<()>>,
-    /// Caches stay while a command has one.
-    caches: Vec<OwnedRwLockReadGuard<()>>,
+    caches: Vec<CacheLease>,
 }
 
 impl Mounts {
@@ -163,9 +162,6 @@ impl Mounts {
             for id in locked {
                 opened.locks.push(builder.lock_of(&id).lock_owned().await);
             }
-            if self.all.iter().any(|wanted| wanted.mount.kind == MountType::Cache) {
-                opened.caches.push(builder.caches.clone().read_owned().await);
-            }
         };
         stage.build.unless_cancelled(waiting).await?;
         for secret in &lent.secrets {
@@ -199,6 +195,15 @@ impl Wanted {
         match self.mount.id.as_str() {
             "" => self.target.to_string_lossy().into_owned(),
             id => id.to_owned(),
+        }
+    }
+
+    /// A cache, for people.
+    fn description(&self) -> String {
+        let target = self.target.display();
+        match self.mount.id.as_str() {
+            "" => format!("cached mount {target}"),
+            id => format!("cached mount {target} with id {id:?}"),
         }
     }
 
@@ -284,18 +289,21 @@ impl Opened {
 
     async fn cache(&mut self, stage: &Stage, wanted: Wanted) -> Result<(), Failure> {
         let id = wanted.id();
+        let description = wanted.description();
         let Wanted { mount, target, origin } = wanted;
         let name = stage.build.builder.reserve(id, mount.sharing, &mut self.locks)?;
         let name = Digest::of(name.as_bytes());
         let store = stage.build.store();
-        let directory = store.cache_directory(&name);
+        let lease = store.lease_cache(&name, &description);
+        let directory = lease.directory();
         if !directory.exists() {
             // Nobody sees it before it is whole.
             let workplace = store.workplace()?;
             let filled = workplace.make("cache", 0o755)?;
             fill(store, &filled, &mount, &origin).await?;
-            store.add_cache(&filled, &name)?;
+            lease.add(&filled)?;
         }
+        self.caches.push(lease);
         let tree = tree_of(&directory)?;
         let source = match origin {
             // It was copied from there.

@@ -48,7 +48,7 @@ pub(super) async fn remove(shared: &Arc<Shared>, reference: &str) -> Result<()> 
     if let Some(image) = &found {
         check_unused(shared, image, None, false)?;
     }
-    shared.images.remove(reference, layers_in_use(shared)).await?;
+    shared.images.remove(reference, layer_users(shared)).await?;
     if let Some(image) = &found {
         tell_removal(shared, image, image.tags.len(), shared.images.resolve(reference).is_none());
     }
@@ -111,7 +111,7 @@ pub(super) async fn remove_name(
     }
     check_unused(shared, image, is_named.then_some(text), force)?;
     let layers = shared.images.layer_sizes(image);
-    shared.images.remove(&image.id.to_string(), layers_in_use(shared)).await?;
+    shared.images.remove(&image.id.to_string(), layer_users(shared)).await?;
     let mut deleted: Vec<String> = chain(layers.iter().map(|(diff_id, _)| diff_id)).collect();
     deleted.push(image.id.to_string());
     deleted.reverse();
@@ -175,4 +175,12 @@ pub(super) fn layers_in_use(shared: &Shared) -> HashSet<LayerKey> {
         layers.extend(container.record().layers.iter().cloned());
     }
     layers
+}
+
+/// The same, for who asks when nobody changes the store.
+pub(super) fn layer_users(
+    shared: &Arc<Shared>,
+) -> impl FnOnce() -> HashSet<LayerKey> + Send + 'static {
+    let shared = shared.clone();
+    move || layers_in_use(&shared)
 }

@@ -70,7 +70,7 @@ pub(crate) use self::rendering::Rendering;
 pub(crate) use self::sight::Sight;
 pub(crate) use self::standalone::parse_signal;
 use crate::cgroup::{self, Cgroups, Resources};
-use crate::config::{CgroupDriver, Config, Entitlement};
+use crate::config::{BuildCache, CgroupDriver, Config, Entitlement};
 use crate::error::{Context, Error, Result};
 use crate::executor::plan::Process;
 use crate::id::{ContainerId, PodId};
@@ -424,6 +424,11 @@ impl Engine {
     /// What clients may allow a Dockerfile.
     pub(crate) fn entitlements(&self) -> &[Entitlement] {
         &self.shared.config.build.entitlements
+    }
+
+    /// How much of what builds leave stays.
+    pub(crate) fn build_limits(&self) -> &BuildCache {
+        &self.shared.config.build.cache
     }
 
     pub(crate) fn has_user_namespaces(&self) -> bool {

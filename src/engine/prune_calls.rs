@@ -1,11 +1,21 @@
 //! What the engine does for those who make room, and ask where it went.
 
+use std::collections::HashSet;
+
 use super::image::Removal;
 use super::standalone::record::Record;
 use super::{Engine, actions, image, prune, volume};
-use crate::error::Result;
+use crate::error::{Context, Result};
 use crate::id::ContainerId;
-use crate::image::Image;
+use crate::image::{Image, LayerKey};
+
+/// Of a file system, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Space {
+    pub(crate) total: u64,
+    /// To us.
+    pub(crate) available: u64,
+}
 
 impl Engine {
     /// The ids of those that went, and the bytes they took.
@@ -24,12 +34,42 @@ impl Engine {
         prune::images(&self.shared, wanted).await
     }
 
-    /// Forgets what builds left under these keys: the bytes of the layers that went.
-    pub(crate) async fn forget_kept_layers(&self, keys: Vec<String>) -> Result<u64> {
-        let in_use = image::layers_in_use(&self.shared);
-        let bytes = self.images().forget_kept(keys, in_use).await?;
+    /// Forgets what builds left under these keys, and the directories of cache mounts of these names, as far as no build needs
+    /// them: which ones, and the bytes that went.
+    pub(crate) async fn forget_builds(
+        &self,
+        keys: Vec<String>,
+        mounts: Vec<String>,
+    ) -> Result<(Vec<String>, u64)> {
+        self.images().forget_builds(keys, mounts, self.layer_users()).await
+    }
+
+    /// A client had what builds left removed.
+    pub(crate) fn builds_forgotten(&self, bytes: u64) {
         self.shared.tell_of_pruning(actions::Kind::Builder, bytes);
-        Ok(bytes)
+    }
+
+    /// Removes the layers that nobody needs.
+    pub(crate) async fn sweep_layers(&self) -> Result<()> {
+        self.images().sweep(self.layer_users()).await
+    }
+
+    /// Layers that containers stand on.
+    pub(crate) fn layers_in_use(&self) -> HashSet<LayerKey> {
+        image::layers_in_use(&self.shared)
+    }
+
+    fn layer_users(&self) -> impl FnOnce() -> HashSet<LayerKey> + Send + 'static {
+        image::layer_users(&self.shared)
+    }
+
+    /// Of the file system that images are on.
+    pub(crate) fn image_space(&self) -> Result<Space> {
+        let path = self.images().usage().mount_point;
+        let space =
+            rustix::fs::statvfs(&path).with_context(|| format!("stat {}", path.display()))?;
+        let bytes = |blocks: u64| blocks.saturating_mul(space.f_frsize);
+        Ok(Space { total: bytes(space.f_blocks), available: bytes(space.f_bavail) })
     }
 
     /// Bytes that a container's writable layer takes on disk.

@@ -17,7 +17,7 @@ use super::Shared;
 use super::container::phase::{End, Event, Phase};
 use super::container::{Container, record as container_record};
 use super::events::Change;
-use super::image::layers_in_use;
+use super::image::layer_users;
 use super::pod::{Pod, files, phase, record as pod_record, run, watch};
 use crate::cgroup;
 use crate::error::{Context, Error, Kind, Result};
@@ -62,7 +62,7 @@ pub(crate) async fn recover(shared: &Arc<Shared>) -> Result<()> {
         // The operator may be about to install the plugin that is missing.
         tracing::warn!(error = error.chain(), "take back what dead pods had");
     }
-    shared.images.sweep(layers_in_use(shared)).await.context("drop layers that nobody needs")
+    shared.images.sweep(layer_users(shared)).await.context("drop layers that nobody needs")
 }
 
 async fn recover_pod(

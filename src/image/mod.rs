@@ -37,8 +37,8 @@ pub(crate) mod xattr;
 pub(crate) use pull::{CredentialFields, Credentials};
 pub(crate) use snapshot::{Life, Owners, Writable};
 pub(crate) use store::{
-    Held, Image, ImageId, ImageStore, Keep, Kept, LayerKey, Settings, Site, Stack, StackedLayer,
-    Workplace, chain_id,
+    CacheLease, Held, Image, ImageId, ImageStore, Keep, Kept, LayerKey, Settings, Site, Stack,
+    StackedLayer, Workplace, chain_id,
 };
 pub(crate) use unpack::archive::{TreeUpload, copy_tree, unpack_archive};
 pub(crate) use unpack::extract::{Overwrite, extract};

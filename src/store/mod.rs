@@ -5,6 +5,7 @@
 //!   atomic   write beside, sync, rename, sync the directory
 //!   lock     one daemon per directory
 //!   remove   trees of foreign programs, however deep
+//!   usage    how much room a tree takes
 //! ```
 //!
 //! A record that cannot be read is never fatal: it is set aside as `<name>.damaged`, named in the
@@ -14,6 +15,7 @@ pub(crate) mod atomic;
 pub(crate) mod lock;
 pub(crate) mod remove;
 pub(crate) mod table;
+pub(crate) mod usage;
 
 use std::fs::{DirBuilder, Permissions};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};

@@ -48,6 +48,7 @@ mod docker;
 mod docker_archives;
 mod docker_build;
 mod docker_build_attacks;
+mod docker_build_cache;
 mod docker_build_contexts;
 mod docker_build_git;
 mod docker_build_ssh;

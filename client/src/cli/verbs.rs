@@ -209,14 +209,14 @@ impl ContainerVerb {
 pub(crate) enum BuilderVerb {
     Build(Box<build::Build>),
     /// Remove build cache
-    Prune(prune::PruneAll),
+    Prune(prune::PruneBuilds),
 }
 
 impl BuilderVerb {
     fn run(self, cais: &Cais) -> Result<()> {
         match self {
             Self::Build(it) => it.run(cais),
-            Self::Prune(it) => it.run(cais, Subject::BuildCache),
+            Self::Prune(it) => it.run(cais),
         }
     }
 }

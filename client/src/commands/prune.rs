@@ -9,7 +9,7 @@ use crate::Cais;
 use crate::client::Path;
 use crate::error::Result;
 use crate::json::Value;
-use crate::output;
+use crate::{output, units};
 
 /// Remove what is not used
 #[derive(Debug, Args)]
@@ -30,6 +30,29 @@ pub(crate) struct PruneAll {
     all: bool,
     #[command(flatten)]
     prune: Prune,
+}
+
+/// Remove build cache
+#[derive(Debug, Args)]
+pub(crate) struct PruneBuilds {
+    #[command(flatten)]
+    prune: PruneAll,
+    #[command(flatten)]
+    room: Room,
+}
+
+/// How much of it stays
+#[derive(Debug, Args)]
+struct Room {
+    /// Amount of disk space always allowed to keep for cache
+    #[arg(long, alias = "keep-storage", value_name = "BYTES", value_parser = units::parse_bytes)]
+    reserved_space: Option<i64>,
+    /// Maximum amount of disk space allowed to keep for cache
+    #[arg(long, value_name = "BYTES", value_parser = units::parse_bytes)]
+    max_used_space: Option<i64>,
+    /// Target amount of free disk space after pruning
+    #[arg(long, value_name = "BYTES", value_parser = units::parse_bytes)]
+    min_free_space: Option<i64>,
 }
 
 /// Remove unused data
@@ -82,8 +105,13 @@ impl Prune {
 }
 
 impl PruneAll {
-    /// Images, volumes or what builds left.
+    /// Images or volumes.
     pub(crate) fn run(&self, cais: &Cais, subject: Subject) -> Result<()> {
+        self.run_with(cais, subject, &[])
+    }
+
+    /// With what else the call is to say.
+    fn run_with(&self, cais: &Cais, subject: Subject, more: &[(&str, Option<i64>)]) -> Result<()> {
         let warning = match (subject, self.all) {
             (Subject::Volumes, true) => {
                 "This will remove all local volumes not used by at least one container."
@@ -101,7 +129,22 @@ impl PruneAll {
         if !self.prune.is_confirmed(warning)? {
             return Ok(());
         }
-        report(&subject.prune(cais, &self.prune.filter, self.all)?)
+        report(&subject.prune_with(cais, &self.prune.filter, self.all, more)?)
+    }
+}
+
+impl PruneBuilds {
+    /// What builds left.
+    pub(crate) fn run(&self, cais: &Cais) -> Result<()> {
+        let Room { reserved_space, max_used_space, min_free_space } = self.room;
+        let room = [
+            ("reserved-space", reserved_space),
+            // As daemons before API 1.48 call it.
+            ("keep-storage", reserved_space),
+            ("max-used-space", max_used_space),
+            ("min-free-space", min_free_space),
+        ];
+        self.prune.run_with(cais, Subject::BuildCache, &room)
     }
 }
 
@@ -161,6 +204,16 @@ impl PruneSystem {
 
 impl Subject {
     fn prune(self, cais: &Cais, filter: &[String], all: bool) -> Result<Removed> {
+        self.prune_with(cais, filter, all, &[])
+    }
+
+    fn prune_with(
+        self,
+        cais: &Cais,
+        filter: &[String],
+        all: bool,
+        more: &[(&str, Option<i64>)],
+    ) -> Result<Removed> {
         let mut filter = filter.to_vec();
         let (kind, head, key) = match self {
             Self::Containers => ("containers", "Deleted Containers:\n", "ContainersDeleted"),
@@ -174,9 +227,14 @@ impl Subject {
             Self::Volumes if all => filter.push("all=1".to_owned()),
             _ => {}
         }
-        let path = Path::new(&[kind, "prune"])
+        let mut path = Path::new(&[kind, "prune"])
             .with_flag("all", self == Self::BuildCache && all)
             .with_text("filters", &filters(&filter)?);
+        for (name, number) in more {
+            if let Some(number) = number {
+                path = path.with_text(name, &number.to_string());
+            }
+        }
         let reply = cais.client.post_json(path, &serde_json::json!({}))?;
         let mut text = String::new();
         for entry in reply[key].items() {

@@ -35,7 +35,8 @@ const CALLS: [&str; 7] = [
 ];
 
 /// What clients look for before they ask for it.
-const FEATURES: [&str; 2] = ["exporter.multiple", "exporter.image.attestations"];
+const FEATURES: [&str; 3] =
+    ["exporter.multiple", "exporter.image.attestations", "gc.freespacefilter"];
 
 /// The metadata that names the platforms of a result.
 const PLATFORMS: &str = "refs.platforms";

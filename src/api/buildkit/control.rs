@@ -19,7 +19,7 @@ use super::board::timestamp;
 use super::job::{Job, Outcome};
 use super::solve::Solved;
 use super::{caches, errors, export, solve};
-use crate::builder::{Cached, Prune};
+use crate::builder::{Cached, Filter, Prune, Room};
 use crate::error::{Error, Kind};
 
 type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -76,8 +76,9 @@ impl Control for BuildKit {
         &self,
         request: Request<DiskUsageRequest>,
     ) -> Result<Response<DiskUsageResponse>, Status> {
-        refuse_filters(&request.get_ref().filter)?;
-        let record = self.0.builder.cached().iter().map(usage).collect();
+        let filter = filter_of(&request.get_ref().filter)?;
+        let rows = self.0.builder.cached().await.map_err(|error| errors::refused(&error))?;
+        let record = rows.iter().filter(|row| filter.takes(row)).map(usage).collect();
         Ok(Response::new(DiskUsageResponse { record }))
     }
 
@@ -86,20 +87,22 @@ impl Control for BuildKit {
         request: Request<PruneRequest>,
     ) -> Result<Response<Self::PruneStream>, Status> {
         let request = request.into_inner();
-        refuse_filters(&request.filter)?;
-        let PruneRequest { reserved_space, max_used_space, min_free_space, .. } = request;
-        if [reserved_space, max_used_space, min_free_space].iter().any(|space| *space != 0) {
-            return Err(errors::unsupported("pruning down to a size"));
-        }
+        let filter = filter_of(&request.filter)?;
+        let bytes = |space: i64| u64::try_from(space).unwrap_or_default();
+        let room = Room {
+            reserved: bytes(request.reserved_space),
+            most: bytes(request.max_used_space),
+            free: bytes(request.min_free_space),
+        };
         let now = i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
         let until = (request.keep_duration > 0).then(|| now - request.keep_duration);
-        let prune = Prune { all: request.all, until, ids: Vec::new() };
-        self.forget_contexts(until);
-        let cached = self.0.builder.cached();
+        if filter.takes_everything() {
+            self.forget_contexts(until);
+        }
+        let prune = Prune { all: request.all, until, filter, room };
         let pruned = self.0.builder.prune(&prune).await;
-        let (deleted, _) = pruned.map_err(|error| errors::refused(&error))?;
-        let records: Vec<_> =
-            cached.iter().filter(|it| deleted.contains(&it.id)).map(usage).map(Ok).collect();
+        let (gone, _) = pruned.map_err(|error| errors::refused(&error))?;
+        let records: Vec<_> = gone.iter().map(usage).map(Ok).collect();
         Ok(Response::new(Box::pin(stream::iter(records))))
     }
 }
@@ -175,30 +178,32 @@ fn with_exporters(mut request: SolveRequest) -> SolveRequest {
     request
 }
 
-fn refuse_filters(filters: &[String]) -> Result<(), Status> {
-    // Clients send an empty one for none.
-    match filters.iter().find(|filter| !filter.is_empty()) {
-        None => Ok(()),
-        Some(filter) => {
-            let text = format!("the filter {filter:?} is not supported yet");
-            Err(errors::refused(&Error::new(Kind::Unsupported, text)))
+/// Clients send an empty one for none.
+fn filter_of(filters: &[String]) -> Result<Filter, Status> {
+    let mut given = filters.iter().filter(|filter| !filter.is_empty());
+    let filter = match (given.next(), given.next()) {
+        (None, _) => Ok(Filter::default()),
+        (Some(text), None) => Filter::parse(text),
+        (Some(_), Some(_)) => {
+            Err(Error::new(Kind::Unsupported, "several filters are not supported yet"))
         }
-    }
+    };
+    filter.map_err(|error| errors::refused(&error))
 }
 
-fn usage(cached: &Cached) -> UsageRecord {
+fn usage(row: &Cached) -> UsageRecord {
     let time = |nanos: i64| jiff::Timestamp::from_nanosecond(nanos.into()).ok().map(timestamp);
     UsageRecord {
-        id: cached.id.clone(),
-        mutable: false,
-        in_use: false,
-        size: i64::try_from(cached.kept.size).unwrap_or(i64::MAX),
-        created_at: time(cached.kept.created_at),
-        last_used_at: time(cached.kept.used_at),
-        usage_count: i64::try_from(cached.kept.uses).unwrap_or(i64::MAX),
-        description: cached.kept.description.clone(),
-        record_type: "regular".to_owned(),
-        shared: cached.is_in_image,
+        id: row.id.clone(),
+        mutable: row.kind.is_mutable(),
+        in_use: row.in_use,
+        size: i64::try_from(row.size).unwrap_or(i64::MAX),
+        created_at: time(row.created_at),
+        last_used_at: time(row.used_at),
+        usage_count: i64::try_from(row.uses).unwrap_or(i64::MAX),
+        description: row.description.clone(),
+        record_type: row.kind.name().to_owned(),
+        shared: row.is_shared,
     }
 }
 

@@ -16,10 +16,12 @@ use super::convert::{build as convert, time};
 use super::peer::Peer;
 use super::prune::{Passing, some};
 use super::pull::lines;
+use super::query::wanted;
 use super::reply::{self, Answer};
 use super::wire::image::Message;
 use crate::builder::{
-    Address, ContextUpload, DOCKERFILE, Event, FetchedContext, Options, Prune, Sent,
+    Address, Cached, ContextUpload, DOCKERFILE, Event, FetchedContext, Filter, Options, Prune,
+    Room, Sent,
 };
 use crate::error::{Error, Kind, Result};
 
@@ -120,10 +122,13 @@ fn quiet(
     })
 }
 
+/// What of a row a client may ask for; [`Filter`] knows what it means.
+const FIELDS: [&str; 6] = ["id", "type", "description", "inuse", "shared", "private"];
+
 pub(super) async fn prune(door: &Door, call: &Call) -> Answer {
-    let passing = Passing::of(call, &["until", "unused-for", "id"])?;
+    let known = [&["until", "unused-for"][..], &FIELDS].concat();
+    let passing = Passing::of(call, &known)?;
     let filters = call.query.filters()?;
-    let ids = filters.get("id").cloned().unwrap_or_default();
     let until = match filters.get("unused-for").map(Vec::as_slice) {
         None | Some([]) => passing.until,
         Some([text]) => Some(
@@ -132,29 +137,42 @@ pub(super) async fn prune(door: &Door, call: &Call) -> Answer {
         ),
         Some(_) => return Err(Error::invalid("more than one unused-for filter specified")),
     };
-    let prune = Prune { all: call.query.switch("all"), until, ids };
-    if prune.ids.is_empty() {
-        door.buildkit.forget_contexts(prune.until);
+    let mut filter = Filter::default();
+    for field in FIELDS {
+        match wanted(&filters, field) {
+            [] => {}
+            [value] => filter.add(field, value)?,
+            _ => return Err(Error::invalid(format!("more than one {field} filter specified"))),
+        }
     }
-    let (deleted, bytes) = door.builder.prune(&prune).await?;
-    reply::json(&json!({ "CachesDeleted": some(deleted), "SpaceReclaimed": bytes }))
+    let bytes = |key: &str| Ok::<u64, Error>(call.query.number(key)?.unwrap_or_default());
+    // Older clients call it by another name.
+    let reserved = bytes("reserved-space")?.max(bytes("keep-storage")?);
+    let room = Room { reserved, most: bytes("max-used-space")?, free: bytes("min-free-space")? };
+    if filters.keys().all(|key| ["until", "unused-for"].contains(&key.as_str())) {
+        door.buildkit.forget_contexts(until);
+    }
+    let prune = Prune { all: call.query.switch("all"), until, filter, room };
+    let (gone, bytes) = door.builder.prune(&prune).await?;
+    let ids = gone.into_iter().map(|row| row.id).collect();
+    reply::json(&json!({ "CachesDeleted": some(ids), "SpaceReclaimed": bytes }))
 }
 
 /// The rows of `system df`.
-pub(super) fn usage(door: &Door) -> Result<Value> {
-    let rows = door.builder.cached().into_iter().map(|cached| {
+pub(super) fn usage(rows: Vec<Cached>) -> Value {
+    let rows = rows.into_iter().map(|row| {
         json!({
-            "ID": cached.id,
+            "ID": row.id,
             "Parents": null,
-            "Type": "regular",
-            "Description": cached.kept.description,
-            "InUse": false,
-            "Shared": cached.is_in_image,
-            "Size": cached.kept.size,
-            "CreatedAt": time::text(cached.kept.created_at),
-            "LastUsedAt": time::text(cached.kept.used_at),
-            "UsageCount": cached.kept.uses,
+            "Type": row.kind.name(),
+            "Description": row.description,
+            "InUse": row.in_use,
+            "Shared": row.is_shared,
+            "Size": row.size,
+            "CreatedAt": time::text(row.created_at),
+            "LastUsedAt": time::text(row.used_at),
+            "UsageCount": row.uses,
         })
     });
-    Ok(Value::Array(rows.collect()))
+    Value::Array(rows.collect())
 }

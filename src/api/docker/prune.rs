@@ -10,6 +10,7 @@ use super::query::{Filters, check_names, wanted};
 use super::reply::{self, Answer};
 use super::wire::image::Removed;
 use super::{Door, ps};
+use crate::builder::Cached;
 use crate::engine::Sight;
 use crate::error::{Context, Error, Result};
 use crate::image::LayerKey;
@@ -86,8 +87,14 @@ pub(super) async fn usage(door: &Door, call: &Call) -> Answer {
     }
     let is_wanted = |kind: &str| kinds.is_empty() || kinds.contains(&kind);
     let mut all = serde_json::Map::new();
+    let needs_cached = is_wanted("image") || is_wanted("build-cache");
+    let cached = if needs_cached { door.builder.cached().await? } else { Vec::new() };
     if is_wanted("image") {
-        all.insert("LayersSize".to_owned(), json!(door.engine.images().usage().bytes));
+        // What builds left is told of by itself, and once.
+        let layers = cached.iter().filter(|row| !row.kind.is_mutable());
+        let left: u64 = layers.map(Cached::own_size).sum();
+        let bytes = door.engine.images().usage().bytes.saturating_sub(left);
+        all.insert("LayersSize".to_owned(), json!(bytes));
         all.insert("Images".to_owned(), image_usage(door)?);
     }
     if is_wanted("container") {
@@ -97,7 +104,7 @@ pub(super) async fn usage(door: &Door, call: &Call) -> Answer {
         all.insert("Volumes".to_owned(), volume_usage(door).await?);
     }
     if is_wanted("build-cache") {
-        all.insert("BuildCache".to_owned(), super::build::usage(door)?);
+        all.insert("BuildCache".to_owned(), super::build::usage(cached));
     }
     reply::json(&Value::Object(all))
 }

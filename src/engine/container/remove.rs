@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Container, stop};
 use crate::engine::events::Change;
-use crate::engine::image::layers_in_use;
+use crate::engine::image::layer_users;
 use crate::engine::pod::Pod;
 use crate::engine::{Shared, nri, operation};
 use crate::error::{Kind, Result};
@@ -59,7 +59,7 @@ pub(crate) async fn remove_locked(
     nri::container_removed(shared, last_words).await;
     // It may have been the last to stand on an image that was removed before it.
     if record.images().any(|image| shared.images.resolve(image).is_none()) {
-        shared.images.sweep(layers_in_use(shared)).await?;
+        shared.images.sweep(layer_users(shared)).await?;
     }
     Ok(())
 }

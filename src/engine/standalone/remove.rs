@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::record::{Record, State};
 use super::{Standalone, stop, volumes};
-use crate::engine::image::layers_in_use;
+use crate::engine::image::layer_users;
 use crate::engine::{Shared, operation};
 use crate::error::{Error, Kind, Result};
 
@@ -80,7 +80,7 @@ pub(super) async fn remove_locked(
     container.removed(shared)?;
     // It may have been the last to stand on an image that was removed before it.
     if shared.images.resolve(&record.image_id).is_none() {
-        shared.images.sweep(layers_in_use(shared)).await?;
+        shared.images.sweep(layer_users(shared)).await?;
     }
     Ok(())
 }

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use crate::engine::container::Container;
 use crate::engine::container::phase::Phase;
 use crate::engine::{Shared, clock};
+use crate::store::usage::usage_of_tree;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct DiskUsage {
@@ -67,7 +68,7 @@ impl WritableLayer {
 
     fn walk(&self, upper: &Path) {
         let (at, started) = (clock::now(), Instant::now());
-        let usage = disk_usage(upper).ok();
+        let usage = usage_of_tree(upper).ok();
         let mut state = self.lock();
         state.is_walked = false;
         state.took = started.elapsed();
@@ -127,49 +128,14 @@ pub(crate) async fn total(shared: &Arc<Shared>) -> DiskUsage {
 
 /// Bytes below `directory` on disk, counted off the threads that serve calls; 0 if there is no such directory.
 pub(in crate::engine) async fn bytes_below(directory: PathBuf) -> u64 {
-    let walk = tokio::task::spawn_blocking(move || disk_usage(&directory));
+    let walk = tokio::task::spawn_blocking(move || usage_of_tree(&directory));
     walk.await.ok().and_then(Result::ok).map_or(0, |(bytes, _)| bytes)
-}
-
-/// Bytes and inodes below `directory`, itself included. Links are not followed; a file that goes
-/// away meanwhile is not counted.
-fn disk_usage(directory: &Path) -> std::io::Result<(u64, u64)> {
-    use std::os::unix::fs::MetadataExt;
-
-    let of = |metadata: &std::fs::Metadata| metadata.blocks() * 512;
-    let (mut bytes, mut inodes) = (of(&directory.symlink_metadata()?), 1);
-    let mut open = vec![directory.to_owned()];
-    while let Some(directory) = open.pop() {
-        let Ok(entries) = directory.read_dir() else { continue };
-        for entry in entries.flatten() {
-            let Ok(metadata) = entry.metadata() else { continue };
-            bytes += of(&metadata);
-            inodes += 1;
-            if metadata.is_dir() {
-                open.push(entry.path());
-            }
-        }
-    }
-    Ok((bytes, inodes))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::engine::container::phase::{End, Reason};
-
-    #[test]
-    fn usage_counts_what_is_there_and_follows_no_link() {
-        let temp = tempfile::tempdir().unwrap();
-        let file = std::fs::File::create(temp.path().join("file")).unwrap();
-        std::io::Write::write_all(&mut &file, &[1; 10_000]).unwrap();
-        std::os::unix::fs::symlink("/usr", temp.path().join("link")).unwrap();
-
-        let (bytes, inodes) = disk_usage(temp.path()).unwrap();
-
-        assert_eq!(inodes, 3);
-        assert!((8_192..100_000).contains(&bytes), "{bytes}");
-    }
 
     #[test]
     fn a_layer_is_walked_again_when_its_figure_is_old_and_by_one_at_a_time() {

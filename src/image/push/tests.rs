@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -209,7 +210,7 @@ async fn a_layer_that_came_compressed_is_mounted_so_and_the_image_keeps_its_id()
         assert_eq!(layer["mediaType"], "application/vnd.oci.image.layer.v1.tar+gzip");
     }
     // They go with their layers.
-    store.remove(&name, Default::default()).await.unwrap();
+    store.remove(&name, HashSet::new).await.unwrap();
     let left = std::fs::read_dir(temp.path().join("images/sources")).unwrap().count();
     assert_eq!(left, 0);
 }

@@ -20,6 +20,7 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared as SharedFuture};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 
+use super::caches::{CacheLease, CacheMount};
 use super::clamp::clamp;
 use super::commit::NewLayer;
 use super::layers::{FILES, LayerDirectories, Lease, Workplace, make_directory};
@@ -206,19 +207,19 @@ impl ImageStore {
         self.shared.layers.workplace()
     }
 
-    /// A directory that stays from build to build. It is there once it was added.
-    pub(crate) fn cache_directory(&self, name: &Digest) -> PathBuf {
-        self.shared.layers.cache(name)
+    /// A directory that stays from build to build, for a command; whether it is there or not.
+    pub(crate) fn lease_cache(&self, name: &Digest, description: &str) -> CacheLease {
+        self.shared.caches.lease(name, description)
     }
 
-    /// Makes a directory of a workplace a cache; if there is one of this name, that one stays.
-    pub(crate) fn add_cache(&self, filled: &Path, name: &Digest) -> Result<()> {
-        self.shared.layers.add_cache(filled, name)
+    /// Every one, by its name, and whether a command has it.
+    pub(crate) fn caches(&self) -> Vec<(String, CacheMount, bool)> {
+        self.shared.caches.all()
     }
 
-    /// Removes every cache; no command may have one.
-    pub(crate) fn drop_caches(&self) -> Result<()> {
-        self.shared.layers.drop_caches()
+    /// Learns the sizes of those that changed; with `in_use` as they are now of those that commands have. Blocks.
+    pub(crate) fn measure_caches(&self, in_use: bool) {
+        self.shared.caches.measure(in_use);
     }
 
     /// Removes what builds of a killed daemon left; nothing of them may run any more.

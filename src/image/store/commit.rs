@@ -45,8 +45,39 @@ impl NewLayer {
     }
 }
 
-pub(super) fn remove_trees(paths: &[PathBuf]) -> Result<()> {
-    paths.iter().try_for_each(|path| remove_tree(path))
+/// What was taken out of use and is to be removed. What goes wrong with one is no reason to leave the others.
+#[derive(Default)]
+pub(super) struct Freed {
+    /// Of records that went.
+    pub(super) names: Vec<String>,
+    trees: Vec<PathBuf>,
+    pub(super) bytes: u64,
+    failure: Option<Error>,
+}
+
+impl Freed {
+    pub(super) fn add(&mut self, tree: PathBuf, bytes: u64) {
+        self.trees.push(tree);
+        self.bytes += bytes;
+    }
+
+    pub(super) fn failed(&mut self, error: Error) {
+        tracing::warn!(error = error.chain(), "space is not given back");
+        self.failure.get_or_insert(error);
+    }
+
+    /// Gives the space back: the bytes. Takes as long as files are many.
+    ///
+    /// # Errors
+    /// The first of all that went wrong, when nothing is left to be tried.
+    pub(super) fn remove(mut self) -> Result<u64> {
+        for tree in std::mem::take(&mut self.trees) {
+            if let Err(error) = remove_tree(&tree) {
+                self.failed(error);
+            }
+        }
+        self.failure.map_or(Ok(self.bytes), Err)
+    }
 }
 
 impl Shared {
@@ -183,7 +214,11 @@ impl Shared {
         Ok(())
     }
 
-    pub(super) fn remove(&self, text: &str, in_use: &HashSet<LayerKey>) -> Result<()> {
+    pub(super) fn remove(
+        &self,
+        text: &str,
+        in_use: impl FnOnce() -> HashSet<LayerKey>,
+    ) -> Result<()> {
         let freed = {
             let _changes = self.lock_changes();
             let mut catalog = Catalog::clone(&self.catalog());
@@ -199,36 +234,46 @@ impl Shared {
             self.catalog.store(Arc::new(catalog.clone()));
             self.drop_document(&catalog, image.id.digest())?;
             self.drop_document(&catalog, &image.manifest)?;
-            self.take_out_unused(catalog, in_use)?
+            let mut freed = Freed::default();
+            self.take_out_unused(catalog, in_use, &mut freed);
+            freed
         };
-        remove_trees(&freed)
+        freed.remove().map(drop)
     }
 
-    pub(super) fn sweep(&self, in_use: &HashSet<LayerKey>) -> Result<()> {
-        let freed = {
+    pub(super) fn sweep(&self, in_use: impl FnOnce() -> HashSet<LayerKey>) -> Result<()> {
+        let mut freed = Freed::default();
+        {
             let _changes = self.lock_changes();
-            self.take_out_unused(Catalog::clone(&self.catalog()), in_use)?
-        };
-        remove_trees(&freed)
+            self.take_out_unused(Catalog::clone(&self.catalog()), in_use, &mut freed);
+        }
+        freed.remove().map(drop)
     }
 
+    /// Takes out the layers that nobody needs. For callers that hold the lock of changes.
     pub(super) fn take_out_unused(
         &self,
         mut catalog: Catalog,
-        in_use: &HashSet<LayerKey>,
-    ) -> Result<Vec<PathBuf>> {
-        let mut freed = Vec::new();
-        let kept = self.kept.layers();
+        in_use: impl FnOnce() -> HashSet<LayerKey>,
+        freed: &mut Freed,
+    ) {
+        // Leases first: who gives one up has put a record in its place before.
+        let leased = self.layers.leases.all();
+        let (in_use, kept) = (in_use(), self.kept.layers());
         for key in catalog.unused_layers() {
-            let is_kept = kept.contains(&key) || in_use.contains(&key);
-            if !is_kept && !self.layers.leases.holds(&key) {
-                freed.push(self.layers.take_out(&key)?);
-                self.sources.drop_layer(&key);
-                catalog.layers.remove(&key);
+            if kept.contains(&key) || in_use.contains(&key) || leased.contains(&key) {
+                continue;
+            }
+            match self.layers.take_out(&key) {
+                Ok(tree) => {
+                    let layer = catalog.layers.remove(&key);
+                    freed.add(tree, layer.map_or(0, |layer| layer.size));
+                    self.sources.drop_layer(&key);
+                }
+                Err(error) => freed.failed(error),
             }
         }
         self.catalog.store(Arc::new(catalog));
-        Ok(freed)
     }
 
     fn drop_document(&self, catalog: &Catalog, digest: &Digest) -> Result<()> {

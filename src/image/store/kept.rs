@@ -5,13 +5,13 @@
 //! speaks of a whole layer. Records themselves are not synced: one that is lost is made again.
 
 use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
 use super::building::{StackedLayer, Stored};
-use super::commit::remove_trees;
+use super::commit::Freed;
 use super::record::{Layer, LayerKey};
 use super::{Catalog, ImageStore, Shared, blocking};
 use crate::error::{Context, Result};
@@ -98,11 +98,6 @@ impl ImageStore {
         all
     }
 
-    /// Whether an image stands on the layer.
-    pub(crate) fn is_in_image(&self, layer: &LayerKey) -> bool {
-        self.shared.catalog().images.values().any(|image| image.layers.contains(layer))
-    }
-
     /// Keeps layers that were made, once their data is on the disk. Blocks for the disk.
     pub(crate) async fn keep(&self, layers: Vec<Keep>, now: i64) -> Result<()> {
         let mut all = Vec::with_capacity(layers.len());
@@ -139,15 +134,30 @@ impl ImageStore {
         Ok(())
     }
 
-    /// Forgets these keys, and removes the layers that neither an image nor `in_use` needs: the
-    /// bytes they took.
-    pub(crate) async fn forget_kept(
+    /// Forgets these keys and these caches unless a build has what they stand for, and removes the layers that nobody needs
+    /// then: what was forgotten, and the bytes that went. What cannot be removed is told of in the log.
+    pub(crate) async fn forget_builds(
         &self,
         keys: Vec<String>,
-        in_use: HashSet<LayerKey>,
-    ) -> Result<u64> {
+        caches: Vec<String>,
+        in_use: impl FnOnce() -> HashSet<LayerKey> + Send + 'static,
+    ) -> Result<(Vec<String>, u64)> {
         let store = self.clone();
-        blocking(move || store.shared.forget_kept(&keys, &in_use)).await
+        blocking(move || {
+            let mut freed = Freed::default();
+            store.shared.forget_kept(&keys, in_use, &mut freed);
+            store.shared.caches.take_out(&caches, &mut freed);
+            let forgotten = (std::mem::take(&mut freed.names), freed.bytes);
+            // What failed was told.
+            let _ = freed.remove();
+            Ok(forgotten)
+        })
+        .await
+    }
+
+    /// Whether somebody counts on the layer now: a build, a pull, who sends it.
+    pub(crate) fn is_leased(&self, layer: &LayerKey) -> bool {
+        self.shared.layers.leases.holds(layer)
     }
 
     /// Writes all that was made to the disk. Blocks for it.
@@ -158,18 +168,27 @@ impl ImageStore {
 }
 
 impl Shared {
-    fn forget_kept(&self, keys: &[String], in_use: &HashSet<LayerKey>) -> Result<u64> {
-        let before = layers_size(&self.catalog());
-        let freed: Vec<PathBuf> = {
-            let _changes = self.lock_changes();
-            for key in keys {
-                self.kept.records.remove(key).context("forget a layer")?;
-                self.kept.lock().remove(key);
+    fn forget_kept(
+        &self,
+        keys: &[String],
+        in_use: impl FnOnce() -> HashSet<LayerKey>,
+        freed: &mut Freed,
+    ) {
+        let _changes = self.lock_changes();
+        for key in keys {
+            let Some(kept) = self.kept.get(key) else { continue };
+            if self.layers.leases.holds(&kept.layer) {
+                continue;
             }
-            self.take_out_unused(Catalog::clone(&self.catalog()), in_use)?
-        };
-        remove_trees(&freed)?;
-        Ok(before.saturating_sub(layers_size(&self.catalog())))
+            match self.kept.records.remove(key).context("forget a layer") {
+                Ok(()) => {
+                    self.kept.lock().remove(key);
+                    freed.names.push(key.clone());
+                }
+                Err(error) => freed.failed(error),
+            }
+        }
+        self.take_out_unused(Catalog::clone(&self.catalog()), in_use, freed);
     }
 
     /// A layer of the store, kept from removal. For callers that hold the lock of changes.
@@ -177,8 +196,4 @@ impl Shared {
         let layer = self.catalog().layers.get(key).cloned()?;
         Some(Stored::new(key.clone(), &layer, self.layers.leases.take(key.clone())))
     }
-}
-
-fn layers_size(catalog: &Catalog) -> u64 {
-    catalog.layers.values().map(|layer| layer.size).sum()
 }

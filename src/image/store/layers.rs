@@ -1,14 +1,11 @@
 //! Layer directories: made in `ingest`, moved to `layers` when whole, moved back to be removed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-
-use rustix::fs::{CWD, RenameFlags};
-use rustix::io::Errno;
 
 use super::record::{Layer, LayerKey};
 use crate::error::{Context, Error, Kind, Result};
@@ -25,7 +22,6 @@ pub(in crate::image) struct LayerDirectories {
     layers: PathBuf,
     ingest: PathBuf,
     building: PathBuf,
-    caches: PathBuf,
     empty: PathBuf,
     pub(in crate::image) leases: Leases,
 }
@@ -33,16 +29,16 @@ pub(in crate::image) struct LayerDirectories {
 impl LayerDirectories {
     /// Also begins to remove what a killed daemon left in `ingest`.
     pub(super) fn open(root: &Path) -> Result<Self> {
-        let [layers, ingest, building, caches, empty] =
-            ["layers", "ingest", "building", "caches", "empty"].map(|name| root.join(name));
-        for path in [&layers, &ingest, &building, &caches, &empty] {
+        let [layers, ingest, building, empty] =
+            ["layers", "ingest", "building", "empty"].map(|name| root.join(name));
+        for path in [&layers, &ingest, &building, &empty] {
             crate::store::private_dir(path)?;
         }
         // The empty directory shows through as the root of an image without layers.
         let anyone = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(&empty, anyone).context("open the empty layer")?;
         drop_all_in(&ingest)?;
-        Ok(Self { layers, ingest, building, caches, empty, leases: Leases::default() })
+        Ok(Self { layers, ingest, building, empty, leases: Leases::default() })
     }
 
     /// Begins to remove what builds of a killed daemon left. Nothing of them may run any more.
@@ -55,34 +51,6 @@ impl LayerDirectories {
         let path = self.building.join(crate::id::random_hex()?);
         make_directory(&path, 0o700)?;
         Ok(Workplace { path })
-    }
-
-    /// The directory that commands of builds share under a name, whether it is there or not.
-    pub(super) fn cache(&self, name: &Digest) -> PathBuf {
-        self.caches.join(name.hex())
-    }
-
-    /// Moves a directory to a cache's name, unless somebody was first.
-    pub(super) fn add_cache(&self, filled: &Path, name: &Digest) -> Result<()> {
-        match rustix::fs::renameat_with(CWD, filled, CWD, self.cache(name), RenameFlags::NOREPLACE)
-        {
-            Ok(()) | Err(Errno::EXIST) => Ok(()),
-            Err(errno) => Err(errno).context("make a cache"),
-        }
-    }
-
-    /// Takes all caches out of use, and begins to remove them.
-    pub(super) fn drop_caches(&self) -> Result<()> {
-        let mut taken = Vec::new();
-        for entry in std::fs::read_dir(&self.caches).context("list caches")? {
-            let out = self.ingest.join(crate::id::random_hex()?);
-            std::fs::rename(entry.context("list caches")?.path(), &out).context("drop a cache")?;
-            taken.push(out);
-        }
-        if !taken.is_empty() {
-            remove_in_background(taken);
-        }
-        Ok(())
     }
 
     /// Describes a directory that has its files in [`FILES`], as one of `layers` is described.
@@ -377,6 +345,10 @@ impl Leases {
 
     pub(super) fn holds(&self, key: &LayerKey) -> bool {
         self.lock().contains_key(key)
+    }
+
+    pub(super) fn all(&self) -> HashSet<LayerKey> {
+        self.lock().keys().cloned().collect()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<LayerKey, usize>> {

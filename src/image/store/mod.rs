@@ -11,6 +11,7 @@
 //!     kept/<key hex>.json         layers that builds left to be found again
 //!     sources/<key>.json          where registries have a layer
 //!     caches/<name hex>/          what `RUN --mount=type=cache` keeps between builds
+//!     cache-mounts/<name hex>.json  what is known of it
 //!     empty/                      a directory to stand below a single layer
 //! ```
 //!
@@ -20,6 +21,7 @@
 //! and never wait; changes are made one at a time under `changes`.
 
 mod building;
+mod caches;
 mod catalog;
 mod clamp;
 mod commit;
@@ -41,6 +43,8 @@ use arc_swap::ArcSwap;
 use rustix::fs::{Mode, OFlags};
 
 pub(crate) use self::building::{Site, Stack, StackedLayer};
+pub(crate) use self::caches::CacheLease;
+use self::caches::CacheMounts;
 use self::catalog::Catalog;
 pub(in crate::image) use self::commit::{NewImage, NewLayer};
 use self::kept::KeptLayers;
@@ -116,6 +120,7 @@ pub(in crate::image) struct Shared {
     records: Table<Image>,
     kept: KeptLayers,
     sources: LayerSources,
+    caches: CacheMounts,
     blobs: Directory,
     changes: Mutex<()>,
     /// For the users of builds, who are the same for all of them.
@@ -137,6 +142,7 @@ impl ImageStore {
         let records = Table::open(&root.join("images"), Durability::Synced)?;
         let kept = KeptLayers::open(&root.join("kept"))?;
         let sources = LayerSources::open(&root.join("sources"))?;
+        let caches = CacheMounts::open(root)?;
         let mut shared = Shared {
             root: root.to_owned(),
             registry: Arc::new(Registry::new(settings.registry.clone())),
@@ -148,6 +154,7 @@ impl ImageStore {
             records,
             kept,
             sources,
+            caches,
             blobs,
             changes: Mutex::new(()),
             mapped: OnceLock::new(),
@@ -230,21 +237,28 @@ impl ImageStore {
     }
 
     /// Removes the image that `text` resolves to with all its names, and the layers that neither
-    /// another image nor `in_use` (the layers of existing containers) needs. The space is free
-    /// when it returns. Succeeds if there is no such image.
+    /// another image nor `in_use` (the layers of existing containers, asked for when nobody else changes the store) needs.
+    /// The space is free when it returns. Succeeds if there is no such image.
     ///
     /// # Errors
     /// `WrongState` for a pinned image.
-    pub(crate) async fn remove(&self, text: &str, in_use: HashSet<LayerKey>) -> Result<()> {
+    pub(crate) async fn remove(
+        &self,
+        text: &str,
+        in_use: impl FnOnce() -> HashSet<LayerKey> + Send + 'static,
+    ) -> Result<()> {
         let (store, text) = (self.clone(), text.to_owned());
-        blocking(move || store.shared.remove(&text, &in_use)).await
+        blocking(move || store.shared.remove(&text, in_use)).await
     }
 
     /// Drops the layers that neither an image nor `in_use` needs: after a start, and when the last
     /// container of a removed image is gone.
-    pub(crate) async fn sweep(&self, in_use: HashSet<LayerKey>) -> Result<()> {
+    pub(crate) async fn sweep(
+        &self,
+        in_use: impl FnOnce() -> HashSet<LayerKey> + Send + 'static,
+    ) -> Result<()> {
         let store = self.clone();
-        blocking(move || store.shared.sweep(&in_use)).await
+        blocking(move || store.shared.sweep(in_use)).await
     }
 
     /// What images take up on disk.

@@ -165,20 +165,26 @@ async fn images_share_layers_and_removal_gives_back_what_nobody_needs() {
 
     let two_layers: HashSet<LayerKey> =
         store.resolve(&two.to_string()).unwrap().layers.iter().cloned().collect();
-    store.remove(&one.to_string(), HashSet::new()).await.unwrap();
+    store.remove(&one.to_string(), HashSet::new).await.unwrap();
     assert_eq!(names(temp.path(), "layers").len(), 2);
     // A container still runs on the second image.
-    store.remove(two.hex(), two_layers.clone()).await.unwrap();
+    store
+        .remove(two.hex(), {
+            let it = two_layers.clone();
+            || it
+        })
+        .await
+        .unwrap();
     assert!(store.list().is_empty());
     assert_eq!(names(temp.path(), "layers").len(), 2);
-    store.sweep(two_layers).await.unwrap();
+    store.sweep(|| two_layers).await.unwrap();
     assert_eq!(names(temp.path(), "layers").len(), 2);
-    store.sweep(HashSet::new()).await.unwrap();
+    store.sweep(HashSet::new).await.unwrap();
     assert_eq!(store.usage().bytes, 0);
     for part in ["layers", "images", "blobs/sha256", "ingest"] {
         assert!(names(temp.path(), part).is_empty(), "{part}");
     }
-    store.remove(two.hex(), HashSet::new()).await.unwrap();
+    store.remove(two.hex(), HashSet::new).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

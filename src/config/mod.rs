@@ -4,12 +4,15 @@
 //! Unknown keys are refused with line and column, so that a typo cannot silently mean "default".
 //! Flags of `caisd` win over the file.
 
+mod space;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::space::Space;
 use crate::error::{Context, Error, Kind, Result};
 
 /// Where the daemon looks when `--config` is not given; it need not exist.
@@ -143,6 +146,21 @@ pub(crate) struct Build {
     pub(crate) users: u32,
     /// What a client may allow a Dockerfile.
     pub(crate) entitlements: Vec<Entitlement>,
+    pub(crate) cache: BuildCache,
+}
+
+/// How much of what builds leave stays for the next: layers that no image stands on, and directories of cache mounts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct BuildCache {
+    /// So much stays in any case.
+    pub(crate) reserved_space: Space,
+    /// No more than this; 0: no matter.
+    pub(crate) max_used_space: Space,
+    /// So much of the file system is to be free; 0: no matter.
+    pub(crate) min_free_space: Space,
+    /// What nobody used for so long goes; 0: no matter.
+    pub(crate) max_unused_days: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -264,6 +282,19 @@ impl Default for Build {
             first_user: 0x7000_0000,
             users: 0x0ffe_0000,
             entitlements: Vec::new(),
+            cache: BuildCache::default(),
+        }
+    }
+}
+
+/// As BuildKit has it.
+impl Default for BuildCache {
+    fn default() -> Self {
+        Self {
+            reserved_space: Space::Percent(10),
+            max_used_space: Space::Percent(80),
+            min_free_space: Space::Percent(20),
+            max_unused_days: 60,
         }
     }
 }
@@ -433,7 +464,7 @@ mod tests {
 
     #[test]
     fn the_sample_file_says_the_defaults() {
-        let sample = include_str!("../deploy/config.toml");
+        let sample = include_str!("../../deploy/config.toml");
         assert_eq!(Config::parse(sample).unwrap(), Config::default());
     }
 
@@ -474,6 +505,7 @@ mod tests {
             ("[build]\nfirst_user = 4294901760\nusers = 65536", "build.first_user"),
             ("[build]\nusers = 1000", "build.users"),
             ("[build]\nentitlements = [\"security.none\"]", "security.none"),
+            ("[build.cache]\nmax_used_space = \"much\"", "much"),
             ("[nri]\nrequest_timeout_ms = 0", "nri.request_timeout_ms"),
         ] {
             let error = Config::parse(text).unwrap_err();

@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::key::Key;
+use super::packages::{self, Inventory};
 use super::plan::{Plan, image_platform, runs_here};
 use super::progress::{Event, Failure, Teller};
 use super::stage::{Finished, Stage};
@@ -469,12 +470,22 @@ impl Built {
         Ok(of_image.map(|(step, _)| step).collect())
     }
 
+    /// The packages in it.
+    pub(crate) async fn inventory(&self) -> Result<Inventory> {
+        let (store, stack) = (self.build.store().clone(), self.finished.stack.clone());
+        super::blocking(move || packages::inventory(&root_of(&store, &stack)?)).await
+    }
+
     /// All its files, mounted read-only, and their root opened to be listed; blocks.
     pub(crate) fn files(&self) -> Result<OwnedFd> {
-        let mount = self.build.store().mount_stack(&self.finished.stack, None)?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        open_below(&mount, Path::new(""), flags).context("open the root")
+        root_of(self.build.store(), &self.finished.stack)
     }
+}
+
+fn root_of(store: &ImageStore, stack: &Stack) -> Result<OwnedFd> {
+    let mount = store.mount_stack(stack, None)?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+    open_below(&mount, Path::new(""), flags).context("open the root")
 }
 
 /// The digest among an image's that the name's repository has.

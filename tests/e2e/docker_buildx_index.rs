@@ -151,11 +151,52 @@ async fn buildx_has_attested_how_an_image_was_made() {
         docker.run(&["rmi", "-f", &name]).await;
         docker.run(&["pull", "-q", &name]).await;
     }
-    let cases: [(&[&str], &str); 2] = [
+    let cases: [(&[&str], &str); 3] = [
         (&["--provenance=mode=max"], "cannot hold an attestation"),
-        (&["--sbom=true"], "an SBOM is not supported"),
+        (&["--sbom=true"], "cannot hold an attestation"),
+        (&["--attest", "type=sbom,generator=x.io/scan"], "the SBOM generator"),
     ];
     are_refused(&docker, &context, &cases).await;
+    docker.run(&["builder", "prune", "-af"]).await;
+    nothing_left(&node).await;
+}
+
+#[tokio::test]
+async fn buildx_has_attested_what_packages_an_image_has() {
+    let (node, docker) = with_buildx().await;
+    let status =
+        "Package: bash\nStatus: install ok installed\nArchitecture: amd64\nVersion: 5.2-1\n";
+    let files = [
+        ("Dockerfile", "FROM busybox\nCOPY root /\nRUN mkdir /made && cp -r /lib/python /made\n"),
+        ("root/var/lib/dpkg/status", status),
+        ("root/etc/os-release", "ID=debian\nVERSION_ID=12\n"),
+        ("root/lib/python/flask-3.0.dist-info/METADATA", "Name: Flask\nVersion: 3.0\n"),
+        ("root/app/node_modules/left/package.json", r#"{"name":"left","version":"1.2.3"}"#),
+    ];
+    let context = Context::new(&node, "context", &files);
+    let names = Names::new(&node).await;
+    let name = names.name("sbom");
+    let words = ["-t", &name, "--push", "--sbom=true", "--provenance=false"];
+    build(&docker, &context, &words).await;
+    let index = names.raw(&name);
+    let (image, about) = (&index["manifests"][0]["digest"], &index["manifests"][1]);
+    assert_eq!(about["annotations"]["vnd.docker.reference.digest"], *image);
+    let layers = &names.by_digest(&about["digest"])["layers"];
+    assert_eq!(layers.as_array().unwrap().len(), 1, "{layers}");
+    let kind = &layers[0]["annotations"]["in-toto.io/predicate-type"];
+    assert_eq!(kind, "https://spdx.dev/Document");
+    let statement = names.blob(&layers[0]["digest"]);
+    let subject = statement["subject"][0]["digest"]["sha256"].as_str().unwrap();
+    assert!(image.as_str().unwrap().ends_with(subject), "{statement}");
+    let document = &statement["predicate"];
+    assert_eq!(document["spdxVersion"], "SPDX-2.3");
+    let packages = document["packages"].as_array().unwrap().iter();
+    let urls: Vec<_> =
+        packages.filter_map(|it| it["externalRefs"][0]["referenceLocator"].as_str()).collect();
+    let debian = "pkg:deb/debian/bash@5.2-1?arch=amd64&distro=debian-12";
+    assert_eq!(urls, [debian, "pkg:pypi/flask@3.0", "pkg:npm/left@1.2.3"]);
+    // Each is in the image, and the image is what the document is about.
+    assert_eq!(document["relationships"].as_array().unwrap().len(), 4);
     docker.run(&["builder", "prune", "-af"]).await;
     nothing_left(&node).await;
 }

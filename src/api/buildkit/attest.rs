@@ -1,4 +1,4 @@
-//! What a client wants attested of its image: how it was made (provenance).
+//! What a client wants attested of its image: how it was made (provenance), and what is in it ([`super::sbom`]).
 //!
 //! The predicate is SLSA's, with the invocation in the form that BuildKit gives it. `mode=max` adds the build's arguments and the
 //! Dockerfile; values of secrets are in neither.
@@ -23,8 +23,6 @@ const SLSA_1: &str = "https://slsa.dev/provenance/v1";
 /// What the parameters mean.
 const BUILD_TYPE: &str = "https://mobyproject.org/buildkit@v1";
 const BUILDER: &str = concat!("pkg:generic/cais@", env!("CARGO_PKG_VERSION"));
-const NO_SCANNER: &str =
-    "an SBOM is not supported: it is made by a scanner's image, and none is run here";
 
 /// How much is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,10 +52,18 @@ pub(super) struct Facts<'a> {
     pub(super) ended: jiff::Timestamp,
 }
 
+/// What is to be attested.
+#[derive(Debug, Default)]
+pub(super) struct Wanted {
+    pub(super) provenance: Option<Provenance>,
+    /// A list of the packages in the image.
+    pub(super) has_sbom: bool,
+}
+
 /// # Errors
 /// `Unsupported`, by name, for what we cannot attest.
-pub(super) fn read(attrs: &Attrs) -> Result<Option<Provenance>> {
-    let mut found = None;
+pub(super) fn read(attrs: &Attrs) -> Result<Wanted> {
+    let mut found = Wanted::default();
     for (key, value) in attrs {
         let Some(name) = key.strip_prefix(PREFIX) else { continue };
         let fields: BTreeMap<&str, &str> = value
@@ -69,12 +75,33 @@ pub(super) fn read(attrs: &Attrs) -> Result<Option<Provenance>> {
             continue;
         }
         match name {
-            "provenance" => found = Some(provenance(&fields)?),
-            "sbom" => return Err(Error::new(Kind::Unsupported, NO_SCANNER)),
+            "provenance" => found.provenance = Some(provenance(&fields)?),
+            "sbom" => {
+                check_sbom(&fields)?;
+                found.has_sbom = true;
+            }
             other => return unsupported(format!("attestation {other:?}")),
         }
     }
     Ok(found)
+}
+
+fn check_sbom(fields: &BTreeMap<&str, &str>) -> Result<()> {
+    for (key, value) in fields {
+        match (*key, *value) {
+            ("disabled" | "type", _) | ("generator", "") => {}
+            ("generator", image) => {
+                return Err(Error::new(
+                    Kind::Unsupported,
+                    format!(
+                        "the SBOM generator {image:?} is not supported: leave it out, and Cais lists the packages itself"
+                    ),
+                ));
+            }
+            (other, _) => return unsupported(format!("{other} of an SBOM")),
+        }
+    }
+    Ok(())
 }
 
 fn provenance(fields: &BTreeMap<&str, &str>) -> Result<Provenance> {
@@ -221,7 +248,8 @@ mod tests {
     use crate::image::reference::Reference;
 
     fn of(value: &str) -> Result<Option<Provenance>> {
-        read(&Attrs::from([("attest:provenance".to_owned(), value.to_owned())]))
+        let attrs = Attrs::from([("attest:provenance".to_owned(), value.to_owned())]);
+        read(&attrs).map(|wanted| wanted.provenance)
     }
 
     #[test]
@@ -232,9 +260,15 @@ mod tests {
         assert_eq!((provenance.kind, provenance.builder.as_str()), (SLSA_1, "https://x.io"));
         assert!(of("disabled=true").unwrap().is_none() && of("").unwrap().is_some());
         assert_eq!(of("mode=most").unwrap_err().kind(), Kind::InvalidArgument);
-        for key in ["attest:sbom", "attest:other"] {
-            let attrs = Attrs::from([(key.to_owned(), String::new())]);
-            assert_eq!(read(&attrs).unwrap_err().kind(), Kind::Unsupported, "{key}");
+        let wanted = |key: &str, value: &str| read(&[(key.to_owned(), value.to_owned())].into());
+        assert!(wanted("attest:sbom", "").unwrap().has_sbom);
+        assert!(!wanted("attest:sbom", "disabled=true").unwrap().has_sbom);
+        for (key, value) in [
+            ("attest:sbom", "generator=x.io/scan"),
+            ("attest:sbom", "more=true"),
+            ("attest:other", ""),
+        ] {
+            assert_eq!(wanted(key, value).unwrap_err().kind(), Kind::Unsupported, "{key} {value}");
         }
     }
 

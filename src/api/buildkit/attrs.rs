@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use cais_dockerfile::Platform;
 use cais_dockerfile::instruction::boolean;
 
-use super::attest::{self, Provenance};
+use super::attest::{self, Provenance, Wanted};
 use crate::api::docker::convert::build;
 use crate::api::docker::convert::create::unsupported;
 use crate::api::docker::wire::container::{HostConfig, Ulimit};
@@ -40,6 +40,8 @@ pub(super) struct Asked {
     /// The result is several, also if it is one.
     pub(super) has_platforms: bool,
     pub(super) provenance: Option<Provenance>,
+    /// A list of its packages is to be attested.
+    pub(super) has_sbom: bool,
     /// Something other than an image: `frontend.lint`.
     pub(super) request: Option<String>,
 }
@@ -104,6 +106,7 @@ pub(super) fn read(attrs: &Attrs, gateway: Option<Ipv4Addr>) -> Result<Asked> {
         caches: Vec::new(),
         has_inline_cache: false,
     };
+    let Wanted { provenance, has_sbom } = attest::read(attrs)?;
     Ok(Asked {
         options,
         context,
@@ -112,7 +115,8 @@ pub(super) fn read(attrs: &Attrs, gateway: Option<Ipv4Addr>) -> Result<Asked> {
         sessions,
         has_platforms: is_several || platforms.len() > 1,
         platforms,
-        provenance: attest::read(attrs)?,
+        provenance,
+        has_sbom,
         request: attrs.get("requestid").cloned(),
     })
 }
@@ -347,7 +351,7 @@ mod tests {
     #[test]
     fn what_we_lack_and_nonsense_is_refused_by_name() {
         for (key, value, word) in [
-            ("attest:sbom", "", "SBOM"),
+            ("attest:sbom", "generator=x", "SBOM"),
             ("context:x", "oci-layout:abc", "oci-layout"),
             ("context:x", "https://example.com/x.tar", "https"),
         ] {

@@ -85,7 +85,8 @@ pub(super) fn check(exporters: &[Exporter]) -> Result<()> {
 /// # Errors
 /// `Unsupported`, by name, before anything is built.
 pub(super) fn check_parts(exporters: &[Exporter], asked: &Asked) -> Result<()> {
-    let is_attested = asked.provenance.as_ref().is_some_and(|it| !it.is_inline_only);
+    let has_provenance = asked.provenance.as_ref().is_some_and(|it| !it.is_inline_only);
+    let is_attested = has_provenance || asked.has_sbom;
     for exporter in exporters {
         let is_index = exporter.r#type == "oci" || pushes(exporter);
         let what = match (is_index, asked.platforms.len() > 1, is_attested) {

@@ -26,6 +26,7 @@ mod export;
 mod job;
 mod kept;
 mod outline;
+mod sbom;
 mod send;
 mod session;
 mod solve;

@@ -18,6 +18,7 @@ use super::errors::{self, Source};
 use super::export;
 use super::job::{Job, Made, Outcome};
 use super::outline;
+use super::sbom;
 use super::steps::Steps;
 use super::targets;
 use crate::builder::{Built, Options, Prepared};
@@ -172,10 +173,28 @@ async fn platforms(
             began,
             ended: jiff::Timestamp::now(),
         };
-        let predicates = asked.provenance.iter().map(|provenance| provenance.of(&facts)).collect();
+        let mut predicates: Vec<_> =
+            asked.provenance.iter().map(|provenance| provenance.of(&facts)).collect();
+        if asked.has_sbom {
+            let inventory = built.inventory().await.map_err(|error| errors::refused(&error))?;
+            let created = given_time(&asked.options).unwrap_or(facts.ended);
+            predicates.push(sbom::predicate(name_of(job), &inventory, created));
+        }
         made.push(Arc::new(Made { platform, built, predicates }));
     }
     Ok(made)
+}
+
+/// The time that all of an image has, if the client gives one.
+fn given_time(options: &Options) -> Option<jiff::Timestamp> {
+    let seconds = options.build_args.get("SOURCE_DATE_EPOCH")?.as_ref()?;
+    jiff::Timestamp::from_second(seconds.parse().ok()?).ok()
+}
+
+/// Of the image, for people.
+fn name_of(job: &Job) -> &str {
+    let names = job.request.exporters.iter().filter_map(|exporter| exporter.attrs.get("name"));
+    names.map(String::as_str).find(|name| !name.is_empty()).unwrap_or("image")
 }
 
 async fn stages(

@@ -9,7 +9,7 @@ use super::{Event, push};
 use crate::error::{Kind, Result};
 use crate::image::digest::Digest;
 use crate::image::reference::Reference;
-use crate::image::registry::fake::{self, Fake, Reply, archive, noise, store};
+use crate::image::registry::fake::{self, Fake, Reply, archive, noise, patient_store, store};
 use crate::image::registry::uploads::{Fault, Uploads};
 use crate::image::{Credentials, ImageStore, pieces};
 
@@ -131,7 +131,7 @@ async fn pushed(store: &ImageStore, name: &str) -> Vec<Event> {
 #[tokio::test(flavor = "multi_thread")]
 async fn four_layers_are_on_their_way_at_once() {
     let temp = tempfile::tempdir().unwrap();
-    let store = store(temp.path());
+    let store = patient_store(temp.path());
     let registry = Uploads::start(&[], 4).await;
     let name = format!("{}/b/web:v1", registry.host);
     pulled(&store, 6, &name).await;

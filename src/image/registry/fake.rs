@@ -211,13 +211,22 @@ async fn serve(
 
 /// A store that loses patience soon.
 pub(in crate::image) fn store(root: &Path) -> ImageStore {
+    store_of(root, 1)
+}
+
+/// One that waits as long as it takes, for tests in which nobody fails.
+pub(in crate::image) fn patient_store(root: &Path) -> ImageStore {
+    store_of(root, 100)
+}
+
+fn store_of(root: &Path, patience: u32) -> ImageStore {
     let registry = RegistrySettings {
         hosts_directories: vec![root.join("certs.d")],
         connect_timeout: Duration::from_secs(2),
-        response_timeout: Duration::from_millis(600),
-        stall_time: Duration::from_millis(300),
+        response_timeout: Duration::from_millis(600) * patience,
+        stall_time: Duration::from_millis(300) * patience,
         stall_bytes: 100,
-        finish_timeout: Duration::from_millis(600),
+        finish_timeout: Duration::from_millis(600) * patience,
         attempts: 3,
         back_off: Duration::from_millis(5),
     };

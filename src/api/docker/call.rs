@@ -58,6 +58,11 @@ impl Call {
         self.minor.is_some_and(|own| own < minor)
     }
 
+    /// Whether docker's own command line asks.
+    pub(super) fn is_dockers_own(&self) -> bool {
+        agent(&self.headers).is_some_and(|it| it.starts_with("Docker-Client/"))
+    }
+
     /// The connection, if the client wants it to change hands, and what is left of the call.
     pub(super) fn split_upgrade(mut self) -> (Option<OnUpgrade>, Self) {
         let mut nothing = Request::new(());
@@ -103,14 +108,17 @@ impl Call {
     }
 }
 
+fn agent(headers: &HeaderMap) -> Option<&str> {
+    headers.get(http::header::USER_AGENT).and_then(|it| it.to_str().ok())
+}
+
 /// The last version that docker-compose 1 was made for.
 const OF_OLD_COMPOSE: u32 = 41;
 
 /// Of `/v1.41/…`: 41. docker-compose 1 asks for the daemon's newest version, whichever that is, and knows those of its own
 /// time only.
 fn minor(path: &str, headers: &HeaderMap) -> Option<u32> {
-    let agent = headers.get(http::header::USER_AGENT).and_then(|it| it.to_str().ok());
-    if agent.is_some_and(|it| it.starts_with("docker-compose/1.")) {
+    if agent(headers).is_some_and(|it| it.starts_with("docker-compose/1.")) {
         return Some(OF_OLD_COMPOSE);
     }
     path.strip_prefix("/v1.")?.split('/').next()?.parse().ok()

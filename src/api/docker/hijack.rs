@@ -85,6 +85,10 @@ pub(super) enum Framing {
     Discarded,
 }
 
+/// Bytes in front of a frame's payload, and the place of its length in them.
+const FRAME_HEADER: usize = 8;
+const FRAME_LENGTH: usize = 4;
+
 /// Numbers of the streams in frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stream {
@@ -115,6 +119,27 @@ impl Framing {
             out.extend_from_slice(&length.to_be_bytes());
         }
         out.extend_from_slice(piece);
+    }
+
+    /// As [`Framing::put`], as a part of the frame that begins at `last` in `out`, if that is of the same stream.
+    pub(super) fn put_joined(
+        self,
+        out: &mut Vec<u8>,
+        last: &mut Option<(Stream, usize)>,
+        (stream, piece): (Stream, &[u8]),
+    ) {
+        if self == Self::Multiplexed
+            && let Some((_, at)) = last.filter(|(of, _)| *of == stream)
+        {
+            out.extend_from_slice(piece);
+            let joined = u32::try_from(out.len() - at - FRAME_HEADER).unwrap_or(u32::MAX);
+            if let Some(header) = out.get_mut(at + FRAME_LENGTH..at + FRAME_HEADER) {
+                header.copy_from_slice(&joined.to_be_bytes());
+            }
+            return;
+        }
+        *last = Some((stream, out.len()));
+        self.put(out, stream, piece);
     }
 }
 
@@ -342,5 +367,19 @@ mod tests {
         out.clear();
         Framing::Raw.put(&mut out, Stream::Stdout, b"yes");
         assert_eq!(out, b"yes");
+        out.clear();
+        let mut last = None;
+        for (stream, piece) in [
+            (Stream::Stdout, "a\n"),
+            (Stream::Stdout, "b\n"),
+            (Stream::Stderr, "c\n"),
+            (Stream::Stdout, "d\n"),
+        ] {
+            Framing::Multiplexed.put_joined(&mut out, &mut last, (stream, piece.as_bytes()));
+        }
+        assert_eq!(
+            out,
+            b"\x01\0\0\0\0\0\0\x04a\nb\n\x02\0\0\0\0\0\0\x02c\n\x01\0\0\0\0\0\0\x02d\n"
+        );
     }
 }

@@ -71,8 +71,17 @@ pub(super) async fn logs(door: &Door, id: &str, call: &Call) -> Answer {
         return Ok(reply::stream(framing.media_type(), futures_util::stream::empty()));
     };
     let (pieces, outgoing) = mpsc::channel(BACKLOG);
-    let reader =
-        Reader { door: door.clone(), found, path, wanted, framing, pieces, out: Vec::new() };
+    let joined = call.is_dockers_own().then_some(None);
+    let reader = Reader {
+        door: door.clone(),
+        found,
+        path,
+        wanted,
+        framing,
+        joined,
+        pieces,
+        out: Vec::new(),
+    };
     tokio::spawn(reader.run());
     Ok(reply::stream(framing.media_type(), ReceiverStream::new(outgoing)))
 }
@@ -101,6 +110,7 @@ pub(super) fn so_far(
             details: None,
         },
         framing,
+        joined: None,
         pieces,
         out: Vec::new(),
     };
@@ -212,6 +222,9 @@ struct Reader {
     path: PathBuf,
     wanted: Wanted,
     framing: Framing,
+    /// The last frame in `out`, for who may get entries joined in one: docker's own client writes each frame by a call of its own.
+    /// Others take a frame for a line, as dockerd sends them.
+    joined: Option<Option<(Stream, usize)>>,
     pieces: mpsc::Sender<Bytes>,
     out: Vec<u8>,
 }
@@ -329,7 +342,10 @@ impl Reader {
         if entry.is_whole {
             text.push(b'\n');
         }
-        self.framing.put(&mut self.out, entry.stream, &text);
+        match &mut self.joined {
+            Some(last) => self.framing.put_joined(&mut self.out, last, (entry.stream, &text)),
+            None => self.framing.put(&mut self.out, entry.stream, &text),
+        }
     }
 
     async fn flush(&mut self) -> Result<(), Gone> {
@@ -337,6 +353,7 @@ impl Reader {
             return Ok(());
         }
         let piece = Bytes::from(std::mem::take(&mut self.out));
+        self.joined = self.joined.map(|_| None);
         self.pieces.send(piece).await.map_err(|_| Gone)
     }
 

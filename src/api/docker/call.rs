@@ -108,7 +108,8 @@ impl Call {
     }
 }
 
-fn agent(headers: &HeaderMap) -> Option<&str> {
+/// What the client calls itself.
+pub(super) fn agent(headers: &HeaderMap) -> Option<&str> {
     headers.get(http::header::USER_AGENT).and_then(|it| it.to_str().ok())
 }
 

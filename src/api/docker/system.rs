@@ -44,7 +44,7 @@ pub(super) fn ping(method: &Method, headers: &HeaderMap) -> Response<Body> {
 /// Docker's client before version 23 would, told of BuildKit, build by a session of its own kind, which is not served;
 /// else it builds by the classic call. Later ones ask buildx, and build so without it.
 fn is_from_before_buildx(headers: &HeaderMap) -> bool {
-    let agent = headers.get(header::USER_AGENT).and_then(|it| it.to_str().ok());
+    let agent = super::call::agent(headers);
     let version = agent.and_then(|agent| agent.strip_prefix("Docker-Client/"));
     let major = version.and_then(|version| version.split('.').next()?.parse::<u32>().ok());
     major.is_some_and(|major| major < 23)

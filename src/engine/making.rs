@@ -13,6 +13,7 @@ use super::files::Upload;
 use super::standalone::Standalone;
 use super::{Shared, operation, standalone};
 use crate::error::{Context, Error, Kind, Result};
+use crate::image::compression::Compression;
 use crate::image::load::{self, Outcome};
 use crate::image::local::LocalLayer;
 use crate::image::pieces::{self, Pieces};
@@ -206,7 +207,7 @@ pub(super) fn archive(shared: &Arc<Shared>, names: &[String]) -> Result<Pieces> 
         shared.tell_of_held_image(&saved.held.image, ImageAct::Plain("save"));
     }
     let shared = shared.clone();
-    Ok(pieces::send(move |out| save(&shared.images, &all, out)))
+    Ok(pieces::send(move |out| save(&shared.images, &all, Compression::NONE, out)))
 }
 
 /// Under the name that was asked for; a repository alone stands for all its tags. By its id an image has no name.

@@ -20,6 +20,7 @@ const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
 struct Job {
     bytes: Vec<u8>,
     is_last: bool,
+    level: Compression,
     done: SyncSender<io::Result<Block>>,
 }
 
@@ -31,6 +32,7 @@ struct Block {
 /// Compresses what is written to it. Without [`Gzip::finish`] what comes out is cut short.
 pub(super) struct Gzip<W> {
     out: W,
+    level: Compression,
     block: Vec<u8>,
     jobs: Sender<Job>,
     /// In their order; as many as there is room for.
@@ -42,7 +44,13 @@ pub(super) struct Gzip<W> {
 impl<W: Write> Gzip<W> {
     /// # Errors
     /// Those of `out`, and of starting threads.
-    pub(super) fn new(mut out: W) -> io::Result<Self> {
+    pub(super) fn new(out: W) -> io::Result<Self> {
+        Self::with_level(out, Compression::default())
+    }
+
+    /// # Errors
+    /// As [`Self::new`].
+    pub(super) fn with_level(mut out: W, level: Compression) -> io::Result<Self> {
         out.write_all(&HEADER)?;
         let threads = thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
         let (jobs, taken) = channel();
@@ -54,7 +62,7 @@ impl<W: Write> Gzip<W> {
         }
         let pending = VecDeque::new();
         let block = Vec::with_capacity(BLOCK);
-        Ok(Self { out, block, jobs, pending, most_pending: 2 * threads, sum: Crc::new() })
+        Ok(Self { out, level, block, jobs, pending, most_pending: 2 * threads, sum: Crc::new() })
     }
 
     pub(super) fn finish(mut self) -> io::Result<W> {
@@ -70,7 +78,7 @@ impl<W: Write> Gzip<W> {
     fn send(&mut self, is_last: bool) -> io::Result<()> {
         let bytes = std::mem::replace(&mut self.block, Vec::with_capacity(BLOCK));
         let (done, block) = sync_channel(1);
-        self.jobs.send(Job { bytes, is_last, done }).map_err(|_| gone())?;
+        self.jobs.send(Job { bytes, is_last, level: self.level, done }).map_err(|_| gone())?;
         self.pending.push_back(block);
         while self.pending.len() > self.most_pending
             && let Some(block) = self.pending.pop_front()
@@ -103,6 +111,12 @@ impl<W: Write> Write for Gzip<W> {
     }
 }
 
+/// 0 to 9.
+pub(super) fn level(level: i32) -> Compression {
+    u32::try_from(level)
+        .map_or_else(|_| Compression::default(), |level| Compression::new(level.min(9)))
+}
+
 fn gone() -> io::Error {
     io::Error::other("a thread that compresses is gone")
 }
@@ -110,16 +124,16 @@ fn gone() -> io::Error {
 fn work(jobs: &Mutex<Receiver<Job>>) {
     loop {
         let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(Job { bytes, is_last, done }) = next else { return };
+        let Ok(Job { bytes, is_last, level, done }) = next else { return };
         // Who does not wait any more has failed otherwise.
-        let _ = done.send(compress(&bytes, is_last));
+        let _ = done.send(compress(&bytes, is_last, level));
     }
 }
 
-fn compress(bytes: &[u8], is_last: bool) -> io::Result<Block> {
+fn compress(bytes: &[u8], is_last: bool, level: Compression) -> io::Result<Block> {
     let mut sum = Crc::new();
     sum.update(bytes);
-    let mut deflate = Compress::new(Compression::default(), false);
+    let mut deflate = Compress::new(level, false);
     // The most that deflate adds to what it cannot compress, and the end of the block.
     let mut compressed = Vec::with_capacity(bytes.len() + bytes.len() / 1000 + 64);
     let flush = if is_last { FlushCompress::Finish } else { FlushCompress::Sync };

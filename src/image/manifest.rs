@@ -84,11 +84,6 @@ pub(crate) struct LayerBlob {
 }
 
 impl LayerBlob {
-    pub(super) fn gzip(digest: Digest, size: u64, diff_id: Digest) -> Self {
-        let media_type = format!("{OCI_LAYER}+gzip");
-        Self { descriptor: Descriptor::new(&media_type, digest, size), diff_id }
-    }
-
     /// Of an archive that is not compressed.
     pub(crate) fn plain(digest: Digest, size: u64) -> Self {
         Self { descriptor: Descriptor::new(OCI_LAYER, digest.clone(), size), diff_id: digest }

@@ -10,6 +10,7 @@
 //! [`config::ImageConfig`]; nothing in it decides anything on the host.
 
 pub(crate) mod cache;
+pub(crate) mod compression;
 pub(crate) mod config;
 pub(crate) mod digest;
 mod gzip;

@@ -6,19 +6,17 @@
 //!   blobs/sha256/<hex>            what both speak of
 //! ```
 //!
-//! Layers are directories here, so each is archived anew: once to learn its digest and size, once
-//! to be written. An image whose layers came in other archives gets a new configuration, which
-//! names these, and so a new id.
+//! Layers are directories here, so each is archived anew. A plain one is read twice, to learn its digest and size and to be
+//! written; one that is compressed is in a file meanwhile. An image whose layers came in other archives gets a new
+//! configuration, which names these, and so a new id.
 
-use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{self, BufWriter, IntoInnerError, Write};
-use std::os::fd::OwnedFd;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Seek, Write};
 
 use serde_json::{Value, json};
 
-use super::digest::{Algorithm, Digest, Hasher};
-use super::gzip::Gzip;
+use super::compression::{Compressed, Compression, Method, archived, compressed};
+use super::digest::Digest;
 use super::index::{self, Attested, Variant};
 use super::manifest::{self, Descriptor, LayerBlob, OCI_INDEX, OCI_MANIFEST};
 use super::reference::Reference;
@@ -33,9 +31,14 @@ pub(crate) struct Saved {
     pub(crate) tags: Vec<String>,
 }
 
-/// Writes the archive; blocks.
-pub(crate) fn save<W: Write>(store: &ImageStore, images: &[Saved], out: W) -> Result<W> {
-    let mut archive = Archive::begin(out)?;
+/// Writes the archive, with layers that are compressed so; blocks.
+pub(crate) fn save<W: Write>(
+    store: &ImageStore,
+    images: &[Saved],
+    compression: Compression,
+    out: W,
+) -> Result<W> {
+    let mut archive = Archive::begin(compression, out)?;
     let (mut index, mut list) = (Vec::new(), Vec::new());
     for Saved { held, tags } in images {
         let image = archive.image(store, held)?;
@@ -78,9 +81,10 @@ pub(crate) fn save_index<W: Write>(
     store: &ImageStore,
     variants: &[Variant],
     names: &[Reference],
+    compression: Compression,
     out: W,
 ) -> Result<W> {
-    let mut archive = Archive::begin(out)?;
+    let mut archive = Archive::begin(compression, out)?;
     let mut images = Vec::new();
     for Variant { held, predicates } in variants {
         let image = archive.image(store, held)?;
@@ -111,18 +115,6 @@ pub(super) struct Documents {
     pub(super) layers: Vec<LayerBlob>,
 }
 
-/// Blocks: every layer is read.
-pub(super) fn image(store: &ImageStore, held: &Held) -> Result<Documents> {
-    let layers = held.image.layers.iter().map(|key| archived(store, key));
-    documents(store, held, layers.collect::<Result<_>>()?)
-}
-
-/// A layer's plain archive. Blocks: all of it is read.
-pub(super) fn archived(store: &ImageStore, key: &LayerKey) -> Result<LayerBlob> {
-    let (digest, size) = measure(&store.open_layer(key)?)?;
-    Ok(LayerBlob::plain(digest, size))
-}
-
 /// Of an image whose layers leave as these archives. Blocks for a small file.
 pub(super) fn documents(
     store: &ImageStore,
@@ -145,80 +137,35 @@ pub(super) fn documents(
     Ok(Documents { config, manifest, layers })
 }
 
-/// A layer's compressed archive, in a file without a name.
-pub(super) struct Compressed {
-    pub(super) blob: LayerBlob,
-    pub(super) file: File,
-}
-
-/// Archives a layer and compresses that, next to the store's data. Blocks: all of it is read.
-pub(super) fn compressed(store: &ImageStore, key: &LayerKey) -> Result<Compressed> {
-    let file = store.unnamed_file()?;
-    let packed = Measure::before(BufWriter::with_capacity(1 << 20, file));
-    let plain = Measure::before(Gzip::new(packed).context("compress the layer")?);
-    let plain = pack::write(&store.open_layer(key)?, plain)?;
-    let diff_id = plain.hasher.finish();
-    let packed = plain.out.finish().context("compress the layer")?;
-    let blob = LayerBlob::gzip(packed.hasher.finish(), packed.size, diff_id);
-    let file = packed.out.into_inner().map_err(IntoInnerError::into_error);
-    Ok(Compressed { blob, file: file.context("compress the layer")? })
-}
-
-/// Digest and size of the archive of a layer's files.
-pub(super) fn measure(files: &OwnedFd) -> Result<(Digest, u64)> {
-    let Measure { hasher, size, .. } = pack::write(files, Measure::before(io::sink()))?;
-    Ok((hasher.finish(), size))
-}
-
-/// What goes through to `out`.
-struct Measure<W> {
-    out: W,
-    hasher: Hasher,
-    /// Bytes.
-    size: u64,
-}
-
-impl<W: Write> Measure<W> {
-    fn before(out: W) -> Self {
-        Self { out, hasher: Hasher::new(Algorithm::Sha256), size: 0 }
-    }
-}
-
-impl<W: Write> Write for Measure<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.out.write(bytes)?;
-        self.hasher.update(bytes.get(..count).unwrap_or_default());
-        self.size += count as u64;
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
-    }
-}
-
 fn blob_path(digest: &Digest) -> String {
     format!("blobs/sha256/{}", digest.hex())
 }
 
 struct Archive<W> {
+    compression: Compression,
     out: W,
     /// Blobs that images share are written once.
     written: BTreeSet<String>,
+    layers: BTreeMap<LayerKey, LayerBlob>,
 }
 
 impl<W: Write> Archive<W> {
-    fn begin(out: W) -> Result<Self> {
-        let mut archive = Self { out, written: BTreeSet::new() };
+    fn begin(compression: Compression, out: W) -> Result<Self> {
+        let (written, layers) = (BTreeSet::new(), BTreeMap::new());
+        let mut archive = Self { compression, out, written, layers };
         archive.file("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         Ok(archive)
     }
 
     fn image(&mut self, store: &ImageStore, held: &Held) -> Result<Documents> {
-        let image = image(store, held)?;
-        for (key, layer) in held.image.layers.iter().zip(&image.layers) {
-            self.layer(store, key, &layer.descriptor)?;
+        let mut layers = Vec::new();
+        for key in &held.image.layers {
+            layers.push(match self.layers.get(key) {
+                Some(known) => known.clone(),
+                None => self.layer(store, key)?,
+            });
         }
+        let image = documents(store, held, layers)?;
         self.blob(&image.config)?;
         self.blob(&image.manifest)?;
         Ok(image)
@@ -243,23 +190,34 @@ impl<W: Write> Archive<W> {
         }
     }
 
-    fn layer(
-        &mut self,
-        store: &ImageStore,
-        key: &LayerKey,
-        Descriptor { digest, size, .. }: &Descriptor,
-    ) -> Result<()> {
+    fn layer(&mut self, store: &ImageStore, key: &LayerKey) -> Result<LayerBlob> {
+        let (blob, file) = match self.compression.method {
+            Method::None => (archived(store, key)?, None),
+            Method::Gzip | Method::Zstd => {
+                let Compressed { blob, file } = compressed(store, key, self.compression)?;
+                (blob, Some(file))
+            }
+        };
+        self.layers.insert(key.clone(), blob.clone());
+        let Descriptor { digest, size, .. } = &blob.descriptor;
         let path = blob_path(digest);
         if !self.written.insert(path.clone()) {
-            return Ok(());
+            return Ok(blob);
         }
         self.header(&path, *size)?;
-        let counted = Counted { out: &mut self.out, left: *size };
-        let Counted { left, .. } = pack::write(&store.open_layer(key)?, counted)?;
-        if left != 0 {
+        let mut counted = Counted { out: &mut self.out, left: *size };
+        match file {
+            Some(mut file) => {
+                file.rewind().context("read the layer")?;
+                io::copy(&mut file, &mut counted).context("write the archive")?;
+            }
+            None => counted = pack::write(&store.open_layer(key)?, counted)?,
+        }
+        if counted.left != 0 {
             return Err(Error::internal(format!("layer {digest} has changed meanwhile")));
         }
-        self.pad(*size)
+        self.pad(*size)?;
+        Ok(blob)
     }
 
     fn file(&mut self, path: &str, bytes: &[u8]) -> Result<()> {

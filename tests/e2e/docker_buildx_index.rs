@@ -28,21 +28,21 @@ fn skopeo(words: &[&str]) -> Value {
 }
 
 /// A registry beside a node, and what it has.
-struct Names(SecureRegistry);
+pub(crate) struct Names(SecureRegistry);
 
 impl Names {
-    async fn new(node: &Node) -> Self {
+    pub(crate) async fn new(node: &Node) -> Self {
         let registry = SecureRegistry::start_empty(node, false, "").await;
         let address = &registry.address;
         node.write_hosts(address, &format!("server = \"http://{address}\"\n"));
         Self(registry)
     }
 
-    fn name(&self, tag: &str) -> String {
+    pub(crate) fn name(&self, tag: &str) -> String {
         format!("{}/cais/index:{tag}", self.0.address)
     }
 
-    fn raw(&self, name: &str) -> Value {
+    pub(crate) fn raw(&self, name: &str) -> Value {
         skopeo(&["inspect", "--raw", "--tls-verify=false", &format!("docker://{name}")])
     }
 
@@ -57,11 +57,15 @@ impl Names {
     }
 
     fn blob(&self, digest: &Value) -> Value {
+        serde_json::from_slice(&self.bytes(digest)).unwrap()
+    }
+
+    pub(crate) fn bytes(&self, digest: &Value) -> Vec<u8> {
         let digest = digest.as_str().unwrap();
         let address = format!("http://{}/v2/cais/index/blobs/{digest}", self.0.address);
         let fetched = Command::new("curl").args(["-fsSL", &address]).output().unwrap();
         assert!(fetched.status.success(), "{fetched:?}");
-        serde_json::from_slice(&fetched.stdout).unwrap()
+        fetched.stdout
     }
 }
 

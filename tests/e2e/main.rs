@@ -56,6 +56,7 @@ mod docker_build_users;
 mod docker_buildx;
 mod docker_buildx_cache;
 mod docker_buildx_calls;
+mod docker_buildx_compression;
 mod docker_buildx_index;
 mod docker_commands;
 mod docker_containers;

@@ -9,6 +9,7 @@ use cais_proto::buildkit::control::CacheOptionsEntry;
 use super::BuildKit;
 use super::attrs::is_true;
 use super::board::Board;
+use super::compression;
 use super::content::{Directory, LocalCache};
 use super::export::Response;
 use super::job::{Job, Outcome};
@@ -18,6 +19,7 @@ use crate::api::docker::convert::create::unsupported;
 use crate::builder::{Extent, image_platform};
 use crate::error::{Error, Result};
 use crate::image::cache::{RegistryCache, RegistrySink, Sink, Source, export};
+use crate::image::compression::Compression;
 use crate::image::digest::Digest;
 use crate::image::reference::Reference;
 
@@ -33,6 +35,7 @@ const MANIFEST: &str = "cache.manifest";
 struct Export {
     place: Place,
     extent: Extent,
+    compression: Compression,
     /// The build is done, whatever becomes of it.
     may_fail: bool,
 }
@@ -85,14 +88,12 @@ fn read(entry: &CacheOptionsEntry) -> Result<Option<Export>> {
         "max" => Extent::All,
         other => return Err(Error::invalid(format!("unknown cache mode: {other}"))),
     };
-    if !matches!(attr("compression"), "" | "uncompressed") {
-        return unsupported(format!("cache compression {}", attr("compression")));
-    }
+    let compression = compression::read(&entry.attrs)?;
     if entry.r#type == INLINE {
         return Ok(None);
     }
     let may_fail = is_true(attr("ignore-error"));
-    Ok(Some(Export { place: place(entry, DESTINATION)?, extent, may_fail }))
+    Ok(Some(Export { place: place(entry, DESTINATION)?, extent, compression, may_fail }))
 }
 
 /// Opens the caches that layers may come from. One that is not there is shown, and does without.
@@ -168,14 +169,14 @@ pub(super) async fn write(
     let mut response = Response::new();
     let exports = job.request.cache.as_ref().map(|cache| cache.exports.as_slice());
     for entry in exports.unwrap_or_default() {
-        let Some(Export { place, extent, may_fail }) = read(entry)? else { continue };
-        let kind = match &place {
+        let Some(export) = read(entry)? else { continue };
+        let kind = match &export.place {
             Place::Registry(_) => "registry",
             Place::Local(_) => "client directory",
         };
         let mut task = job.board.begin(&format!("exporting cache to {kind}"));
         task.part("preparing build cache for export", (0, 0), false);
-        match send(kit, outcome, session, (&place, extent)).await {
+        match send(kit, outcome, session, &export).await {
             Ok(manifest) => {
                 task.part("preparing build cache for export", (0, 0), true);
                 task.done(false);
@@ -183,7 +184,7 @@ pub(super) async fn write(
             }
             Err(error) => {
                 task.failed(&error.chain());
-                if !may_fail {
+                if !export.may_fail {
                     return Err(error);
                 }
             }
@@ -197,10 +198,10 @@ async fn send(
     kit: &BuildKit,
     outcome: &Outcome,
     session: &Arc<Session>,
-    (place, extent): (&Place, Extent),
+    asked: &Export,
 ) -> Result<String> {
     let store = kit.0.engine.images();
-    let sink: Box<dyn Sink> = match place {
+    let sink: Box<dyn Sink> = match &asked.place {
         Place::Registry(reference) => {
             let credentials = session.credentials(reference.registry()).await?;
             Box::new(RegistrySink::open(store, reference, &credentials)?)
@@ -209,9 +210,9 @@ async fn send(
     };
     let mut steps = Vec::new();
     for made in &outcome.parts {
-        steps.extend(made.built.steps(extent).await?);
+        steps.extend(made.built.steps(asked.extent).await?);
     }
-    let manifest = export(store, &steps, &*sink).await?;
+    let manifest = export(store, &steps, asked.compression, &*sink).await?;
     Ok(manifest.to_json().to_string())
 }
 
@@ -243,7 +244,7 @@ mod tests {
         assert_eq!(read(&exact).unwrap_err().kind(), Kind::InvalidArgument);
         for (kind, attrs, expected) in [
             ("gha", &[][..], Kind::Unsupported),
-            ("local", &[("dest", "/c"), ("compression", "zstd")], Kind::Unsupported),
+            ("local", &[("dest", "/c"), ("compression", "estargz")], Kind::Unsupported),
             ("local", &[], Kind::InvalidArgument),
             ("registry", &[("ref", "A B")], Kind::InvalidArgument),
             ("inline", &[("mode", "most")], Kind::InvalidArgument),

@@ -18,6 +18,7 @@ use super::BuildKit;
 use super::attrs::{Asked, is_true};
 use super::board::Task;
 use super::caches;
+use super::compression;
 use super::errors::failed_call;
 use super::job::{Job, Made, Outcome};
 use super::send;
@@ -26,6 +27,7 @@ use super::wire::Caller;
 use crate::api::docker::convert::build;
 use crate::engine::actions::ImageAct;
 use crate::error::{Context, Error, Kind, Result};
+use crate::image::compression::Compression;
 use crate::image::index::Variant;
 use crate::image::pieces::{self, Pieces};
 use crate::image::reference::Reference;
@@ -64,14 +66,12 @@ pub(super) fn check(exporters: &[Exporter]) -> Result<()> {
             "oci" | "docker" => {}
             _ => return lacks("it"),
         }
-        for key in ["push-by-digest", "rewrite-timestamp", "force-compression"] {
+        for key in ["push-by-digest", "rewrite-timestamp"] {
             if is_set(key) {
                 return lacks(key);
             }
         }
-        if attrs.get("compression").is_some_and(|value| value != "uncompressed") {
-            return lacks("compression");
-        }
+        compression::read(attrs)?;
         if attrs.keys().any(|key| key.starts_with("annotation")) {
             return lacks("annotations");
         }
@@ -173,7 +173,7 @@ impl Export<'_> {
         let mut response = about(&id, &names);
         if attrs.get("push").is_some_and(|value| is_true(value)) {
             for name in &names {
-                let digest = self.push(name, Some(&id)).await?;
+                let digest = self.push(name, Some(&id), compression::read(attrs)?).await?;
                 response.insert("containerimage.digest".to_owned(), digest);
             }
         }
@@ -210,7 +210,7 @@ impl Export<'_> {
         }
         task.part("exporting layers", (0, 0), true);
         for name in &names {
-            let digest = self.push(name, None).await?;
+            let digest = self.push(name, None, compression::read(attrs)?).await?;
             response.insert("containerimage.digest".to_owned(), digest);
         }
         response.insert("image.name".to_owned(), tagged(&names));
@@ -221,24 +221,29 @@ impl Export<'_> {
     async fn index(&self, attrs: &BTreeMap<String, String>, task: &mut Task) -> Result<Response> {
         let names = names(attrs)?;
         let (store, variants) = (self.kit.0.engine.images().clone(), self.variants().await?);
-        let named = names.clone();
-        let archive = pieces::send(move |out| save_index(&store, &variants, &named, out));
+        let (named, packed) = (names.clone(), compression::read(attrs)?);
+        let archive = pieces::send(move |out| save_index(&store, &variants, &named, packed, out));
         self.send(archive, "sending tarball", task).await?;
         Ok(Response::from([("image.name".to_owned(), tagged(&names))]))
     }
 
     /// The digest of what the name stands for now: an image, or the index of all that was built.
-    async fn push(&self, name: &Reference, image: Option<&ImageId>) -> Result<String> {
+    async fn push(
+        &self,
+        name: &Reference,
+        image: Option<&ImageId>,
+        compression: Compression,
+    ) -> Result<String> {
         let shown = name.tagged_name().unwrap_or_default();
         let mut task = self.job.board.begin(&format!("pushing {shown}"));
-        let pushed = self.push_told(name, image, &mut task).await;
+        let pushed = self.push_told((name, compression), image, &mut task).await;
         task.ended(&pushed);
         pushed.with_context(|| format!("failed to push {shown}"))
     }
 
     async fn push_told(
         &self,
-        name: &Reference,
+        (name, compression): (&Reference, Compression),
         image: Option<&ImageId>,
         task: &mut Task,
     ) -> Result<String> {
@@ -248,12 +253,12 @@ impl Export<'_> {
         let (events, told) = mpsc::channel(1);
         let Some(id) = image else {
             let variants = self.variants().await?;
-            let pushing = push::push_index(engine.images(), variants, to, &events);
+            let pushing = push::push_index(engine.images(), (variants, compression), to, &events);
             return Ok(follow(task, told, pushing).await?.digest.to_string());
         };
         let gone = || Error::not_found(format!("No such image: {id}"));
         let held = engine.images().hold(&id.to_string()).ok_or_else(gone)?;
-        let pushing = push::push(engine.images(), held, to, &events);
+        let pushing = push::push(engine.images(), (held, compression), to, &events);
         let pushed = follow(task, told, pushing).await?;
         engine.image_done(id, ImageAct::Push(name));
         Ok(pushed.digest.to_string())
@@ -268,7 +273,8 @@ impl Export<'_> {
         let id = held.image.id.clone();
         let tags = names.iter().filter_map(Reference::tagged_name).collect();
         let (store, saved) = (self.kit.0.engine.images().clone(), [Saved { held, tags }]);
-        let archive = pieces::send(move |out| save(&store, &saved, out));
+        let packed = compression::read(attrs)?;
+        let archive = pieces::send(move |out| save(&store, &saved, packed, out));
         self.send(archive, "sending tarball", task).await?;
         Ok(about(&id, &names))
     }

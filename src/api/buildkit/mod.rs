@@ -19,6 +19,7 @@ mod bridge;
 mod caches;
 mod checks;
 mod client;
+mod compression;
 mod content;
 mod control;
 mod errors;

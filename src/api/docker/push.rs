@@ -15,6 +15,7 @@ use super::reply::{self, Answer};
 use super::wire::image::{AuthConfig, Detail, Message};
 use crate::engine::actions::ImageAct;
 use crate::error::{Error, Kind, Result};
+use crate::image::compression::Compression;
 use crate::image::offered::{self, Offered};
 use crate::image::push::{self, Event, Pushed};
 use crate::image::reference::Reference;
@@ -76,7 +77,7 @@ pub(super) fn push(door: &Door, name: &str, call: &Call) -> Answer {
         let teller = Teller { messages };
         let to = (&reference, &credentials);
         let pushed = tokio::select! {
-            pushed = push::push(&store, held, to, &events) => pushed,
+            pushed = push::push(&store, (held, Compression::GZIP), to, &events) => pushed,
             // Who hung up wants it no more.
             Err(Gone) = teller.follow(&reference, &mut told) => return,
         };

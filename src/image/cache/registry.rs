@@ -16,7 +16,8 @@ use crate::image::pieces::Archive;
 use crate::image::platform::Platform;
 use crate::image::reference::Reference;
 use crate::image::registry::{self, Served, Session};
-use crate::image::{Credentials, ImageStore};
+use crate::image::store::LayerSource;
+use crate::image::{Credentials, ImageStore, LayerKey};
 
 /// A cache under a name, or an image that has its records with it.
 pub(crate) struct RegistryCache {
@@ -104,6 +105,8 @@ impl Source for RegistryCache {
 
 /// A name that a cache is to have.
 pub(crate) struct RegistrySink {
+    store: ImageStore,
+    name: Reference,
     session: Session,
     tag: String,
 }
@@ -115,7 +118,8 @@ impl RegistrySink {
         credentials: &Credentials,
     ) -> Result<Self> {
         let tag = reference.tag().context("a name without a tag")?.to_owned();
-        Ok(Self { session: store.shared.registry.session(reference, credentials)?, tag })
+        let session = store.shared.registry.session(reference, credentials)?;
+        Ok(Self { store: store.clone(), name: reference.clone(), session, tag })
     }
 }
 
@@ -139,5 +143,15 @@ impl Sink for RegistrySink {
 
     fn put_manifest<'a>(&'a self, manifest: &'a [u8]) -> BoxFuture<'a, Result<()>> {
         self.session.push_manifest(&self.tag, OCI_MANIFEST, manifest).boxed()
+    }
+
+    fn known(&self, layer: &LayerKey) -> Vec<LayerBlob> {
+        let sources = self.store.sources(layer, self.name.registry());
+        let here = sources.iter().filter(|it| it.repository == self.name.repository());
+        here.map(LayerSource::blob).collect()
+    }
+
+    fn note<'a>(&'a self, layers: &'a [(LayerKey, LayerBlob)]) -> BoxFuture<'a, ()> {
+        self.store.note_sources(&self.name, layers).boxed()
     }
 }

@@ -5,8 +5,8 @@
 //! ```
 //!
 //! Which repositories have a layer, and as which archive, is known of those that it was pulled from or pushed to. So a layer
-//! that came compressed stays as it came on its own registry; elsewhere it is archived anew and compressed with gzip, before it
-//! is sent: a registry is asked for a blob by its digest, and what broke off goes on with the same bytes.
+//! that came compressed stays as it came on its own registry; elsewhere it is archived anew and compressed, with gzip if nobody
+//! asks for something else, before it is sent: a registry is asked for a blob by its digest, and what broke off goes on with the same bytes.
 
 #[cfg(test)]
 mod tests;
@@ -19,6 +19,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::error::{Context, Error, Result};
+use crate::image::compression::{Compressed, Compression, compressed};
 use crate::image::digest::Digest;
 use crate::image::index::{self, Variant};
 use crate::image::manifest::{Descriptor, LayerBlob, OCI_INDEX, OCI_MANIFEST};
@@ -26,7 +27,7 @@ use crate::image::pieces;
 use crate::image::reference::Reference;
 use crate::image::registry::Session;
 use crate::image::registry::upload::Mount;
-use crate::image::save::{self, Compressed, Documents};
+use crate::image::save::{self, Documents};
 use crate::image::store::{LayerSource, blocking};
 use crate::image::{Credentials, Held, ImageStore, LayerKey};
 
@@ -68,19 +69,19 @@ pub(crate) struct Pushed {
     pub(crate) size: usize,
 }
 
-/// Pushes an image under a name with a tag. Ends early when nobody listens to what becomes of it.
+/// Pushes an image under a name with a tag; what the registry lacks is compressed so. Ends early when nobody listens to what becomes of it.
 ///
 /// # Errors
 /// `Denied` when the registry does not take the credentials, `Unavailable` when it fails.
 pub(crate) async fn push(
     store: &ImageStore,
-    held: Held,
+    (held, compression): (Held, Compression),
     (name, credentials): (&Reference, &Credentials),
     events: &mpsc::Sender<Event>,
 ) -> Result<Pushed> {
     let session = store.shared.registry.session(name, credentials)?;
     let tag = name.tag().context("a name without a tag")?;
-    let documents = put_image(store, &session, (held, name), events).await?;
+    let documents = put_image(store, &session, (held, name, compression), events).await?;
     let Documents { manifest, .. } = documents;
     session.push_manifest(tag, OCI_MANIFEST, &manifest).await.context("push the manifest")?;
     Ok(Pushed { digest: Digest::of(&manifest), size: manifest.len() })
@@ -92,7 +93,7 @@ pub(crate) async fn push(
 /// As [`push`].
 pub(crate) async fn push_index(
     store: &ImageStore,
-    variants: Vec<Variant>,
+    (variants, compression): (Vec<Variant>, Compression),
     (name, credentials): (&Reference, &Credentials),
     events: &mpsc::Sender<Event>,
 ) -> Result<Pushed> {
@@ -100,7 +101,7 @@ pub(crate) async fn push_index(
     let tag = name.tag().context("a name without a tag")?;
     let mut images = Vec::new();
     for Variant { held, predicates } in variants {
-        let image = put_image(store, &session, (held, name), events).await?;
+        let image = put_image(store, &session, (held, name, compression), events).await?;
         let digest = Digest::of(&image.manifest).to_string();
         session.push_manifest(&digest, OCI_MANIFEST, &image.manifest).await?;
         let attested = index::attest(&image, &predicates, std::slice::from_ref(name))?;
@@ -122,7 +123,7 @@ pub(crate) async fn push_index(
 async fn put_image(
     store: &ImageStore,
     session: &Session,
-    (held, to): (Held, &Reference),
+    (held, to, compression): (Held, &Reference, Compression),
     events: &mpsc::Sender<Event>,
 ) -> Result<Documents> {
     let diff_ids = store.layer_sizes(&held.image).into_iter().map(|(diff_id, _)| diff_id);
@@ -136,13 +137,15 @@ async fn put_image(
     let pushing = distinct.into_iter().map(|(key, diff_id)| async move {
         // Nobody closes it.
         let _place = store.shared.pushes.places.acquire().await.ok();
-        let layer = Layer { store, session, to, key: &key, diff_id: &diff_id, events };
+        let (key_of, diff_id_of) = (&key, &diff_id);
+        let layer =
+            Layer { store, session, to, compression, key: key_of, diff_id: diff_id_of, events };
         let blob = Box::pin(layer.put()).await.with_context(|| format!("push layer {diff_id}"))?;
         Ok::<_, Error>((key, blob))
     });
     let pushed: Vec<_> =
         stream::iter(pushing).buffer_unordered(LAYERS_AT_ONCE).try_collect().await?;
-    note(store, to, &pushed).await;
+    store.note_sources(to, &pushed).await;
     let pushed: HashMap<_, _> = pushed.into_iter().collect();
     let blobs = layers.iter().map(|(key, _)| pushed.get(key).cloned());
     let blobs: Vec<_> = blobs.collect::<Option<_>>().context("a layer was not pushed")?;
@@ -158,18 +161,12 @@ async fn tell(events: &mpsc::Sender<Event>, event: Event) -> Result<()> {
     events.send(event).await.map_err(|_| Error::internal("nobody listens"))
 }
 
-async fn note(store: &ImageStore, to: &Reference, pushed: &[(LayerKey, LayerBlob)]) {
-    let sources = pushed.iter().map(|(key, blob)| (key.clone(), LayerSource::new(to, blob)));
-    if let Err(error) = store.add_sources(sources.collect()).await {
-        tracing::warn!(error = error.chain(), "where layers are is not noted");
-    }
-}
-
 /// One layer on its way to a repository.
 struct Layer<'a> {
     store: &'a ImageStore,
     session: &'a Session,
     to: &'a Reference,
+    compression: Compression,
     key: &'a LayerKey,
     diff_id: &'a Digest,
     events: &'a mpsc::Sender<Event>,
@@ -178,7 +175,8 @@ struct Layer<'a> {
 impl Layer<'_> {
     /// The archive that the repository has of it now.
     async fn put(&self) -> Result<LayerBlob> {
-        let known = self.store.sources(self.key, self.to.registry());
+        let mut known = self.store.sources(self.key, self.to.registry());
+        known.retain(|source| self.compression.takes(&source.blob()));
         let mut asked: Vec<Digest> = Vec::new();
         for blob in known.iter().map(LayerSource::blob) {
             let digest = &blob.descriptor.digest;
@@ -209,8 +207,11 @@ impl Layer<'_> {
             }
         }
         let Compressed { blob, file } = {
-            let (store, key) = (self.store.clone(), self.key.clone());
-            blocking(move || save::compressed(&store, &key)).await.context("read the layer")?
+            let (store, key, compression) =
+                (self.store.clone(), self.key.clone(), self.compression);
+            blocking(move || compressed(&store, &key, compression))
+                .await
+                .context("read the layer")?
         };
         let Descriptor { digest, size, .. } = &blob.descriptor;
         if !asked.contains(digest) && self.session.has_blob(digest).await? {

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 
 use super::{Event, push};
 use crate::error::{Kind, Result};
+use crate::image::compression::Compression;
 use crate::image::digest::Digest;
 use crate::image::reference::Reference;
 use crate::image::registry::fake::{self, Fake, Reply, archive, noise, patient_store, store};
@@ -119,7 +120,9 @@ async fn pushed(store: &ImageStore, name: &str) -> Vec<Event> {
     let (events, mut told) = mpsc::channel(64);
     let reference = Reference::parse(name).unwrap();
     let held = store.hold(name).unwrap();
-    push(store, held, (&reference, &Credentials::anonymous()), &events).await.unwrap();
+    push(store, (held, Compression::GZIP), (&reference, &Credentials::anonymous()), &events)
+        .await
+        .unwrap();
     drop(events);
     let mut all = Vec::new();
     while let Some(event) = told.recv().await {

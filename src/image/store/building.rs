@@ -33,7 +33,7 @@ use crate::image::local::LocalLayer;
 use crate::image::manifest::{self, LayerBlob};
 use crate::image::mapped::{Mapped, of_descriptor};
 use crate::image::snapshot::{self, Life, Owners, Writable};
-use crate::image::{chain_id, pack, save};
+use crate::image::{chain_id, compression, pack};
 
 /// The directory of a workplace that becomes the layer's.
 const LAYER: &str = "layer";
@@ -353,14 +353,9 @@ impl ImageStore {
         Ok(StackedLayer::stored(self, super::blocking(settling).await?))
     }
 
-    /// Which layer it is, and its plain archive. All of it is read.
-    pub(in crate::image) async fn archive_of(
-        &self,
-        layer: &StackedLayer,
-    ) -> Result<(LayerKey, LayerBlob)> {
-        let (store, stored) = (self.clone(), layer.settled().await?);
-        let measuring = move || Ok((stored.key.clone(), save::archived(&store, &stored.key)?));
-        super::blocking(measuring).await
+    /// Which layer it is, once it is in the store.
+    pub(in crate::image) async fn key_of(&self, layer: &StackedLayer) -> Result<LayerKey> {
+        Ok(layer.settled().await?.key)
     }
 
     /// The DiffIDs of layers, once each is in the store.
@@ -433,7 +428,7 @@ impl Shared {
     /// Hashes the files of a finished layer and moves it to `layers`. If one of the same content is
     /// there already, that one is taken.
     fn settle(&self, directory: &Path, files: &OwnedFd) -> Result<Stored> {
-        let (diff_id, _) = save::measure(files).context("hash a layer")?;
+        let (diff_id, _) = compression::measure(files).context("hash a layer")?;
         let (mut size, mut inodes) = (0, 0);
         measure(files.as_fd(), &mut size, &mut inodes).context("measure a layer")?;
         let key = LayerKey::of(&diff_id);

@@ -57,7 +57,6 @@ pub(in crate::image) use self::sources::LayerSource;
 use self::sources::LayerSources;
 use super::digest::Digest;
 use super::mapped::Mapped;
-use super::pieces::{self, Pieces};
 use super::platform::Platform;
 use super::progress::Progress;
 use super::pull::{Credentials, Pull, Pulls};
@@ -322,12 +321,6 @@ impl ImageStore {
     /// The directory of a layer's files, for who reads them.
     pub(in crate::image) fn open_layer(&self, key: &LayerKey) -> Result<OwnedFd> {
         super::pack::open(&self.shared.layers.files_of(key))
-    }
-
-    /// The plain archive of a layer.
-    pub(in crate::image) fn archive(&self, key: &LayerKey) -> Pieces {
-        let (store, key) = (self.clone(), key.clone());
-        pieces::send(move |out| super::pack::write(&store.open_layer(&key)?, out))
     }
 
     /// A file on the disk of the layers that goes when it is closed.

@@ -117,7 +117,19 @@ impl ImageStore {
         sources.iter().filter(|source| source.registry == registry).cloned().collect()
     }
 
-    /// Notes that a repository has these archives of layers.
+    /// Notes that a repository has these archives of layers. It goes without, if that fails.
+    pub(in crate::image) async fn note_sources(
+        &self,
+        at: &Reference,
+        layers: &[(LayerKey, LayerBlob)],
+    ) {
+        let sources = layers.iter().map(|(key, blob)| (key.clone(), LayerSource::new(at, blob)));
+        if let Err(error) = self.add_sources(sources.collect()).await {
+            tracing::warn!(error = error.chain(), "where layers are is not noted");
+        }
+    }
+
+    /// Notes that repositories have these archives of layers.
     pub(in crate::image) async fn add_sources(
         &self,
         sources: Vec<(LayerKey, LayerSource)>,

@@ -1,0 +1,202 @@
+//! How layers are compressed when they leave the store.
+
+use std::fs::File;
+use std::io::{self, BufWriter, IntoInnerError, Write};
+use std::os::fd::OwnedFd;
+
+use super::digest::{Algorithm, Digest, Hasher};
+use super::gzip::{self, Gzip};
+use super::manifest::{Descriptor, LayerBlob, OCI_LAYER};
+use super::{ImageStore, LayerKey, pack};
+use crate::error::{Context, Result};
+
+/// Of zstd's own library.
+pub(crate) const ZSTD_LEVELS: std::ops::RangeInclusive<i32> = 0..=22;
+pub(crate) const GZIP_LEVELS: std::ops::RangeInclusive<i32> = 0..=9;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Method {
+    None,
+    Gzip,
+    Zstd,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Compression {
+    pub(crate) method: Method,
+    /// [`GZIP_LEVELS`], [`ZSTD_LEVELS`].
+    pub(crate) level: Option<i32>,
+    /// A layer that is there, compressed otherwise, is sent all the same.
+    pub(crate) is_forced: bool,
+}
+
+impl Compression {
+    pub(crate) const NONE: Self = Self { method: Method::None, level: None, is_forced: false };
+    pub(crate) const GZIP: Self = Self { method: Method::Gzip, level: None, is_forced: false };
+
+    fn media_type(self) -> String {
+        match self.method {
+            Method::None => OCI_LAYER.to_owned(),
+            Method::Gzip => format!("{OCI_LAYER}+gzip"),
+            Method::Zstd => format!("{OCI_LAYER}+zstd"),
+        }
+    }
+
+    /// Whether an archive that is there will do; its type is OCI's.
+    pub(super) fn takes(self, blob: &LayerBlob) -> bool {
+        !self.is_forced || blob.descriptor.media_type == self.media_type()
+    }
+
+    fn begin<W: Write>(self, out: W) -> io::Result<Compressor<W>> {
+        Ok(match self.method {
+            Method::None => Compressor::None(out),
+            Method::Gzip => Compressor::Gzip(match self.level {
+                None => Gzip::new(out)?,
+                Some(level) => Gzip::with_level(out, gzip::level(level))?,
+            }),
+            // Zero is the level that it has by itself.
+            Method::Zstd => {
+                Compressor::Zstd(zstd::Encoder::new(out, self.level.unwrap_or_default())?)
+            }
+        })
+    }
+}
+
+enum Compressor<W: Write> {
+    None(W),
+    Gzip(Gzip<W>),
+    Zstd(zstd::Encoder<'static, W>),
+}
+
+impl<W: Write> Compressor<W> {
+    fn finish(self) -> io::Result<W> {
+        match self {
+            Self::None(out) => Ok(out),
+            Self::Gzip(gzip) => gzip.finish(),
+            Self::Zstd(zstd) => zstd.finish(),
+        }
+    }
+}
+
+impl<W: Write> Write for Compressor<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::None(out) => out.write(bytes),
+            Self::Gzip(gzip) => gzip.write(bytes),
+            Self::Zstd(zstd) => zstd.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::None(out) => out.flush(),
+            Self::Gzip(gzip) => gzip.flush(),
+            Self::Zstd(zstd) => zstd.flush(),
+        }
+    }
+}
+
+/// A layer's archive, in a file without a name.
+pub(super) struct Compressed {
+    pub(super) blob: LayerBlob,
+    pub(super) file: File,
+}
+
+/// Archives a layer and compresses that, next to the store's data. Blocks: all of it is read. The same layer and the same
+/// compression make the same bytes.
+pub(super) fn compressed(
+    store: &ImageStore,
+    key: &LayerKey,
+    compression: Compression,
+) -> Result<Compressed> {
+    let file = store.unnamed_file()?;
+    let packed = Measure::before(BufWriter::with_capacity(1 << 20, file));
+    let plain = Measure::before(compression.begin(packed).context("compress the layer")?);
+    let plain = pack::write(&store.open_layer(key)?, plain)?;
+    let diff_id = plain.hasher.finish();
+    let packed = plain.out.finish().context("compress the layer")?;
+    let descriptor =
+        Descriptor::new(&compression.media_type(), packed.hasher.finish(), packed.size);
+    let file = packed.out.into_inner().map_err(IntoInnerError::into_error);
+    let file = file.context("compress the layer")?;
+    Ok(Compressed { blob: LayerBlob { descriptor, diff_id }, file })
+}
+
+/// A layer's plain archive. Blocks: all of it is read.
+pub(super) fn archived(store: &ImageStore, key: &LayerKey) -> Result<LayerBlob> {
+    let (digest, size) = measure(&store.open_layer(key)?)?;
+    Ok(LayerBlob::plain(digest, size))
+}
+
+/// Digest and size of the archive of a layer's files.
+pub(super) fn measure(files: &OwnedFd) -> Result<(Digest, u64)> {
+    let Measure { hasher, size, .. } = pack::write(files, Measure::before(io::sink()))?;
+    Ok((hasher.finish(), size))
+}
+
+/// What goes through to `out`.
+struct Measure<W> {
+    out: W,
+    hasher: Hasher,
+    /// Bytes.
+    size: u64,
+}
+
+impl<W: Write> Measure<W> {
+    fn before(out: W) -> Self {
+        Self { out, hasher: Hasher::new(Algorithm::Sha256), size: 0 }
+    }
+}
+
+impl<W: Write> Write for Measure<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.out.write(bytes)?;
+        self.hasher.update(bytes.get(..count).unwrap_or_default());
+        self.size += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use flate2::read::GzDecoder;
+
+    use super::*;
+
+    #[test]
+    fn each_method_gives_back_what_went_in_and_levels_count() {
+        let words = (0_u32..40_000).map(|it| format!("{} ", it.wrapping_mul(2_654_435_761) % 977));
+        let text: Vec<u8> = words.flat_map(String::into_bytes).collect();
+        let packed = |method, level| {
+            let compression = Compression { method, level, is_forced: false };
+            let mut out = compression.begin(Vec::new()).unwrap();
+            out.write_all(&text).unwrap();
+            out.finish().unwrap()
+        };
+        assert_eq!(packed(Method::None, None), text);
+        let mut read = Vec::new();
+        GzDecoder::new(&packed(Method::Gzip, Some(1))[..]).read_to_end(&mut read).unwrap();
+        assert_eq!(read, text);
+        assert_eq!(zstd::decode_all(&packed(Method::Zstd, Some(19))[..]).unwrap(), text);
+        for (method, levels) in [(Method::Gzip, [0, 1, 9]), (Method::Zstd, [1, 3, 19])] {
+            let sizes = levels.map(|level| packed(method, Some(level)).len());
+            assert!(sizes[0] > sizes[1] && sizes[1] > sizes[2], "{method:?}: {sizes:?}");
+        }
+        assert_eq!(packed(Method::Zstd, None), packed(Method::Zstd, Some(3)));
+    }
+
+    #[test]
+    fn only_who_insists_has_a_layer_sent_again() {
+        let digest = Digest::of(b"");
+        let plain = LayerBlob::plain(digest, 7);
+        assert!(Compression::GZIP.takes(&plain) && Compression::NONE.takes(&plain));
+        let forced = Compression { is_forced: true, ..Compression::GZIP };
+        assert!(!forced.takes(&plain));
+    }
+}

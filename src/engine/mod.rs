@@ -241,6 +241,7 @@ impl Engine {
         self.shared.network.settle().await;
         if self.shared.pods.all().is_empty() {
             self.shared.streams.shut_down().await?;
+            self.shared.networks.settle().await;
             self.shared.network.remove().await?;
         }
         Ok(())

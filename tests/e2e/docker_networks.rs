@@ -354,3 +354,23 @@ async fn docker_networks_outlive_a_daemon_that_is_killed() {
     docker.run(&["network", "rm", "red", "blue"]).await;
     until("the bridge to go", async || !Path::new("/sys/class/net").join(&blue).exists()).await;
 }
+
+#[tokio::test]
+async fn docker_networks_that_were_removed_stay_so_over_a_killed_daemon() {
+    let (node, docker) = node().await;
+    let mut bridges = Vec::new();
+    for round in 0..4 {
+        docker.run(&["network", "create", "--subnet", "10.213.7.0/24", "red"]).await;
+        let id = network(&docker, "red").await["Id"].as_str().unwrap().to_owned();
+        bridges.push(Path::new("/sys/class/net").join(format!("br-{}", &id[..12])));
+        serve(&docker, "web", &["--network", "red"]).await;
+        docker.run(&["rm", "-f", "web"]).await;
+        docker.run(&["network", "rm", "red"]).await;
+        // The same subnet is free at once; every other time the daemon has no time to take the bridge down.
+        if round % 2 == 1 {
+            node.restart().await;
+        }
+    }
+    assert_eq!(docker.get("/networks/red").await.status, StatusCode::NOT_FOUND);
+    assert!(bridges.iter().all(|it| !it.exists()), "{bridges:?}");
+}

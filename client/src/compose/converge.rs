@@ -99,6 +99,10 @@ impl<'a> Act<'a> {
         let were_pods = || existing.iter().any(|it| pods::is_shown(self.project, it));
         self.is_of_pods.get_or_init(|| self.making.cri.unwrap_or_else(were_pods));
         self.orphans(&existing)?;
+        if !existing.is_empty() {
+            // Asked once, before many do at once.
+            self.networks()?;
+        }
         for level in order::levels(self.project, &self.order) {
             at_once(&level, |name| {
                 self.converge(name, self.scales[*name], &images[*name], &existing)

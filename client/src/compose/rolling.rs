@@ -153,16 +153,8 @@ impl Act<'_> {
     /// aside without another is brought back. Whether there was such a one.
     pub(super) fn finish_left(&self, all: &[Container]) -> Result<bool> {
         let find = |id: &str| all.iter().find(|it| it.id == id);
-        let mut aside = Vec::new();
-        for container in all.iter().filter(|it| it.is_running()) {
-            match self.is_aside(container) {
-                Ok(true) => aside.push(container.id.as_str()),
-                Ok(false) => {}
-                // It has gone meanwhile.
-                Err(failure) if failure.is_not_found() => {}
-                Err(failure) => return Err(failure),
-            }
-        }
+        let is_aside = |it: &&Container| it.is_running() && it.listed["Aside"].is_true();
+        let mut aside: Vec<&str> = all.iter().filter(is_aside).map(|it| it.id.as_str()).collect();
         let mut was_left = false;
         for new in all.iter().filter(|it| it.is_running()) {
             if let Some(old) =

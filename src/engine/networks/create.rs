@@ -68,6 +68,8 @@ pub(crate) async fn create(shared: Arc<Shared>, request: Request) -> Result<Arc<
             let message = format!("network with name {} already exists", request.name);
             return Err(Error::new(Kind::AlreadyExists, message));
         }
+        // The host still routes the subnets of those that were removed a moment ago.
+        shared.networks.settle().await;
         let id = NetworkId::generate()?;
         let subnet = subnets::ipv4(&shared, &request.ipv4, &others).await?;
         let gateway = subnets::gateway(&request.ipv4, subnet)?;
@@ -104,6 +106,7 @@ pub(crate) async fn create(shared: Arc<Shared>, request: Request) -> Result<Arc<
             mtu: options.mtu,
             labels: request.labels,
             options: request.options,
+            is_removed: false,
         });
         if others.iter().any(|other| other.bridge == record.bridge) {
             let bridge = &record.bridge;

@@ -64,6 +64,9 @@ pub(crate) struct Record {
     pub(crate) labels: BTreeMap<String, String>,
     /// In the words of the client.
     pub(crate) options: BTreeMap<String, String>,
+    /// For clients it is gone; its bridge may be there still.
+    #[serde(default)]
+    is_removed: bool,
 }
 
 /// What a network has for IPv6, beside the same for IPv4.
@@ -131,6 +134,8 @@ pub(crate) struct Networks {
     all: Mutex<BTreeMap<String, Arc<Record>>>,
     /// Held while one is made or removed.
     change: tokio::sync::Mutex<()>,
+    /// Shared by those that are taken apart after their removal was answered.
+    leaving: Arc<tokio::sync::RwLock<()>>,
 }
 
 impl Networks {
@@ -177,6 +182,11 @@ impl Networks {
         }
     }
 
+    /// Waits until bridges and routes of those that were removed are gone.
+    pub(super) async fn settle(&self) {
+        drop(self.leaving.write().await);
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Record>>> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -220,6 +230,11 @@ pub(super) fn load(shared: &Shared) -> Result<()> {
 pub(super) async fn open_all(shared: &Shared) -> Result<()> {
     let pods = shared.pod_records.scan()?;
     for record in shared.networks.all() {
+        if record.is_removed {
+            shared.networks.lock().remove(record.id.as_str());
+            remove::take_apart(shared, &record).await;
+            continue;
+        }
         let ready = pods.iter().filter(|(_, pod)| pod.phase == Phase::Ready);
         let survivors = ready.filter_map(|(_, pod)| {
             let attachment = pod.joined.get(&record.id)?;

@@ -32,12 +32,30 @@ pub(crate) async fn remove(shared: Arc<Shared>, record: Arc<Record>) -> Result<(
                 ),
             ));
         }
-        // The record last: while it is there, the next daemon knows what is left to do.
-        shared.network.close_network(record.plan()).await?;
-        shared.network_records.remove(record.id.as_str())?;
+        // For the next daemon, should this one not get to the end.
+        let removed = Record { is_removed: true, ..(*record).clone() };
+        shared.network_records.put(record.id.as_str(), &removed)?;
         shared.networks.lock().remove(record.id.as_str());
         shared.tell_of_network("destroy", &record);
+        // The kernel deletes no interface while it takes apart the namespaces of containers that have just ended, which takes it
+        // tenths of a second. Nobody needs to wait for it but who makes the next network.
+        let leaving = shared.networks.leaving.clone().read_owned().await;
+        let shared = shared.clone();
+        tokio::spawn(async move {
+            take_apart(&shared, &record).await;
+            drop(leaving);
+        });
         Ok(())
     })
     .await
+}
+
+/// Removes what there is of a network that clients do not see any more, and its record last: while that is there, the next
+/// daemon knows what is left to do.
+pub(super) async fn take_apart(shared: &Shared, record: &Record) {
+    let closed = shared.network.close_network(record.plan()).await;
+    let done = closed.and_then(|()| shared.network_records.remove(record.id.as_str()));
+    if let Err(error) = done {
+        tracing::error!(network = %record.name, error = error.chain(), "take a removed network apart; the next daemon tries again");
+    }
 }

@@ -135,6 +135,12 @@ impl Record {
         if self.goes_with_its_run() {
             return Writing::Unsynced;
         }
+        let is_same = (self.restarts, self.is_stopped) == (before.restarts, before.is_stopped)
+            && self.state == before.state;
+        if self.runs != before.runs && is_same && !self.config.auto_remove {
+            // How this run begins, or does not, is written next; a daemon that comes between removes what there is of it.
+            return Writing::Unneeded;
+        }
         let is_asked_for = !Arc::ptr_eq(&self.config, &before.config)
             || self.name != before.name
             || self.networks != before.networks

@@ -37,6 +37,7 @@ pub(crate) fn summary(engine: &Engine, record: &Record) -> Result<Summary> {
         host_config: SummaryHostConfig { network_mode: network_mode(&record.config.network) },
         network_settings: SummaryNetworks { networks: settings.networks },
         mounts: mounts(engine, config),
+        aside: record.is_aside.then_some(true),
     })
 }
 
@@ -61,6 +62,7 @@ pub(crate) fn pod_summary(engine: &Engine, record: &PodContainer) -> Summary {
         host_config: SummaryHostConfig { network_mode: "pod".to_owned() },
         network_settings: SummaryNetworks { networks: BTreeMap::new() },
         mounts: mounts(engine, &record.config),
+        aside: None,
     }
 }
 

@@ -296,6 +296,9 @@ pub(crate) struct Summary {
     pub(crate) host_config: SummaryHostConfig,
     pub(crate) network_settings: SummaryNetworks,
     pub(crate) mounts: Vec<MountPoint>,
+    /// Cais' own, as in the state of a container.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) aside: Option<bool>,
 }
 
 #[derive(Serialize)]

@@ -26,7 +26,7 @@ pub(crate) struct Context {
     /// `None`: there is but a Dockerfile.
     directory: Option<PathBuf>,
     ignored: Matcher,
-    /// In the archive, with slashes.
+    /// In the archive, with slashes; empty: there is none.
     pub(crate) dockerfile: String,
     /// Of a Dockerfile that is not in the directory.
     text: Option<Vec<u8>>,
@@ -81,6 +81,16 @@ impl Context {
             }
         };
         Ok(Self { directory: Some(directory.to_owned()), ignored, dockerfile, text })
+    }
+
+    /// A directory's files, without a Dockerfile.
+    ///
+    /// # Errors
+    /// There is no such directory, or `.dockerignore` has a pattern that is none.
+    pub(crate) fn of_files(directory: &Path) -> Result<Self> {
+        let directory = std::path::absolute(directory)?;
+        let context = Self::open(&directory, Dockerfile::Inline(""))?;
+        Ok(Self { dockerfile: String::new(), text: None, ..context })
     }
 
     /// A Dockerfile and nothing else.
@@ -145,11 +155,13 @@ impl Context {
     /// Fills an archive with the two files that say how to read the others.
     fn pack_description(&self, builder: &mut Builder<impl Write>) -> io::Result<()> {
         let Some(directory) = &self.directory else { return Ok(()) };
-        let text = match &self.text {
-            Some(text) => Cow::Borrowed(text),
-            None => Cow::Owned(fs::read(directory.join(&self.dockerfile))?),
-        };
-        append_text(builder, &self.dockerfile, &text)?;
+        if !self.dockerfile.is_empty() {
+            let text = match &self.text {
+                Some(text) => Cow::Borrowed(text),
+                None => Cow::Owned(fs::read(directory.join(&self.dockerfile))?),
+            };
+            append_text(builder, &self.dockerfile, &text)?;
+        }
         match fs::read(directory.join(IGNORE)) {
             Ok(text) => append_text(builder, IGNORE, &text),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

@@ -4,7 +4,7 @@
 //!   cli        the tree of verbs and flags; what clap finds wrong, in docker's words
 //!   commands   one file per family of verbs: its flags, its calls, its output
 //!   compose    several containers from one file
-//!   create     flags to the body of a container;  context: what a build is made from
+//!   create     flags to the body of a container;  context: what a build is made from;  lending: what else it may ask for
 //!   attached   a process of a container on this terminal
 //!   template   Go's templates for --format;  table, progress, units: output
 //!   packing    archives that are sent while they are made
@@ -24,6 +24,7 @@ mod error;
 mod host;
 mod http;
 mod json;
+mod lending;
 mod output;
 mod packing;
 mod program;

@@ -113,6 +113,22 @@ impl Project {
         self.disabled.get(name)
     }
 
+    /// One that is on, or else one that is not.
+    #[must_use]
+    pub fn any_service(&self, name: &str) -> Option<&Node> {
+        self.service(name).or_else(|| self.disabled_service(name))
+    }
+
+    /// The services, on or not, whose images the build of this one is made from (`additional_contexts`), by its names for them.
+    pub fn build_contexts(&self, name: &str) -> impl Iterator<Item = (&str, &str)> {
+        let build = self.any_service(name).and_then(|it| it.get("build"));
+        let contexts = build.and_then(|it| it.get("additional_contexts")?.as_map());
+        contexts
+            .into_iter()
+            .flatten()
+            .filter_map(|(name, it)| Some((name.as_str(), it.as_text()?.strip_prefix("service:")?)))
+    }
+
     /// Networks, volumes, secrets, configs or models, by the names that the files have for them.
     pub fn resources(&self, kind: &str) -> impl Iterator<Item = (&String, &Node)> {
         self.model.get(kind).and_then(Node::as_map).into_iter().flatten()
@@ -148,7 +164,7 @@ impl Project {
     /// The image of a service: the one it names, or the one that is built for it.
     #[must_use]
     pub fn image(&self, name: &str, separator: &str) -> String {
-        let image = self.service(name).and_then(|it| it.get("image")?.as_text());
+        let image = self.any_service(name).and_then(|it| it.get("image")?.as_text());
         image.map_or_else(|| format!("{}{separator}{name}", self.name), str::to_owned)
     }
 
@@ -195,6 +211,17 @@ impl Project {
         Ok(())
     }
 
+    /// Services that are off, and whose images are built for those that are on.
+    fn off_that_builds_need(&self) -> Vec<&Node> {
+        let mut open: Vec<&str> = self.services().map(|(name, _)| name.as_str()).collect();
+        let mut seen: BTreeSet<&str> = BTreeSet::new();
+        while let Some(name) = open.pop() {
+            let more = self.build_contexts(name).map(|(_, other)| other);
+            open.extend(more.filter(|other| seen.insert(other)));
+        }
+        seen.into_iter().filter_map(|name| self.disabled_service(name)).collect()
+    }
+
     /// Drops networks, volumes, secrets, configs and models that no service uses.
     pub fn drop_unused(&mut self) {
         for (kind, member) in [
@@ -205,26 +232,25 @@ impl Project {
             ("models", ""),
         ] {
             let mut used: BTreeSet<String> = BTreeSet::new();
-            for (_, service) in self.services() {
-                let build_secrets = service
-                    .get("build")
-                    .and_then(|it| it.get("secrets"))
-                    .filter(|_| kind == "secrets");
-                for node in service.get(kind).into_iter().chain(build_secrets) {
-                    match &node.value {
-                        Value::Map(map) => used.extend(map.keys().cloned()),
-                        Value::List(list) => {
-                            let mounts = list.iter().filter(|it| {
-                                kind != "volumes"
-                                    || it.get("type").and_then(Node::as_text) == Some("volume")
-                            });
-                            used.extend(
-                                mounts
-                                    .filter_map(|it| it.get(member)?.as_text().map(str::to_owned)),
-                            );
-                        }
-                        _ => {}
+            let services = || self.services().map(|(_, it)| it);
+            // Only secrets are had by builds.
+            let builds = services().chain(self.off_that_builds_need());
+            let builds = builds
+                .filter(|_| kind == "secrets")
+                .filter_map(|it| it.get("build")?.get("secrets"));
+            for node in services().filter_map(|it| it.get(kind)).chain(builds) {
+                match &node.value {
+                    Value::Map(map) => used.extend(map.keys().cloned()),
+                    Value::List(list) => {
+                        let mounts = list.iter().filter(|it| {
+                            kind != "volumes"
+                                || it.get("type").and_then(Node::as_text) == Some("volume")
+                        });
+                        used.extend(
+                            mounts.filter_map(|it| it.get(member)?.as_text().map(str::to_owned)),
+                        );
                     }
+                    _ => {}
                 }
             }
             self.map_mut(kind).retain(|name, _| used.contains(name));

@@ -289,7 +289,8 @@ impl Build {
                     ImagePlatform::host().runs(&own)
                 }
             };
-            !self.options.pulls && fits
+            // Of what a client names by its id no registry has another one.
+            fits && (!self.options.pulls || name.starts_with("sha256:"))
         });
         let image = match present {
             Some(image) => image,

@@ -77,8 +77,8 @@ async fn cais_builds_as_docker_does() {
     ] {
         assert!(checked.stdout.contains(expected), "{checked:?}");
     }
-    let refused = docker.cais_refused(&["build", "--secret", "id=x", context.path()]).await;
-    assert!(refused.contains("--secret is not there yet"), "{refused}");
+    let refused = docker.cais_refused(&["build", "--secret", "id=/x", context.path()]).await;
+    assert!(refused.contains("failed to read secret /x"), "{refused}");
 }
 
 /// What a directory that is read in place has in it, by all the ways that a build looks at it.

@@ -16,6 +16,7 @@ mod bad_containers;
 mod bad_images;
 mod bad_input;
 mod bad_requests;
+mod build_lending;
 mod cais;
 mod cais_bodies;
 mod cais_build;

@@ -8,17 +8,14 @@ use cais_dockerfile::remote::Remote;
 use clap::Args;
 use serde_json::{Map, Value as Json};
 
-use super::agents::{self, Agent};
 use super::lint;
 use crate::client::Path;
 use crate::context::{Context, Dockerfile};
 use crate::create::values;
 use crate::error::{Context as _, Failure, Result};
 use crate::http::{Payload, Response};
+use crate::lending::Lending;
 use crate::{Cais, output, progress, units};
-
-/// What the daemon's classic call lacks. It is refused, not left out.
-const NOT_YET: &str = "is not there yet: docker's buildx has it, with this daemon too";
 
 /// Build an image from a Dockerfile
 #[derive(Debug, Args)]
@@ -27,9 +24,15 @@ pub(crate) struct Build {
     /// Add a custom host-to-IP mapping ("host:ip")
     #[arg(long, value_name = "LIST")]
     add_host: Vec<String>,
+    /// Allow extra privileged entitlement (e.g., "network.host", "security.insecure")
+    #[arg(long, value_name = "LIST")]
+    allow: Vec<String>,
     /// Set build-time variables
     #[arg(long, value_name = "LIST")]
     build_arg: Vec<String>,
+    /// Additional build contexts (e.g., name=path)
+    #[arg(long, value_name = "LIST")]
+    build_context: Vec<String>,
     /// Images to consider as cache sources; layers are found by what they are made from
     #[arg(long, value_name = "STRINGS")]
     cache_from: Vec<String>,
@@ -93,8 +96,8 @@ pub(crate) struct Build {
     /// Remove intermediate containers after a successful build; none ever stays
     #[arg(long, hide = true, default_missing_value = "true", num_args = 0..=1, require_equals = true)]
     rm: Option<String>,
-    /// Secret to expose to the build (not yet)
-    #[arg(long, hide = true)]
+    /// Secret to expose to the build (format: "id=mysecret[,src=/local/secret]")
+    #[arg(long, value_name = "LIST")]
     secret: Vec<String>,
     /// Size of "/dev/shm"
     #[arg(long, value_parser = units::parse_bytes)]
@@ -127,7 +130,6 @@ enum Source {
 
 impl Build {
     pub(crate) fn run(&self, cais: &Cais) -> Result<()> {
-        self.refuse()?;
         let source = self.source()?;
         if self.check {
             let Source::Directory(context) = source else {
@@ -137,11 +139,9 @@ impl Build {
             };
             return lint::check(&context, &self.target, &self.arguments());
         }
-        let agents = self.agents()?;
-        let session = if agents.is_empty() { String::new() } else { agents::session()? };
-        let names: Vec<&str> = agents.iter().map(|agent| agent.id.as_str()).collect();
-        let mut reply = self.begin(cais, source, (&session, &names))?;
-        agents::lend(&cais.client, &session, agents);
+        let mut lending = self.lending()?;
+        let mut reply = self.begin(cais, source, &mut lending)?;
+        lending.begin(cais);
         let is_quiet = self.quiet || self.progress == "quiet";
         let mut id = String::new();
         if is_quiet {
@@ -155,23 +155,17 @@ impl Build {
         write(file, id.trim()).context(file.display())
     }
 
-    fn refuse(&self) -> Result<()> {
-        match self.secret.is_empty() {
-            true => Ok(()),
-            false => Err(Failure::new(format!("build --secret {NOT_YET}"))),
+    fn lending(&self) -> Result<Lending> {
+        let mut lending = Lending::default();
+        self.ssh.iter().try_for_each(|it| lending.add_agent(it))?;
+        self.secret.iter().try_for_each(|it| lending.add_secret(it))?;
+        for text in &self.build_context {
+            let invalid =
+                || Failure::new(format!("invalid context value: {text}, expected key=value"));
+            let (name, value) = text.split_once('=').ok_or_else(invalid)?;
+            lending.add_context(name, value)?;
         }
-    }
-
-    fn agents(&self) -> Result<Vec<Agent>> {
-        let own = || std::env::var_os("SSH_AUTH_SOCK");
-        let mut agents: Vec<Agent> = Vec::new();
-        for text in &self.ssh {
-            let agent = agents::read(text, own())?;
-            // The last of a name is meant.
-            agents.retain(|known| known.id != agent.id);
-            agents.push(agent);
-        }
-        Ok(agents)
+        Ok(lending)
     }
 
     fn source(&self) -> Result<Source> {
@@ -187,10 +181,9 @@ impl Build {
             || (self.path.starts_with("github.com/") && !LocalPath::new(&self.path).exists());
         if is_elsewhere {
             return match self.file.as_deref() {
-                Some("-") => {
-                    let text = "a Dockerfile on standard input for a context from elsewhere";
-                    Err(Failure::new(format!("{text} {NOT_YET}")))
-                }
+                Some("-") => Err(Failure::new(
+                    "a Dockerfile on standard input for a context from elsewhere is not there yet: docker's buildx has it, with this daemon too",
+                )),
                 _ => Ok(Source::Elsewhere(self.path.clone(), self.dockerfile())),
             };
         }
@@ -233,19 +226,10 @@ impl Build {
         Ok(Source::Directory(Context::without_files(&text)))
     }
 
-    /// The agents by their names, and the name of the session that they are lent in.
-    fn begin(
-        &self,
-        cais: &Cais,
-        source: Source,
-        (session, agents): (&str, &[&str]),
-    ) -> Result<Response> {
+    fn begin(&self, cais: &Cais, source: Source, lending: &mut Lending) -> Result<Response> {
         let config = cais.config_or_none();
         let proxies = config.proxies(&cais.client.host.to_string());
-        let path = |dockerfile: &str| -> Result<Path> {
-            let path = self.path(dockerfile, &proxies)?.with_text("session", session);
-            Ok(agents.iter().fold(path, |path, id| path.with("ssh", id)))
-        };
+        let mut path = |dockerfile: &str| lending.announced(self.path(dockerfile, &proxies)?);
         match source {
             Source::Directory(context) => context.send(cais, path(&context.dockerfile)?),
             Source::Archive(mut archive, dockerfile) => {
@@ -297,6 +281,9 @@ impl Build {
             .with_flag("q", self.quiet || self.progress == "quiet");
         for tag in &self.tag {
             path = path.with("t", tag);
+        }
+        for allowed in &self.allow {
+            path = path.with("allow", allowed);
         }
         for host in &hosts {
             path = path.with("extrahosts", host);
@@ -372,14 +359,16 @@ mod tests {
     #[test]
     fn what_is_not_there_is_refused_by_name() {
         for (words, expected) in [
-            (vec!["--secret", "id=x", "."], "--secret"),
+            (vec!["--secret", "id=/nowhere/x", "."], "failed to read secret"),
+            (vec!["--build-context", "x", "."], "expected key=value"),
+            (vec!["--build-context", "x=/nowhere/x", "."], "context x"),
             (vec!["--ssh=default=/etc/passwd", "."], "no agent's socket"),
             (vec!["-f", "-", "https://example.com/x.git"], "a context from elsewhere"),
             (vec!["-f", "-", "-"], "stdin for both"),
         ] {
             let build = build(&words);
-            let refused = build.refuse().and_then(|()| build.agents().map(drop));
-            let failure = refused.and_then(|()| build.source().map(drop)).unwrap_err();
+            let failure =
+                build.lending().map(drop).and_then(|()| build.source().map(drop)).unwrap_err();
             assert!(failure.message.contains(expected), "{}", failure.message);
         }
         let source = build(&["-fsub/D", "github.com/a/b"]).source().unwrap();

@@ -1,6 +1,5 @@
 //! The verbs. Each is its flags and what it does with them.
 
-mod agents;
 pub(crate) mod archive;
 pub(crate) mod build;
 pub(crate) mod commit;

@@ -1,5 +1,6 @@
 //! `compose build`: the images of services that have a Dockerfile, made by the daemon from an archive of their directory.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path as LocalPath;
@@ -10,7 +11,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::body::plain;
 use super::resources::{strings, text};
-use super::{Files, labels, order};
+use super::{Files, given, labels, order, registry};
 use crate::Cais;
 use crate::client::Path;
 use crate::context::{Context, Dockerfile};
@@ -18,17 +19,7 @@ use crate::error::{Context as _, Failure, Result};
 use crate::{output, progress};
 
 /// What BuildKit has, and the call that builds here has not. It is refused, not left out.
-const NOT_YET: &[&str] = &[
-    "additional_contexts",
-    "cache_to",
-    "entitlements",
-    "isolation",
-    "privileged",
-    "provenance",
-    "sbom",
-    "secrets",
-    "ssh",
-];
+const NOT_YET: &[&str] = &["cache_to", "isolation", "provenance", "sbom"];
 
 /// Build or rebuild services
 #[derive(Debug, Args)]
@@ -70,6 +61,7 @@ impl Build {
             is_without_cache: self.no_cache,
             pulls: self.pull,
             is_quiet: self.quiet,
+            built: RefCell::default(),
         };
         let only = if self.with_dependencies { &[] } else { self.service.as_slice() };
         let mut to_build = order::order(&project, only);
@@ -84,7 +76,7 @@ impl Build {
         let named = to_build
             .iter()
             .filter(|it| project.service(it).is_some_and(|service| service.get("image").is_some()));
-        named.into_iter().try_for_each(|it| super::registry::push(cais, &project, it))
+        named.into_iter().try_for_each(|it| registry::push(cais, &project, it))
     }
 }
 
@@ -96,6 +88,8 @@ pub(super) struct Builder<'a> {
     pub(super) is_without_cache: bool,
     pub(super) pulls: bool,
     pub(super) is_quiet: bool,
+    /// The ids of images that were built, by service; none while one is under way.
+    pub(super) built: RefCell<BTreeMap<String, Option<String>>>,
 }
 
 impl Builder<'_> {
@@ -105,9 +99,22 @@ impl Builder<'_> {
         name: &str,
         out: &mut (impl io::Write + io::IsTerminal),
     ) -> Result<()> {
-        let build = self.project.service(name).and_then(|it| it.get("build"));
+        let build = self.project.any_service(name).and_then(|it| it.get("build"));
         let Some(build) = build else { return Ok(()) };
+        if self.built.borrow().contains_key(name) {
+            return Ok(());
+        }
         check(name, build)?;
+        self.built.borrow_mut().insert(name.to_owned(), None);
+        let in_build = |it: Failure| Failure {
+            message: format!("services.{name}.build: {}", it.message),
+            ..it
+        };
+        let mut lending = given::lending(self.project, build).map_err(in_build)?;
+        for (key, other) in self.project.build_contexts(name) {
+            let id = self.image_of(other, out)?;
+            lending.add_context(key, &format!("docker-image://{id}")).map_err(in_build)?;
+        }
         let directory = LocalPath::new(text(build, "context"));
         let dockerfile = match text(build, "dockerfile_inline") {
             "" => Dockerfile::File(text(build, "dockerfile")),
@@ -115,27 +122,42 @@ impl Builder<'_> {
         };
         let context =
             Context::open(directory, dockerfile).context(format_args!("services.{name}.build"))?;
-        let path = self.path(name, build, &context.dockerfile)?;
-        let reply = context.send(self.cais, path);
-        let reply = reply.map_err(|it| Failure {
-            message: format!("services.{name}.build: {}", it.message),
-            ..it
-        })?;
+        let path = lending.announced(self.path(name, build, &context.dockerfile)?)?;
+        let reply = context.send(self.cais, path).map_err(in_build)?;
+        lending.begin(self.cais);
+        let mut id = None;
         let built = if self.is_quiet {
             progress::quietly(reply.body)
         } else {
-            progress::show(reply.body, out, |_| {})
+            progress::show(reply.body, out, |aux| id = Some(aux["ID"].text().to_owned()))
         };
-        built.map_err(|it| Failure {
-            message: format!("services.{name}.build: {}", it.message),
-            ..it
-        })?;
+        built.map_err(in_build)?;
+        let id = id.map_or_else(|| self.id_of(name), Ok)?;
+        self.built.borrow_mut().insert(name.to_owned(), Some(id));
         output::notice(&format!(" {name}  Built"));
         Ok(())
     }
 
+    /// The id of a service's image that another build is made from; it is built before, if that is what its service says.
+    fn image_of(&self, name: &str, out: &mut (impl io::Write + io::IsTerminal)) -> Result<String> {
+        if self.built.borrow().get(name).is_some_and(Option::is_none) {
+            return Err(Failure::new(format!("services.{name}: its build is made from itself")));
+        }
+        self.build(name, out)?;
+        if let Some(Some(id)) = self.built.borrow().get(name) {
+            return Ok(id.clone());
+        }
+        self.id_of(name)
+    }
+
+    fn id_of(&self, name: &str) -> Result<String> {
+        let image = self.project.image(name, "-");
+        let missing = || Failure::new(format!("services.{name}: no image {image}"));
+        registry::known(self.cais, &image)?.map(|it| it.id).ok_or_else(missing)
+    }
+
     fn path(&self, name: &str, build: &Node, dockerfile: &str) -> Result<Path> {
-        let service = self.project.service(name);
+        let service = self.project.any_service(name);
         let list = |key: &str| build.get(key).and_then(Node::as_list).unwrap_or_default();
         let texts = |key: &str| list(key).iter().filter_map(Node::as_text).collect::<Vec<_>>();
         let mut arguments = strings(build.get("args"));
@@ -157,6 +179,12 @@ impl Builder<'_> {
             .with_flag("pull", self.pulls || is_set("pull"));
         for tag in texts("tags") {
             path = path.with("t", tag);
+        }
+        for allowed in texts("entitlements") {
+            path = path.with("allow", allowed);
+        }
+        if is_set("privileged") {
+            path = path.with("allow", "security.insecure");
         }
         for host in texts("extra_hosts") {
             path = path.with("extrahosts", &host.replacen('=', ":", 1));
@@ -224,11 +252,9 @@ mod tests {
             let node = project.service("web").unwrap().get("build").unwrap().clone();
             check("web", &node).map_or_else(|it| it.message, |()| String::new())
         };
-        assert_eq!(refused("{context: ., target: a, args: {A: b}, privileged: false}"), "");
-        assert!(
-            refused("{context: ., privileged: true}").contains("services.web.build.privileged")
-        );
-        assert!(refused("{context: ., ssh: [default]}").contains("services.web.build.ssh"));
+        assert_eq!(refused("{context: ., target: a, args: {A: b}, privileged: true}"), "");
+        assert!(refused("{context: ., sbom: true}").contains("services.web.build.sbom"));
+        assert_eq!(refused("{context: ., provenance: false}"), "");
         assert!(refused("https://example.com/a.git").contains("is elsewhere"));
     }
 

@@ -1,5 +1,6 @@
 //! The images of services: there before their containers are made.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
 
@@ -92,6 +93,7 @@ impl Images<'_> {
             is_without_cache: false,
             pulls: false,
             is_quiet: self.making.quiet_build,
+            built: RefCell::default(),
         };
         to_build.iter().try_for_each(|name| builder.build(name, &mut io::stderr()))?;
         if !all_are_here {

@@ -8,6 +8,7 @@ mod containers;
 mod converge;
 mod copied;
 mod foreground;
+mod given;
 mod hooks;
 mod images;
 mod inside;

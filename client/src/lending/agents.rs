@@ -16,17 +16,11 @@ use crate::error::{Context as _, Failure, Result};
 use crate::http::Upgraded;
 
 const DEFAULT: &str = "default";
-const UUID: &str = "/proc/sys/kernel/random/uuid";
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Agent {
     pub(super) id: String,
     socket: PathBuf,
-}
-
-/// By which the daemon tells this build's agents from others.
-pub(super) fn session() -> Result<String> {
-    Ok(std::fs::read_to_string(UUID).context(UUID)?.trim().to_owned())
 }
 
 /// `ID` for the agent that `own` (`$SSH_AUTH_SOCK`) names, or `ID=SOCKET`.
@@ -53,24 +47,17 @@ pub(super) fn read(text: &str, own: Option<OsString>) -> Result<Agent> {
     Ok(Agent { id: id.to_owned(), socket })
 }
 
-/// Lends them until the build is over; the daemon knows it by then.
-pub(super) fn lend(client: &Client, session: &str, agents: Vec<Agent>) {
-    for agent in agents {
-        let (client, session) = (client.clone(), session.to_owned());
-        // Nobody joins it: a connection may wait as long as the build goes on.
-        thread::spawn(move || {
-            let path = Path::new(&["build", "agent"]);
-            let path = path.with("session", &session).with("id", &agent.id);
-            // The daemon refuses when the build is over.
-            while let Ok(mut line) = client.upgrade(path.clone(), None) {
-                // Who asked has gone without a word, and others may come.
-                if !line.reader.fill_buf().is_ok_and(|asked| !asked.is_empty()) {
-                    continue;
-                }
-                let socket = agent.socket.clone();
-                thread::spawn(move || carry(line, &socket));
-            }
-        });
+/// Lends it until the build is over; the daemon knows it by then.
+pub(super) fn lend(client: &Client, session: &str, agent: &Agent) {
+    let path = Path::new(&["build", "agent"]).with("session", session).with("id", &agent.id);
+    // The daemon refuses when the build is over.
+    while let Ok(mut line) = client.upgrade(path.clone(), None) {
+        // Who asked has gone without a word, and others may come.
+        if !line.reader.fill_buf().is_ok_and(|asked| !asked.is_empty()) {
+            continue;
+        }
+        let socket = agent.socket.clone();
+        thread::spawn(move || carry(line, &socket));
     }
 }
 

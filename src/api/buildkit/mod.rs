@@ -47,6 +47,7 @@ use self::job::Jobs;
 use self::kept::KeptContexts;
 pub(super) use self::session::Offer;
 use self::session::Sessions;
+pub(super) use self::solve::allows_insecure;
 pub(super) use self::wire::Io;
 use self::wire::LARGEST_MESSAGE;
 use crate::builder::Builder;

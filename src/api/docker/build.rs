@@ -9,16 +9,17 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::Door;
-use super::agents::Lender;
 use super::build_lines::Lines;
 use super::call::Call;
 use super::convert::{build as convert, time};
+use super::lent::Lender;
 use super::peer::Peer;
 use super::prune::{Passing, some};
 use super::pull::lines;
 use super::query::wanted;
 use super::reply::{self, Answer};
 use super::wire::image::Message;
+use crate::api::buildkit::allows_insecure;
 use crate::builder::{
     Address, Cached, ContextUpload, DOCKERFILE, Event, FetchedContext, Filter, Options, Prune,
     Room, Sent,
@@ -36,14 +37,18 @@ pub(super) async fn build(door: &Door, call: Call) -> Answer {
     let gateway = door.engine.node_network().map(|(_, gateway, _)| gateway);
     let options = convert::options(&call.query, gateway);
     let credentials = convert::registry_config(&call.headers);
-    let agents = door.agents.of(&call.query);
+    let lent = door.sessions.of(&call.query);
+    // Our own addition to the call, with BuildKit's words.
+    let allowed = allows_insecure(&call.query.texts("allow"), door.engine.entitlements());
     let address = convert::address(&call.query);
     let directory = convert::directory(&call.query);
     let is_quiet = call.query.switch("q");
     let is_telling_removals = call.query.text("rm").is_none() || call.query.switch("rm");
     let peer = call.peer.clone();
     let context = receive(door, call).await?;
-    let (mut options, credentials, agents) = (options?, credentials?, agents?);
+    let (mut options, credentials, (lent, named)) = (options?, credentials?, lent?);
+    options.named = named;
+    options.allows_insecure = allowed?;
     let mut told = Lines::new(options.tags.clone(), is_telling_removals);
     let context = match address? {
         None => context.finish().await?,
@@ -61,7 +66,8 @@ pub(super) async fn build(door: &Door, call: Call) -> Answer {
         Some(directory) => door.builder.context_in_place(&context, directory).await?,
     };
     let sent = Sent { context: files, credentials };
-    let client = Arc::new(Lender { sent, agents });
+    let (builder, keeps_git) = (door.builder.clone(), options.keeps_git());
+    let client = Arc::new(Lender { sent, lent, builder, keeps_git });
     let prepared = door.builder.prepare_sent(context, client, options).await?;
     let (events, received) = mpsc::channel(BACKLOG);
     // It ends when nobody listens to it any more.
@@ -88,7 +94,7 @@ async fn fetch(
 }
 
 /// The body to its end, whatever is wrong with it: a client that is still sending hears of nothing.
-async fn receive(door: &Door, call: Call) -> Result<ContextUpload> {
+pub(super) async fn receive(door: &Door, call: Call) -> Result<ContextUpload> {
     let upload = door.builder.begin_context()?;
     let mut pieces = call.into_pieces();
     let mut is_wanted = true;

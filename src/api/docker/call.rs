@@ -100,9 +100,17 @@ impl Call {
     }
 
     async fn bytes(self) -> Result<Bytes> {
-        let collected = Limited::new(self.body, LARGEST_JSON).collect().await;
+        self.bytes_of(LARGEST_JSON).await
+    }
+
+    /// The body, whatever it is.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if it breaks off or is larger than `most` bytes.
+    pub(super) async fn bytes_of(self, most: usize) -> Result<Bytes> {
+        let collected = Limited::new(self.body, most).collect().await;
         let collected = collected.map_err(|error| {
-            Error::invalid(format!("read the request body (at most {LARGEST_JSON} bytes): {error}"))
+            Error::invalid(format!("read the request body (at most {most} bytes): {error}"))
         })?;
         Ok(collected.to_bytes())
     }

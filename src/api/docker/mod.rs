@@ -13,7 +13,6 @@
 //! What cannot be read as HTTP never gets here: hyper answers it with 400, 414 (a URI of 64 KiB) or 431 (a head of 408 KiB) and
 //! no body, and has no place for words of ours. Docker's server answers these without `{"message"}` too, in plain text.
 
-mod agents;
 mod archive;
 mod attach;
 mod build;
@@ -27,6 +26,7 @@ mod events;
 mod execs;
 mod hijack;
 mod images;
+mod lent;
 mod log_files;
 mod logs;
 mod making;
@@ -67,7 +67,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
-use self::agents::Agents;
+use self::lent::Sessions;
 use self::peer::Peer;
 use self::reply::Body;
 use super::tls::Handshakes;
@@ -101,7 +101,7 @@ pub(super) struct Door {
     engine: Engine,
     builder: Builder,
     buildkit: BuildKit,
-    agents: Agents,
+    sessions: Sessions,
     /// Holds every call until it is answered.
     under_way: TaskTracker,
 }
@@ -110,7 +110,7 @@ impl Door {
     pub(super) fn new(engine: Engine, under_way: TaskTracker) -> Self {
         let builder = Builder::new(engine.clone());
         let buildkit = BuildKit::new(engine.clone(), builder.clone());
-        Self { engine, builder, buildkit, agents: Agents::default(), under_way }
+        Self { engine, builder, buildkit, sessions: Sessions::default(), under_way }
     }
 
     /// Answers until `stopping`, and then what is under way.

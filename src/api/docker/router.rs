@@ -7,8 +7,8 @@ use percent_encoding::percent_decode_str;
 use super::call::Call;
 use super::reply::{self, Answer};
 use super::{
-    Door, agents, archive, attach, build, buildkit, containers, events, execs, images, logs,
-    making, networks, prune, ps, pull, push, stats, swarm, system, volumes,
+    Door, archive, attach, build, buildkit, containers, events, execs, images, lent, logs, making,
+    networks, prune, ps, pull, push, stats, swarm, system, volumes,
 };
 use crate::error::{Error, Kind, Result};
 
@@ -25,7 +25,9 @@ pub(super) async fn route(door: &Door, request: Request<Incoming>) -> Answer {
         (&Method::GET, ["events"]) => events::events(door, &call),
         (&Method::GET, ["system", "df"]) => prune::usage(door, &call).await,
         (&Method::POST, ["build"]) => build::build(door, call).await,
-        (&Method::POST, ["build", "agent"]) => agents::lend(door, call),
+        (&Method::POST, ["build", "agent"]) => lent::lend(door, call),
+        (&Method::POST, ["build", "secret"]) => lent::give_secret(door, call).await,
+        (&Method::POST, ["build", "context"]) => lent::give_context(door, call).await,
         (&Method::POST, ["grpc"]) => buildkit::grpc(door, call),
         (&Method::POST, ["session"]) => buildkit::session(door, call),
         (&Method::POST, ["build", "prune"]) => build::prune(door, &call).await,

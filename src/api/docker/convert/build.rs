@@ -12,7 +12,7 @@ use super::{credentials, host, network};
 use crate::api::docker::query::Query;
 use crate::api::docker::wire::container::{HostConfig, Ulimit};
 use crate::api::docker::wire::image::AuthConfig;
-use crate::builder::{Address, Directory, Options};
+use crate::builder::{Address, Directory, Named, Options, context_name};
 use crate::engine::cells::{CellConfig, CellNetwork};
 use crate::error::{Context, Error, Kind, Result};
 use crate::image::Credentials;
@@ -89,6 +89,44 @@ pub(in crate::api::docker) fn directory(query: &Query) -> Result<Option<Director
         }
         _ => Err(Error::invalid("directory needs an absolute path, device and inode")),
     }
+}
+
+/// What a build knows by names of its client's.
+pub(in crate::api::docker) struct Contexts {
+    pub(in crate::api::docker) named: BTreeMap<String, Named>,
+    /// Files that the client gives later.
+    pub(in crate::api::docker) lent: Vec<String>,
+    /// Files from elsewhere.
+    pub(in crate::api::docker) addresses: BTreeMap<String, Address>,
+}
+
+/// `context=NAME=VALUE`, our own addition to the call: an image (`docker-image://alpine`), an address, or nothing for what the
+/// client gives.
+///
+/// # Errors
+/// `InvalidArgument` for anything else.
+pub(in crate::api::docker) fn contexts(query: &Query) -> Result<Contexts> {
+    let (mut named, mut lent, mut addresses) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
+    for text in query.texts("context") {
+        let (name, value) = text.split_once('=').unwrap_or((text, ""));
+        let name = context_name(name);
+        let means = match value.strip_prefix("docker-image://") {
+            Some(reference) => Named::Image(reference.to_owned()),
+            None if value.is_empty() => {
+                lent.push(name.clone());
+                Named::Files
+            }
+            None => {
+                // It is not repeated: it may have a password in it.
+                let neither =
+                    || Error::invalid(format!("the context {name} is no image and no address"));
+                addresses.insert(name.clone(), Address::parse(value)?.ok_or_else(neither)?);
+                Named::Files
+            }
+        };
+        named.insert(name, means);
+    }
+    Ok(Contexts { named, lent, addresses })
 }
 
 /// A JSON value; `null` is as good as nothing.

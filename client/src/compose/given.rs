@@ -61,7 +61,7 @@ mod tests {
     #[test]
     fn a_build_has_what_its_service_says() {
         let project = project(
-            "services: {a: {build: {context: ., secrets: [s, {source: t, target: u}], additional_contexts: {base: 'service:b', img: 'docker-image://x'}}}, b: {image: b}}
+            "services: {a: {build: {context: ., secrets: [s, {source: t, target: u}], additional_contexts: {base: 'service:b', img: 'docker-image://x'}}}, b: {build: b}}
 secrets: {s: {file: /dev/null}, t: {file: /dev/null}}",
         );
         let build = project.service("a").unwrap().get("build").unwrap();

@@ -27,6 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             ".moby.filesync.v1.CredentialsResponse",
             ".moby.buildkit.secrets.v1.GetSecretResponse",
         ])
+        .bytes(".moby.buildkit.v1.BytesMessage")
         .bytes(".moby.filesync.v1")
         .bytes(".moby.sshforward.v1")
         .bytes(".moby.upload.v1")

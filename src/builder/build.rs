@@ -21,7 +21,7 @@ use super::plan::{Plan, image_platform, runs_here};
 use super::progress::{Event, Failure, Teller};
 use super::stage::{Finished, Stage};
 use super::tidy::Tidy;
-use super::{Builder, Client, Context, Named, Options, context_name};
+use super::{Builder, Client, Context, Named, Options};
 use crate::engine::actions::ImageAct;
 use crate::engine::cells::{Cell, Confinement};
 use crate::engine::files::open_below;
@@ -68,10 +68,20 @@ pub(super) struct BaseImage {
     /// Or its id, as it was looked for.
     name: String,
     pub(super) image: Arc<Image>,
+    /// Its configuration.
+    pub(super) document: Vec<u8>,
     pub(super) stack: Stack,
 }
 
 impl BaseImage {
+    /// What another build made, and the store has no image of.
+    async fn built(name: &str, built: &Built) -> Result<Self> {
+        let (document, _) = built.build.described(&built.finished).await?;
+        let stack = built.finished.stack.clone();
+        let held = built.build.store().hold_stack(document.clone(), &stack).await?;
+        Ok(Self { name: name.to_owned(), image: held.image.clone(), document, stack })
+    }
+
     /// Of its files.
     pub(super) fn key(&self) -> Digest {
         let layers = self.image.layers.iter().map(|layer| layer.as_str());
@@ -192,13 +202,16 @@ impl Build {
     }
 
     /// The same for files that the client gives this name to, if it does.
-    pub(super) async fn named_context(&self, name: &str) -> Result<Option<Context>, Failure> {
-        let name = context_name(name);
-        if self.options.named.get(&name) != Some(&Named::Files) {
+    pub(super) async fn named_context(
+        &self,
+        name: &str,
+        platform: &Platform,
+    ) -> Result<Option<Context>, Failure> {
+        let Some(Named::Files(key)) = self.options.named.find(name, platform) else {
             return Ok(None);
-        }
-        let cell = lock(&self.contexts).entry(Some(name.clone())).or_default().clone();
-        let fetched = cell.get_or_try_init(|| self.client.named_context(&name));
+        };
+        let cell = lock(&self.contexts).entry(Some(key.clone())).or_default().clone();
+        let fetched = cell.get_or_try_init(|| self.client.named_context(key));
         Ok(Some(self.unless_cancelled(fetched).await??.clone()))
     }
 
@@ -270,9 +283,12 @@ impl Build {
     }
 
     async fn resolve(&self, name: &str, platform: &Platform) -> Result<Arc<BaseImage>, Failure> {
-        let name = match self.options.named.get(&context_name(name)) {
+        let name = match self.options.named.find(name, platform) {
             Some(Named::Image(reference)) => reference,
-            Some(Named::Files) => {
+            Some(Named::Built(built)) => {
+                return Ok(Arc::new(BaseImage::built(name, built).await?));
+            }
+            Some(Named::Files(_)) => {
                 let text = format!("FROM {name}, which is a directory, is not supported yet");
                 return Err(Error::new(Kind::Unsupported, text).into());
             }
@@ -296,8 +312,9 @@ impl Build {
             Some(image) => image,
             None => self.pull(name, Some(platform).filter(|_| is_foreign)).await?,
         };
+        let document = self.store().configuration(&image)?;
         let stack = self.store().stack_of(&image)?;
-        Ok(Arc::new(BaseImage { name: name.to_owned(), image, stack }))
+        Ok(Arc::new(BaseImage { name: name.to_owned(), image, document, stack }))
     }
 
     /// `other`: for another machine.

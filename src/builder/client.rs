@@ -16,7 +16,7 @@ pub(crate) trait Client: fmt::Debug + Send + Sync {
     /// The files to copy from; asked for once.
     fn context(&self) -> BoxFuture<'_, Result<Context>>;
 
-    /// The files that it has by a name ([`super::Named::Files`]); asked for once.
+    /// The files that it has by a name, as [`super::Named::Files`] has it; asked for once.
     fn named_context<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Context>>;
 
     /// What it shows to a registry, by the registry's host.

@@ -133,10 +133,11 @@ impl Stage {
                 Origin::Stack(finished.stack.clone(), finished.key.clone())
             }
             Source::Image(name) => {
-                if let Some(context) = self.build.named_context(name).await? {
+                let platform = &self.build.plan.platform;
+                if let Some(context) = self.build.named_context(name, platform).await? {
                     return Ok(Origin::Context(context));
                 }
-                let base = self.build.image(name, &self.build.plan.platform).await?;
+                let base = self.build.image(name, platform).await?;
                 Origin::Stack(base.stack.clone(), base.key())
             }
         })

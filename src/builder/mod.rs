@@ -28,6 +28,7 @@ mod filter;
 mod git;
 mod key;
 mod mounts;
+mod named;
 mod packages;
 mod plan;
 mod progress;
@@ -54,6 +55,7 @@ pub(crate) use self::context::{Context, ContextUpload, Directory};
 use self::copy::Contents;
 pub(crate) use self::download::without_secrets;
 pub(crate) use self::filter::Filter;
+pub(crate) use self::named::{Named, Names, context_name};
 pub(crate) use self::packages::{Inventory, Package, PackageKind};
 use self::plan::Plan;
 pub(crate) use self::plan::image_platform;
@@ -98,9 +100,8 @@ pub(crate) struct Options {
     pub(crate) is_without_cache: bool,
     /// The same for these stages.
     pub(crate) stages_without_cache: Vec<String>,
-    /// What FROM and `--from` mean by names of the client's (`--build-context`); keys are as
-    /// [`context_name`] has them.
-    pub(crate) named: BTreeMap<String, Named>,
+    /// What FROM and `--from` mean by names of the client's (`--build-context`).
+    pub(crate) named: Names,
     /// Images are asked for at their registries, whatever is here.
     pub(crate) pulls: bool,
     /// Of RUN, where it says nothing itself.
@@ -128,22 +129,6 @@ impl Options {
         let all = self.build_args.iter();
         all.filter_map(|(name, value)| Some((name.clone(), value.clone()?))).collect()
     }
-}
-
-/// What a client gives a name to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Named {
-    /// A reference.
-    Image(String),
-    /// Files that it has.
-    Files,
-}
-
-/// One form for all spellings of a name: `docker.io/library/busybox:latest` is `busybox`.
-pub(crate) fn context_name(text: &str) -> String {
-    let Ok(name) = Reference::parse(text) else { return text.to_owned() };
-    let name = name.familiar();
-    name.strip_suffix(":latest").unwrap_or(&name).to_owned()
 }
 
 impl Builder {

@@ -10,7 +10,7 @@ use cais_dockerfile::{
 };
 
 use super::progress::{Failure, Step};
-use super::{Context, Options, context_name};
+use super::{Context, Options};
 use crate::error::{Error, Kind, Result};
 use crate::image::platform::Platform as ImagePlatform;
 
@@ -66,7 +66,7 @@ impl Plan {
         let graph = dockerfile.graph(&globals).map_err(|error| refused(&error))?;
         let needed = graph.needed_by(target);
         let mut names = dockerfile.stages.iter().filter_map(|stage| stage.name.as_ref());
-        if let Some(name) = names.find(|name| options.named.contains_key(&context_name(name))) {
+        if let Some(name) = names.find(|name| options.named.has(name)) {
             let text = format!("a build context in place of the stage {name} is not supported yet");
             return Err(Error::new(Kind::Unsupported, text).into());
         }
@@ -178,6 +178,7 @@ pub(super) fn runs_here(platform: &Platform) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::builder::Names;
     use crate::engine::cells::{CellConfig, CellNetwork};
 
     #[test]
@@ -190,7 +191,7 @@ mod tests {
             tags: Vec::new(),
             is_without_cache: false,
             stages_without_cache: Vec::new(),
-            named: BTreeMap::new(),
+            named: Names::default(),
             pulls: false,
             network: CellNetwork::Default,
             allows_insecure: false,

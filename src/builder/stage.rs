@@ -117,7 +117,7 @@ impl Stage {
             Base::Image(name) => {
                 let base = build.image(&name, &stage.platform).await?;
                 stage.stack = base.stack.clone();
-                stage.settings = Settings::of(&build.store().configuration(&base.image)?)?;
+                stage.settings = Settings::of(&base.document)?;
                 stage.scope = stage.settings.scope();
                 stage.key = base.key();
                 shown = Some(base.image.id.hex().to_owned());

@@ -50,7 +50,7 @@ impl Names {
         self.raw(&format!("{}/cais/index@{}", self.0.address, digest.as_str().unwrap()))
     }
 
-    fn config(&self, name: &str, architecture: &str) -> Value {
+    pub(crate) fn config(&self, name: &str, architecture: &str) -> Value {
         let source = format!("docker://{name}");
         let words = ["--override-arch", architecture, "inspect", "--config", "--tls-verify=false"];
         skopeo(&[&words[..], &[&source]].concat())
@@ -69,7 +69,7 @@ impl Names {
     }
 }
 
-fn platforms(index: &Value) -> Vec<&str> {
+pub(crate) fn platforms(index: &Value) -> Vec<&str> {
     let all = index["manifests"].as_array().unwrap().iter();
     all.map(|it| it["platform"]["architecture"].as_str().unwrap()).collect()
 }

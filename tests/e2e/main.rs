@@ -47,6 +47,7 @@ mod cutting;
 mod damaged_state;
 mod docker;
 mod docker_archives;
+mod docker_bake;
 mod docker_build;
 mod docker_build_attacks;
 mod docker_build_cache;

@@ -7,10 +7,11 @@ use cais_dockerfile::Platform;
 use cais_dockerfile::instruction::boolean;
 
 use super::attest::{self, Provenance, Wanted};
+use super::linked::Inputs;
 use crate::api::docker::convert::build;
 use crate::api::docker::convert::create::unsupported;
 use crate::api::docker::wire::container::{HostConfig, Ulimit};
-use crate::builder::{Address, Named, Options, context_name};
+use crate::builder::{Address, Named, Names, Options};
 use crate::engine::cells::CellNetwork;
 use crate::error::{Error, Result};
 
@@ -31,7 +32,7 @@ pub(super) struct Asked {
     pub(super) context: Place,
     /// The client's directory that the Dockerfile is in; `None`: it is in the context.
     pub(super) dockerfile: Option<String>,
-    /// What named contexts mean.
+    /// Where the files are that names mean, by [`Named::Files`].
     pub(super) named: BTreeMap<String, Place>,
     /// The sessions that have them, if it is not the build's own.
     pub(super) sessions: BTreeMap<String, String>,
@@ -60,13 +61,13 @@ pub(super) enum Place {
 ///
 /// # Errors
 /// `Unsupported`, by name, for what we lack.
-pub(super) fn read(attrs: &Attrs, gateway: Option<Ipv4Addr>) -> Result<Asked> {
+pub(super) fn read(attrs: &Attrs, inputs: &Inputs, gateway: Option<Ipv4Addr>) -> Result<Asked> {
     let text = |key: &str| attrs.get(key).cloned().unwrap_or_default();
     let or = |key: &str, default: &str| attrs.get(key).map_or(default, String::as_str).to_owned();
     check_supported(attrs)?;
     let sessions = with_prefix(attrs, "local-sessionid:").collect();
     let platforms = platforms(&text("platform"));
-    let (named, places) = named_contexts(attrs, &platforms)?;
+    let (named, places) = named_contexts(attrs, inputs)?;
     let directory = Place::Directory(or("contextkey", "context"));
     let context = elsewhere(attrs)?.unwrap_or(directory);
     let dockerfile = match (&context, attrs.get("dockerfilekey")) {
@@ -132,39 +133,23 @@ fn platforms(text: &str) -> Vec<String> {
     platforms
 }
 
-type NamedContexts = (BTreeMap<String, Named>, BTreeMap<String, Place>);
-
 /// What names mean, and where the files are of those that mean files.
-fn named_contexts(attrs: &Attrs, platforms: &[String]) -> Result<NamedContexts> {
-    let built = match platforms {
-        [one] => Platform::or_host(one).map_err(Error::invalid)?,
-        _ => Platform::host(),
-    };
-    let mut means_of = BTreeMap::new();
+fn named_contexts(attrs: &Attrs, inputs: &Inputs) -> Result<(Names, BTreeMap<String, Place>)> {
+    let (mut names, mut places) = (Names::default(), BTreeMap::new());
     for (key, value) in attrs {
-        let Some(name) = key.strip_prefix("context:") else { continue };
-        let (name, is_of_a_platform) = match name.split_once("::") {
-            Some((name, _)) if platforms.len() > 1 => {
-                let text = format!("the build context {name} of one platform among several");
-                return unsupported(text);
+        let Some(key) = key.strip_prefix("context:") else { continue };
+        // `name::linux/amd64` is the name for one platform.
+        let (name, platform) = match key.split_once("::") {
+            Some((name, platform)) => {
+                (name, Some(Platform::parse(platform).map_err(Error::invalid)?))
             }
-            Some((_, platform)) if !is_for(platform, &built) => continue,
-            Some((name, _)) => (name, true),
-            None => (name, false),
+            None => (key, None),
         };
-        let means = named_context(name, value)?;
-        // What is said of its platform goes before what is said of all.
-        let name = context_name(name);
-        if is_of_a_platform || !means_of.contains_key(&name) {
-            means_of.insert(name, means);
-        }
+        let (means, place) = named_context(key, value, inputs)?;
+        names.add(name, platform, means);
+        places.extend(place.map(|place| (key.to_owned(), place)));
     }
-    let (mut named, mut places) = (BTreeMap::new(), BTreeMap::new());
-    for (name, (means, place)) in means_of {
-        places.extend(place.map(|place| (name.clone(), place)));
-        named.insert(name, means);
-    }
-    Ok((named, places))
+    Ok((names, places))
 }
 
 fn with_prefix<'a>(
@@ -196,25 +181,24 @@ fn elsewhere(attrs: &Attrs) -> Result<Option<Place>> {
     address.map(Some).ok_or_else(|| Error::invalid("invalid context: it is no address"))
 }
 
-/// `name::linux/amd64` is the name for one platform.
-fn is_for(platform: &str, built: &Platform) -> bool {
-    Platform::parse(platform).is_ok_and(|it| it.fits(built))
-}
-
 /// What it means, and where its files are, if it is files.
-fn named_context(name: &str, value: &str) -> Result<(Named, Option<Place>)> {
+fn named_context(key: &str, value: &str, inputs: &Inputs) -> Result<(Named, Option<Place>)> {
+    let files = |place| (Named::Files(key.to_owned()), Some(place));
     if let Ok(Some(address @ Address::Git(_))) = Address::parse(value) {
-        return Ok((Named::Files, Some(Place::Elsewhere(address))));
+        return Ok(files(Place::Elsewhere(address)));
     }
     match value.split_once(':') {
-        Some(("local", directory)) => {
-            Ok((Named::Files, Some(Place::Directory(directory.to_owned()))))
-        }
+        Some(("local", directory)) => Ok(files(Place::Directory(directory.to_owned()))),
         Some(("docker-image", reference)) => {
             Ok((Named::Image(reference.trim_start_matches('/').to_owned()), None))
         }
-        Some((kind, _)) => unsupported(format!("the build context {name}: {kind}")),
-        None => Err(Error::invalid(format!("invalid context specifier {value} for {name}"))),
+        Some(("input", input)) => {
+            let missing = || Error::invalid(format!("invalid input {input} for {key}"));
+            let made = inputs.get(input).ok_or_else(missing)?;
+            Ok((Named::Built(made.built.clone()), None))
+        }
+        Some((kind, _)) => unsupported(format!("the build context {key}: {kind}")),
+        None => Err(Error::invalid(format!("invalid context specifier {value} for {key}"))),
     }
 }
 
@@ -267,7 +251,17 @@ mod tests {
     }
 
     fn of(pairs: &[(&str, &str)]) -> Result<Asked> {
-        read(&attrs(pairs), Some(Ipv4Addr::new(10, 0, 0, 1)))
+        read(&attrs(pairs), &Inputs::new(), Some(Ipv4Addr::new(10, 0, 0, 1)))
+    }
+
+    /// The image, or the place of the files, that a name means on a platform.
+    fn named(asked: &Asked, name: &str, platform: &str) -> String {
+        let platform = Platform::or_host(platform).unwrap();
+        match asked.options.named.find(name, &platform).unwrap() {
+            Named::Image(name) => name.clone(),
+            Named::Files(key) => format!("{:?}", asked.named[key]),
+            Named::Built(_) => panic!("no build was named"),
+        }
     }
 
     #[test]
@@ -307,12 +301,12 @@ mod tests {
         assert_eq!(options.cells.rlimits.len(), 2);
         let hosts: Vec<_> = options.cells.hosts.iter().map(|(ip, _)| ip.to_string()).collect();
         assert_eq!(hosts, ["1.2.3.4", "::1"]);
-        assert_eq!(options.named["lib"], Named::Files);
-        assert_eq!(options.named["base"], Named::Image("alpine:3".to_owned()));
-        assert_eq!(options.named["busybox"], Named::Image("alpine:4".to_owned()));
-        assert_eq!(options.named.len(), 3);
-        assert!(matches!(&asked.named["lib"], Place::Directory(name) if name == "lib"));
-        assert_eq!((asked.sessions["context"].as_str(), asked.named.len()), ("abc", 1));
+        assert_eq!(named(&asked, "lib", ""), "Directory(\"lib\")");
+        assert_eq!(named(&asked, "base", ""), "alpine:3");
+        assert_eq!(named(&asked, "base", "linux/mips64le"), "alpine:mips");
+        assert_eq!(named(&asked, "base", "linux/s390x"), "Directory(\"base\")");
+        assert_eq!(named(&asked, "busybox", ""), "alpine:4");
+        assert_eq!(asked.sessions["context"], "abc");
         assert!(matches!(&asked.context, Place::Directory(name) if name == "context"));
         assert_eq!((asked.dockerfile.as_deref(), asked.request), (Some("dockerfile"), None));
 
@@ -320,11 +314,6 @@ mod tests {
         let both = of(&[("platform", "linux/amd64,linux/arm64,linux/amd64")]).unwrap();
         assert!(both.has_platforms && both.platforms == ["linux/amd64", "linux/arm64"]);
         assert_eq!(both.options.platform, "linux/amd64");
-        let (key, image) = ("context:base::linux/mips64le", "docker-image://alpine:mips");
-        let one = of(&[("platform", "linux/mips64le"), (key, image)]).unwrap();
-        assert_eq!(one.options.named["base"], Named::Image("alpine:mips".to_owned()));
-        let refused = of(&[("platform", "linux/mips64le,linux/amd64"), (key, image)]);
-        assert_eq!(refused.unwrap_err().kind(), Kind::Unsupported);
 
         let asked = of(&[("no-cache", ""), ("image-resolve-mode", "pull")]).unwrap();
         assert!(asked.options.is_without_cache && asked.options.pulls);
@@ -345,7 +334,7 @@ mod tests {
         assert!(matches!(place(&[upload]), (Place::Upload(name), None) if name == "abc"));
         let asked = of(&[("context:x", "git@example.com:x"), ("context:y", "local:y")]).unwrap();
         assert!(matches!(&asked.named["x"], Place::Elsewhere(_)));
-        assert_eq!(asked.options.named["x"], Named::Files);
+        assert_eq!(named(&asked, "y", ""), "Directory(\"y\")");
     }
 
     #[test]
@@ -366,6 +355,7 @@ mod tests {
             ("context", "/srv"),
             ("context", "https://example.com/x.git?nonsense=1"),
             ("context:x", "y"),
+            ("context:x", "input:none"),
         ] {
             assert_eq!(of(&[(key, value)]).unwrap_err().kind(), Kind::InvalidArgument, "{key}");
         }

@@ -15,16 +15,16 @@ use serde_json::json;
 use tonic::{Request, Response, Status};
 
 use super::BuildKit;
-use super::job::{Job, Outcome, is_over};
+use super::job::{Job, Made, Outcome, is_over};
 use super::solve::Solved;
-use super::{errors, solve};
+use super::{errors, linked, solve};
 use crate::error::Error;
 
 /// The metadata that names the build.
 const BUILD: &str = "buildkit-controlapi-buildid";
 
 /// What of the calls we have: without `return` a client does not say what its build came to.
-const CALLS: [&str; 7] = [
+const CALLS: [&str; 9] = [
     "solve.base",
     "return",
     "returnmap",
@@ -32,6 +32,8 @@ const CALLS: [&str; 7] = [
     "frontend.caps",
     "gateway.solve.metadata",
     "gateway.evaluate",
+    "reference.output",
+    "frontend.inputs",
 ];
 
 /// What clients look for before they ask for it.
@@ -61,17 +63,15 @@ impl LlbBridge for BuildKit {
         let SolveRequest { definition, frontend, frontend_opt, frontend_inputs, .. } =
             request.into_inner();
         solve::check_frontend(&frontend, &frontend_opt, definition.as_ref())?;
-        if let Some(name) = frontend_inputs.keys().next() {
-            return Err(errors::unsupported(&format!("the build input {name:?}")));
-        }
         let refused = |error: Error| errors::refused(&error);
+        let inputs = linked::inputs(&self.0.jobs, &frontend_inputs).map_err(refused)?;
         let solved = tokio::select! {
-            solved = solve::solve(self, &job, &frontend_opt) => solved?,
+            solved = solve::solve(self, &job, &frontend_opt, &inputs) => solved?,
             () = job.over.cancelled() => return Err(refused(is_over())),
         };
         let (result, metadata) = match solved {
             Solved::Built(outcome) => named(&job, &outcome).map_err(refused)?,
-            Solved::Described(forms) => (Refs::Ref(Ref { id: String::new() }), forms),
+            Solved::Described(forms) => (Refs::Ref(Ref::default()), forms),
         };
         let result = Some(result);
         Ok(Response::new(SolveResponse { result: Some(Returned { result, metadata }) }))
@@ -105,7 +105,7 @@ impl LlbBridge for BuildKit {
 /// Keeps what was built, under names that the client gets.
 fn named(job: &Job, outcome: &Outcome) -> Result<(Refs, BTreeMap<String, Vec<u8>>), Error> {
     if let ([only], false) = (outcome.parts.as_slice(), outcome.has_platforms) {
-        return Ok((Refs::Ref(Ref { id: job.keep(only.clone())? }), BTreeMap::new()));
+        return Ok((Refs::Ref(reference(job, only)?), BTreeMap::new()));
     }
     let (mut refs, mut platforms) = (BTreeMap::new(), Vec::new());
     for made in &outcome.parts {
@@ -115,11 +115,17 @@ fn named(job: &Job, outcome: &Outcome) -> Result<(Refs, BTreeMap<String, Vec<u8>
             parts["variant"] = json!(platform.variant);
         }
         platforms.push(json!({ "ID": made.platform, "Platform": parts }));
-        refs.insert(made.platform.clone(), Ref { id: job.keep(made.clone())? });
+        refs.insert(made.platform.clone(), reference(job, made)?);
     }
     let platforms = json!({ "Platforms": platforms }).to_string().into_bytes();
     let metadata = BTreeMap::from([(PLATFORMS.to_owned(), platforms)]);
     Ok((Refs::Refs(RefMap { refs }), metadata))
+}
+
+/// What a client knows one result by.
+fn reference(job: &Job, made: &Arc<Made>) -> Result<Ref, Error> {
+    let id = job.keep(made.clone())?;
+    Ok(Ref { def: Some(linked::definition(&id)), id })
 }
 
 impl BuildKit {

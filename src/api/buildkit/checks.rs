@@ -128,7 +128,7 @@ mod tests {
 
     #[tokio::test]
     async fn warnings_share_the_text_and_have_an_end() {
-        let options = attrs::read(&BTreeMap::new(), None).unwrap().options;
+        let options = attrs::read(&BTreeMap::new(), &BTreeMap::new(), None).unwrap().options;
         let text = format!("FROM scratch\n{}", "MAINTAINER me\n".repeat(300));
         let source = Source { name: "Dockerfile".to_owned(), text };
         let report = report(&source.text, &options);
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn what_the_checks_find_is_told_in_buildkits_forms() {
-        let options = attrs::read(&BTreeMap::new(), None).unwrap().options;
+        let options = attrs::read(&BTreeMap::new(), &BTreeMap::new(), None).unwrap().options;
         let described = |text: &str| {
             let source = Source { name: "Dockerfile".to_owned(), text: text.to_owned() };
             describe(&report(text, &options), &source)

@@ -7,18 +7,20 @@ use cais_proto::buildkit::control::control_server::Control;
 use cais_proto::buildkit::control::frontend::Result as Returned;
 use cais_proto::buildkit::control::frontend::result::Result as Refs;
 use cais_proto::buildkit::control::{
-    BuildkitVersion, DiskUsageRequest, DiskUsageResponse, Exporter, InfoRequest, InfoResponse,
-    ListWorkersRequest, ListWorkersResponse, Platform, PruneRequest, SolveRequest, SolveResponse,
-    StatusRequest, StatusResponse, UsageRecord, WorkerRecord,
+    BuildkitVersion, BytesMessage, DiskUsageRequest, DiskUsageResponse, Exporter, InfoRequest,
+    InfoResponse, ListWorkersRequest, ListWorkersResponse, Platform, PruneRequest, SolveRequest,
+    SolveResponse, StatusRequest, StatusResponse, UsageRecord, WorkerRecord,
 };
 use futures_util::{Stream, StreamExt, stream};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::BuildKit;
 use super::board::timestamp;
 use super::job::{Job, Outcome};
+use super::linked::Inputs;
+use super::session::Offer;
 use super::solve::Solved;
-use super::{caches, errors, export, solve};
+use super::{caches, errors, export, solve, wire};
 use crate::builder::{Cached, Filter, Prune, Room};
 use crate::error::{Error, Kind};
 
@@ -37,6 +39,7 @@ const DOCKERFILE: &str = "1.26";
 impl Control for BuildKit {
     type PruneStream = Messages<UsageRecord>;
     type StatusStream = Messages<StatusResponse>;
+    type SessionStream = Messages<BytesMessage>;
 
     async fn info(&self, _: Request<InfoRequest>) -> Result<Response<InfoResponse>, Status> {
         Ok(Response::new(InfoResponse { buildkit_version: Some(version()) }))
@@ -70,6 +73,23 @@ impl Control for BuildKit {
         let name = request.into_inner().r#ref;
         let board = self.0.jobs.board(&name).await.map_err(|error| errors::refused(&error))?;
         Ok(Response::new(Box::pin(board.follow().map(Ok))))
+    }
+
+    /// As `POST /session`, in a call: what a client has for several builds at once comes so.
+    async fn session(
+        &self,
+        request: Request<Streaming<BytesMessage>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let offer = Offer::of(&request.metadata().clone().into_headers());
+        let offer = offer.map_err(|error| errors::refused(&error))?;
+        let (io, outgoing) = wire::of_call(request.into_inner());
+        let kit = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = kit.keep_session(offer, io).await {
+                tracing::info!(error = error.chain(), "a build client's session");
+            }
+        });
+        Ok(Response::new(Box::pin(outgoing)))
     }
 
     async fn disk_usage(
@@ -141,7 +161,7 @@ impl BuildKit {
             frontend => {
                 let attrs = &job.request.frontend_attrs;
                 solve::check_frontend(frontend, attrs, job.request.definition.as_ref())?;
-                match solve::solve(self, job, attrs).await? {
+                match solve::solve(self, job, attrs, &Inputs::new()).await? {
                     Solved::Built(outcome) => Some(outcome),
                     Solved::Described(_) => None,
                 }

@@ -33,7 +33,7 @@ const LATE: Duration = Duration::from_secs(30);
 pub(super) struct Made {
     /// `linux/amd64`
     pub(super) platform: String,
-    pub(super) built: Built,
+    pub(super) built: Arc<Built>,
     /// What is said of it.
     pub(super) predicates: Vec<Predicate>,
 }
@@ -203,6 +203,13 @@ impl Jobs {
             None => known.over(name).map(|_| Err(is_over())),
         };
         self.wait(name, look).await?
+    }
+
+    /// What a build has made that still runs, by the name of that.
+    pub(super) fn made(&self, result: &str) -> Option<Arc<Made>> {
+        let (name, _) = result.rsplit_once(':')?;
+        let job = lock(&self.known).running.get(name).cloned()?;
+        job.made(result).ok()
     }
 
     /// The board of one that runs or is over, or is about to begin.

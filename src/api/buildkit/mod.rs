@@ -4,12 +4,13 @@
 //! ```text
 //!   POST /grpc     ══ h2c ══▶ we serve   Control, LLBBridge   (control, bridge)
 //!   POST /session  ◀═ h2c ══  we call    its files, credentials, secrets, places for ours  (session)
+//!   Control.Session ◀═══════  the same in a call
 //!
 //!   LLBBridge.Solve ─▶ attrs ─▶ solve ── Dockerfile, context by transfer ─▶ builder ─▶ board ─▶ Status
 //!   Control.Solve   ─▶ waits for Return ─▶ export: image, push, files, archives
 //! ```
 //!
-//! No LLB crosses: the client names the Dockerfile frontend, which is ours.
+//! No LLB crosses but what stands for results of ours (linked): the client names the Dockerfile frontend, which is ours.
 
 mod agents;
 mod attest;
@@ -26,6 +27,7 @@ mod errors;
 mod export;
 mod job;
 mod kept;
+mod linked;
 mod outline;
 mod sbom;
 mod send;

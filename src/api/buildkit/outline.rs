@@ -260,7 +260,7 @@ COPY --from=build /x /
     #[test]
     fn what_a_target_takes_is_listed_once_and_in_order() {
         let attrs = BTreeMap::from([("build-arg:MODE".to_owned(), "slow".to_owned())]);
-        let options = attrs::read(&attrs, None).unwrap().options;
+        let options = attrs::read(&attrs, &BTreeMap::new(), None).unwrap().options;
         let described = describe(TEXT, &options).unwrap();
         let result: Value = serde_json::from_slice(&described["result.json"]).unwrap();
         assert_eq!(
@@ -282,7 +282,7 @@ COPY --from=build /x /
         assert!(shown.contains("MODE   slow   how it is made\n"), "{shown}");
 
         let attrs = BTreeMap::from([("target".to_owned(), "none".to_owned())]);
-        let options = attrs::read(&attrs, None).unwrap().options;
+        let options = attrs::read(&attrs, &BTreeMap::new(), None).unwrap().options;
         assert!(
             describe(TEXT, &options).unwrap_err().message.contains("\"none\" could not be found")
         );

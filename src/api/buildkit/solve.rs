@@ -17,6 +17,7 @@ use super::client::{Dockerfile, SessionClient};
 use super::errors::{self, Source};
 use super::export;
 use super::job::{Job, Made, Outcome};
+use super::linked::Inputs;
 use super::outline;
 use super::sbom;
 use super::steps::Steps;
@@ -103,9 +104,14 @@ pub(super) enum Solved {
 
 /// Builds the stages that the target needs, or describes them. Whoever drops the future cancels the
 /// build.
-pub(super) async fn solve(kit: &BuildKit, job: &Job, attrs: &Attrs) -> Result<Solved, Status> {
+pub(super) async fn solve(
+    kit: &BuildKit,
+    job: &Job,
+    attrs: &Attrs,
+    inputs: &Inputs,
+) -> Result<Solved, Status> {
     let gateway = kit.0.engine.node_network().map(|(_, gateway, _)| gateway);
-    let mut asked = attrs::read(attrs, gateway).map_err(|error| errors::refused(&error))?;
+    let mut asked = attrs::read(attrs, inputs, gateway).map_err(|error| errors::refused(&error))?;
     let allows = allows_insecure(&job.request.entitlements, kit.0.engine.entitlements());
     asked.options.allows_insecure = allows.map_err(|error| errors::refused(&error))?;
     let request = asked.request.as_deref();
@@ -181,7 +187,7 @@ async fn platforms(
             let created = given_time(&asked.options).unwrap_or(facts.ended);
             predicates.push(sbom::predicate(name_of(job), &inventory, created));
         }
-        made.push(Arc::new(Made { platform, built, predicates }));
+        made.push(Arc::new(Made { platform, built: Arc::new(built), predicates }));
     }
     Ok(made)
 }

@@ -3,15 +3,19 @@
 
 use std::task::{Context, Poll};
 
-use futures_util::FutureExt;
+use cais_proto::buildkit::control::BytesMessage;
 use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, Stream, StreamExt};
 use http::{Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::SendRequest;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::AsyncWriteExt;
+use tokio_util::io::ReaderStream;
 use tonic::body::Body;
 use tonic::service::Routes;
+use tonic::{Status, Streaming};
 use tower::Service;
 
 use crate::error::{Context as _, Kind, Result};
@@ -24,6 +28,9 @@ impl<T: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static> Io for T {}
 /// Bytes that may be on their way in one stream, and in all.
 const STREAM_WINDOW: u32 = 2 << 20;
 const CONNECTION_WINDOW: u32 = 8 << 20;
+
+/// The same of a connection within a call.
+const CALL_WINDOW: usize = 256 << 10;
 
 /// As much as BuildKit and its clients take in one message.
 pub(super) const LARGEST_MESSAGE: usize = 16 << 20;
@@ -38,6 +45,29 @@ pub(super) async fn serve(io: impl Io, routes: Routes) {
     if let Err(error) = connection.await {
         tracing::debug!(%error, "a build client's connection");
     }
+}
+
+/// A connection whose bytes are the messages of a call, and what is to be sent of it.
+pub(super) fn of_call(
+    mut incoming: Streaming<BytesMessage>,
+) -> (impl Io, impl Stream<Item = Result<BytesMessage, Status>> + Send) {
+    let (ours, theirs) = tokio::io::duplex(CALL_WINDOW);
+    let (reader, mut writer) = tokio::io::split(theirs);
+    tokio::spawn(async move {
+        // However it ends, who reads sees the end.
+        while let Ok(Some(message)) = incoming.message().await {
+            if writer.write_all(&message.data).await.is_err() {
+                break;
+            }
+        }
+        let _ = writer.shutdown().await;
+    });
+    let pieces = ReaderStream::with_capacity(reader, CALL_WINDOW);
+    let outgoing = pieces.map(|piece| match piece {
+        Ok(data) => Ok(BytesMessage { data }),
+        Err(error) => Err(Status::unavailable(error.to_string())),
+    });
+    (TokioIo::new(ours), outgoing)
 }
 
 /// Calls to who is at the other end.

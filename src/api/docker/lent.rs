@@ -26,7 +26,7 @@ use super::convert::build as convert;
 use super::hijack::{Framing, answer};
 use super::query::Query;
 use super::reply::{self, Answer};
-use crate::builder::{Address, Builder, Client, Context, Named, Sent};
+use crate::builder::{Address, Builder, Client, Context, Names, Sent};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::image::Credentials;
 
@@ -82,7 +82,7 @@ impl Sessions {
     ///
     /// # Errors
     /// `InvalidArgument` without a name to find the build by; `AlreadyExists` if another has it.
-    pub(super) fn of(&self, query: &Query) -> Result<(Lent, BTreeMap<String, Named>)> {
+    pub(super) fn of(&self, query: &Query) -> Result<(Lent, Names)> {
         let session = query.text("session").unwrap_or_default();
         let (agents, secrets) = (query.texts("ssh"), query.texts("secret"));
         let convert::Contexts { named, lent, addresses } = convert::contexts(query)?;

@@ -12,7 +12,7 @@ use super::{credentials, host, network};
 use crate::api::docker::query::Query;
 use crate::api::docker::wire::container::{HostConfig, Ulimit};
 use crate::api::docker::wire::image::AuthConfig;
-use crate::builder::{Address, Directory, Named, Options, context_name};
+use crate::builder::{Address, Directory, Named, Names, Options, context_name};
 use crate::engine::cells::{CellConfig, CellNetwork};
 use crate::error::{Context, Error, Kind, Result};
 use crate::image::Credentials;
@@ -47,7 +47,7 @@ pub(in crate::api::docker) fn options(query: &Query, gateway: Option<Ipv4Addr>) 
         caches: Vec::new(),
         has_inline_cache: false,
         stages_without_cache: Vec::new(),
-        named: BTreeMap::new(),
+        named: Names::default(),
     })
 }
 
@@ -93,7 +93,7 @@ pub(in crate::api::docker) fn directory(query: &Query) -> Result<Option<Director
 
 /// What a build knows by names of its client's.
 pub(in crate::api::docker) struct Contexts {
-    pub(in crate::api::docker) named: BTreeMap<String, Named>,
+    pub(in crate::api::docker) named: Names,
     /// Files that the client gives later.
     pub(in crate::api::docker) lent: Vec<String>,
     /// Files from elsewhere.
@@ -106,7 +106,7 @@ pub(in crate::api::docker) struct Contexts {
 /// # Errors
 /// `InvalidArgument` for anything else.
 pub(in crate::api::docker) fn contexts(query: &Query) -> Result<Contexts> {
-    let (mut named, mut lent, mut addresses) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
+    let (mut named, mut lent, mut addresses) = (Names::default(), Vec::new(), BTreeMap::new());
     for text in query.texts("context") {
         let (name, value) = text.split_once('=').unwrap_or((text, ""));
         let name = context_name(name);
@@ -114,17 +114,17 @@ pub(in crate::api::docker) fn contexts(query: &Query) -> Result<Contexts> {
             Some(reference) => Named::Image(reference.to_owned()),
             None if value.is_empty() => {
                 lent.push(name.clone());
-                Named::Files
+                Named::Files(name.clone())
             }
             None => {
                 // It is not repeated: it may have a password in it.
                 let neither =
                     || Error::invalid(format!("the context {name} is no image and no address"));
                 addresses.insert(name.clone(), Address::parse(value)?.ok_or_else(neither)?);
-                Named::Files
+                Named::Files(name.clone())
             }
         };
-        named.insert(name, means);
+        named.add(&name, None, means);
     }
     Ok(Contexts { named, lent, addresses })
 }

@@ -2,7 +2,7 @@
 //! Docker Engine API's socket.
 //!
 //! ```text
-//!   POST /grpc     ══ h2c ══▶ we serve   Control, LLBBridge   (control, bridge)
+//!   POST /grpc     ══ h2c ══▶ we serve   Control, LLBBridge   (control, bridge); or HTTP/2 from the first byte
 //!   POST /session  ◀═ h2c ══  we call    its files, credentials, secrets, places for ours  (session)
 //!   Control.Session ◀═══════  the same in a call
 //!
@@ -43,6 +43,7 @@ use std::sync::Arc;
 
 use cais_proto::buildkit::control::control_server::ControlServer;
 use cais_proto::buildkit::control::frontend::llb_bridge_server::LlbBridgeServer;
+use hyper_util::service::TowerToHyperService;
 use tonic::service::Routes;
 
 use self::job::Jobs;
@@ -50,8 +51,8 @@ use self::kept::KeptContexts;
 pub(super) use self::session::Offer;
 use self::session::Sessions;
 pub(super) use self::solve::allows_insecure;
-pub(super) use self::wire::Io;
 use self::wire::LARGEST_MESSAGE;
+pub(super) use self::wire::{Io, serve_http2};
 use crate::builder::Builder;
 use crate::engine::Engine;
 use crate::error::Result;
@@ -81,9 +82,14 @@ impl BuildKit {
 
     /// Answers the calls that come by a connection, until it ends.
     pub(super) async fn serve(&self, io: impl Io) {
+        serve_http2(io, TowerToHyperService::new(self.routes())).await;
+    }
+
+    /// Answers calls one by one.
+    pub(super) fn routes(&self) -> Routes {
         let control = ControlServer::new(self.clone()).max_decoding_message_size(LARGEST_MESSAGE);
         let bridge = LlbBridgeServer::new(self.clone()).max_decoding_message_size(LARGEST_MESSAGE);
-        wire::serve(io, Routes::new(control).add_service(bridge)).await;
+        Routes::new(control).add_service(bridge).prepare()
     }
 
     /// Keeps a session until its connection ends.

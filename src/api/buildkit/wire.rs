@@ -9,14 +9,13 @@ use futures_util::{FutureExt, Stream, StreamExt};
 use http::{Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::SendRequest;
+use hyper::service::HttpService;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::io::AsyncWriteExt;
 use tokio_util::io::ReaderStream;
 use tonic::body::Body;
-use tonic::service::Routes;
 use tonic::{Status, Streaming};
-use tower::Service;
+use tower::{BoxError, Service};
 
 use crate::error::{Context as _, Kind, Result};
 
@@ -35,15 +34,21 @@ const CALL_WINDOW: usize = 256 << 10;
 /// As much as BuildKit and its clients take in one message.
 pub(super) const LARGEST_MESSAGE: usize = 16 << 20;
 
-/// Answers calls until the client hangs up.
-pub(super) async fn serve(io: impl Io, routes: Routes) {
+/// Answers until the client hangs up.
+pub(crate) async fn serve_http2<S, B>(io: impl Io, service: S)
+where
+    S: HttpService<Incoming, ResBody = B> + Send,
+    S::Future: Send + 'static,
+    S::Error: Into<BoxError>,
+    B: hyper::body::Body<Error: Into<BoxError>, Data: Send> + Send + 'static,
+{
     let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .serve_connection(io, TowerToHyperService::new(routes.prepare()));
+        .serve_connection(io, service);
     if let Err(error) = connection.await {
-        tracing::debug!(%error, "a build client's connection");
+        tracing::debug!(%error, "a client's connection");
     }
 }
 

@@ -4,6 +4,7 @@
 //!   connection ──▶ HTTP/1.1 ──▶ Door::answer (span, panic guard) ──▶ router ──▶ a resource's file
 //!                                        │                                          │
 //!                                        └──────── status: Error ▶ {"message"} ◀────┘
+//!              └─▶ HTTP/2 (http2) ──▶ the same, or gRPC ──▶ buildkit
 //! ```
 //!
 //! Every path may begin with a version (`/v1.24/…`). No client is refused for its age; which one is asked for makes a
@@ -25,6 +26,7 @@ mod detach;
 mod events;
 mod execs;
 mod hijack;
+mod http2;
 mod images;
 mod lent;
 mod log_files;
@@ -180,6 +182,16 @@ impl Door {
         let peer = match peer {
             Ok(peer) => peer,
             Err(error) => return tracing::warn!(%error, "watch a docker client"),
+        };
+        let looked = tokio::select! {
+            looked = tokio::time::timeout(HEAD_PATIENCE, http2::look(stream)) => looked,
+            () = stopping.cancelled() => return,
+        };
+        let stream = match looked {
+            Ok(Ok((false, stream))) => stream,
+            Ok(Ok((true, stream))) => return Box::pin(http2::serve(self, stream, peer)).await,
+            Ok(Err(error)) => return tracing::debug!(%error, "a docker client's connection"),
+            Err(_) => return,
         };
         let answer = service_fn(|mut request: Request<Incoming>| {
             request.extensions_mut().insert(peer.clone());

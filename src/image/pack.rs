@@ -50,6 +50,21 @@ pub(crate) fn write_as<W: Write>(root: &OwnedFd, name: &Path, extent: Extent, ou
     finish(out, root, extent, |writer| writer.whole(root, name))
 }
 
+/// Several, each with a name for its root.
+///
+/// # Errors
+/// `InvalidArgument` for none.
+pub(crate) fn write_each<W: Write>(
+    roots: &[(PathBuf, OwnedFd)],
+    extent: Extent,
+    out: W,
+) -> Result<W> {
+    let (_, first) = roots.first().ok_or_else(|| Error::invalid("there are no files"))?;
+    finish(out, first, extent, |writer| {
+        roots.iter().try_for_each(|(name, root)| writer.whole(root, name))
+    })
+}
+
 /// The one member `name` of a directory, which is none itself, under another name.
 pub(crate) fn write_one<W: Write>(
     parent: &OwnedFd,

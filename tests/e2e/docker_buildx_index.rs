@@ -109,6 +109,24 @@ async fn buildx_makes_images_of_several_platforms() {
     build(&docker, &context, &[&BOTH[..], &["-t", "loaded:v1", "-o", &to]].concat()).await;
     assert!(docker.run(&["load", "-i", &archive]).await.contains("loaded:v1"));
 
+    // Files of each are in a directory of their own.
+    let files = node.home.join("files");
+    let to = format!("type=local,dest={}", files.display());
+    build(&docker, &context, &[&BOTH[..], &["-o", &to]].concat()).await;
+    for architecture in ["amd64", "arm64"] {
+        let made = files.join(format!("linux_{architecture}/made"));
+        let made = std::fs::read_to_string(made).unwrap();
+        assert!(made.starts_with(&format!("made for {architecture} on ")), "{made}");
+    }
+    let archive = format!("{}/files.tar", node.home.display());
+    let to = format!("type=tar,dest={archive}");
+    build(&docker, &context, &[&BOTH[..], &["-o", &to]].concat()).await;
+    let listed = Command::new("tar").args(["-xOf", &archive, "linux_arm64/made"]).output().unwrap();
+    assert!(listed.stdout.starts_with(b"made for arm64 on "), "{listed:?}");
+    let to = format!("type=local,platform-split=true,dest={}", files.display());
+    build(&docker, &context, &["--build-arg", "SECRET=one", "-o", &to]).await;
+    assert!(files.join("linux_amd64/file").exists());
+
     // Of an image that stands for several, a stage takes the one for its platform.
     let upon = names.name("upon");
     context.write("Dockerfile", &format!("FROM {both}\nCOPY file /more\n"));
@@ -117,8 +135,10 @@ async fn buildx_makes_images_of_several_platforms() {
     assert_eq!(config["architecture"], "arm64");
     assert_eq!(config["rootfs"]["diff_ids"].as_array().unwrap().len(), 3);
 
-    let cases: [(&[&str], &str); 3] = [
+    let merged = [&BOTH[..], &["-o", "type=tar,platform-split=false,dest=/dev/null"]].concat();
+    let cases: [(&[&str], &str); 4] = [
         (&BOTH, "cannot hold an image of several platforms"),
+        (&merged, "platform-split=false is not supported yet"),
         (&["--platform", "linux/arm64"], "RUN in a stage for linux/arm64 is not supported yet"),
         (&["--platform", "windows/amd64"], "building for windows/amd64 is not supported"),
     ];

@@ -1,7 +1,7 @@
 //! What becomes of what was built: images, pushes, archives and files at the client's.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -21,7 +21,7 @@ use super::caches;
 use super::compression;
 use super::errors::failed_call;
 use super::job::{Job, Made, Outcome};
-use super::send;
+use super::send::{self, Tree};
 use super::session::Session;
 use super::wire::Caller;
 use crate::api::docker::convert::build;
@@ -55,7 +55,6 @@ pub(super) fn check(exporters: &[Exporter]) -> Result<()> {
         let is_set = |key: &str| attrs.get(key).is_some_and(|value| is_true(value));
         match r#type.as_str() {
             "moby" | "image" | "tar" => {}
-            "local" if is_set("platform-split") => return lacks("platform-split"),
             "local" if attrs.get("mode").is_some_and(|mode| mode != "copy") => {
                 return lacks("mode");
             }
@@ -80,6 +79,11 @@ pub(super) fn check(exporters: &[Exporter]) -> Result<()> {
     Ok(())
 }
 
+/// Whether files of a platform are in a directory that is named for it.
+fn is_split(attrs: &BTreeMap<String, String>, has_platforms: bool) -> bool {
+    attrs.get("platform-split").map_or(has_platforms, |value| is_true(value))
+}
+
 /// What an output cannot hold of what is going to be built.
 ///
 /// # Errors
@@ -89,12 +93,17 @@ pub(super) fn check_parts(exporters: &[Exporter], asked: &Asked) -> Result<()> {
     let is_attested = has_provenance || asked.has_sbom;
     for exporter in exporters {
         let is_index = exporter.r#type == "oci" || pushes(exporter);
-        let what = match (is_index, asked.platforms.len() > 1, is_attested) {
-            (false, true, _) => "an image of several platforms",
-            (false, false, true) => "an attestation",
+        let output = exporter.r#type.as_str();
+        let (is_files, has_many) = (matches!(output, "local" | "tar"), asked.platforms.len() > 1);
+        if is_files && has_many && !is_split(&exporter.attrs, asked.has_platforms) {
+            let text = format!("the output {output:?}: platform-split=false is not supported yet");
+            return Err(Error::new(Kind::Unsupported, text));
+        }
+        let what = match (is_index, is_files, has_many, is_attested) {
+            (false, false, true, _) => "an image of several platforms",
+            (false, _, _, true) => "an attestation",
             _ => continue,
         };
-        let output = exporter.r#type.as_str();
         return Err(Error::new(
             Kind::Unsupported,
             format!("the output {output:?} cannot hold {what}: push it, or use the output \"oci\""),
@@ -117,7 +126,7 @@ fn names(attrs: &BTreeMap<String, String>) -> Result<Vec<Reference>> {
 /// All that was asked for, one after the other.
 pub(super) async fn export(kit: &BuildKit, job: &Job, outcome: &Outcome) -> Result<Response> {
     let session = kit.0.sessions.find(&job.request.session).await?;
-    // Outputs of one image are of the first, and were refused where there are more.
+    // Outputs of one image alone are of the first, and were refused where there are more.
     let Some(first) = outcome.parts.first() else { return Ok(Response::new()) };
     let mut response = Response::new();
     for (number, exporter) in job.request.exporters.iter().enumerate() {
@@ -149,8 +158,8 @@ impl Export<'_> {
         };
         let mut task = self.job.board.begin(name);
         let done = match exporter.r#type.as_str() {
-            "local" => self.files(&mut task).await,
-            "tar" => self.tar(&mut task).await,
+            "local" => self.files(attrs, &mut task).await,
+            "tar" => self.tar(attrs, &mut task).await,
             "oci" if self.needs_index() => self.index(attrs, &mut task).await,
             "oci" | "docker" => self.archive(attrs, &mut task).await,
             _ if pushes(exporter) && self.needs_index() => self.push_index(attrs, &mut task).await,
@@ -279,23 +288,43 @@ impl Export<'_> {
         Ok(about(&id, &names))
     }
 
-    async fn files(&self, task: &mut Task) -> Result<Response> {
+    /// What was built, by the directories that its files go into: one without a name, or one for each platform.
+    fn trees(&self, attrs: &BTreeMap<String, String>) -> Vec<(Option<String>, Arc<Made>)> {
+        if !is_split(attrs, self.outcome.has_platforms) {
+            return vec![(None, self.made.clone())];
+        }
+        let parts = self.outcome.parts.iter();
+        let mut trees: Vec<_> =
+            parts.map(|made| (Some(made.platform.replace('/', "_")), made.clone())).collect();
+        trees.sort_by(|(one, _), (other, _)| one.cmp(other));
+        trees
+    }
+
+    async fn files(&self, attrs: &BTreeMap<String, String>, task: &mut Task) -> Result<Response> {
         if !self.session.offers(SEND) {
             return Err(Error::invalid("the client has no place for files"));
         }
         task.part("copying files", (0, 0), false);
-        let made = self.made.clone();
+        let trees = self.trees(attrs);
         let number = MetadataValue::from(self.number as u64);
-        send::send(self.session, number, move || made.built.files()).await.context("send files")?;
+        let open = move || {
+            let opened =
+                trees.into_iter().map(|(name, made)| Ok(Tree { root: made.built.files()?, name }));
+            opened.collect()
+        };
+        send::send(self.session, number, open).await.context("send files")?;
         task.part("copying files", (0, 0), true);
         Ok(Response::new())
     }
 
-    async fn tar(&self, task: &mut Task) -> Result<Response> {
-        let made = self.made.clone();
+    async fn tar(&self, attrs: &BTreeMap<String, String>, task: &mut Task) -> Result<Response> {
+        let trees = self.trees(attrs);
         let archive = pieces::send(move |out| {
-            let root = made.built.files()?;
-            pack::write_as(&root, Path::new(""), pack::Extent::Files, out)
+            let open = |(name, made): (Option<String>, Arc<Made>)| {
+                Ok((PathBuf::from(name.unwrap_or_default()), made.built.files()?))
+            };
+            let opened: Result<Vec<_>> = trees.into_iter().map(open).collect();
+            pack::write_each(&opened?, pack::Extent::Files, out)
         });
         self.send(archive, "sending tarball", task).await?;
         Ok(Response::new())

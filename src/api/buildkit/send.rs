@@ -25,11 +25,18 @@ use crate::error::{Context, Error, Result};
 const BACKLOG: usize = 64;
 const PIECE: usize = 32 << 10;
 
-/// Sends a tree to the place that the client has for this exporter. `open` may block.
+/// Files that are sent.
+pub(super) struct Tree {
+    pub(super) root: OwnedFd,
+    /// A directory that they are sent in, if they are not to be at the top.
+    pub(super) name: Option<String>,
+}
+
+/// Sends trees to the place that the client has for this exporter. `open` may block; it has them in the order of their names.
 pub(super) async fn send(
     session: &Session,
     exporter: tonic::metadata::MetadataValue<tonic::metadata::Ascii>,
-    open: impl FnOnce() -> Result<OwnedFd> + Send + 'static,
+    open: impl FnOnce() -> Result<Vec<Tree>> + Send + 'static,
 ) -> Result<()> {
     let (packets, outgoing) = mpsc::channel(BACKLOG);
     // What is asked for waits until all was told.
@@ -37,7 +44,7 @@ pub(super) async fn send(
     let mut request = Request::new(ReceiverStream::new(outgoing));
     request.metadata_mut().insert(super::export::EXPORTER, exporter);
     let writing = tokio::task::spawn_blocking(move || {
-        Sender { packets, root: open()?, files: Vec::new(), links: HashMap::new() }.run(asked)
+        Sender { packets, files: Vec::new(), links: HashMap::new() }.run(&open()?, asked)
     });
     let reading = async move {
         let mut client = FilesClient::new(session.caller(), Caller::origin(), LARGEST_MESSAGE);
@@ -67,28 +74,44 @@ pub(super) async fn send(
 /// For a thread that may block.
 struct Sender {
     packets: mpsc::Sender<Packet>,
-    root: OwnedFd,
-    /// By their numbers; `None` for what has no content.
-    files: Vec<Option<PathBuf>>,
+    /// By their numbers, in which tree and where below its root; `None` for what has no content.
+    files: Vec<Option<(usize, PathBuf)>>,
     /// The first names of files that have several, by device and inode.
     links: HashMap<(u64, u64), String>,
 }
 
 impl Sender {
-    fn run(mut self, mut asked: mpsc::UnboundedReceiver<Option<u32>>) -> Result<()> {
-        let root = self.root.try_clone().context("keep the root")?;
-        self.directory(root.as_fd(), Path::new(""))?;
+    fn run(
+        mut self,
+        trees: &[Tree],
+        mut asked: mpsc::UnboundedReceiver<Option<u32>>,
+    ) -> Result<()> {
+        for (number, Tree { root, name }) in trees.iter().enumerate() {
+            if let Some(name) = name {
+                self.files.push(None);
+                let stat =
+                    Stat { path: name.clone(), mode: GO_DIRECTORY | 0o755, ..Stat::default() };
+                self.say(PacketType::PacketStat, Packet { stat: Some(stat), ..Packet::default() })?;
+            }
+            let tree = (number, Path::new(name.as_deref().unwrap_or_default()));
+            self.directory(root.as_fd(), tree, Path::new(""))?;
+        }
         self.say(PacketType::PacketStat, Packet::default())?;
         while let Some(number) = asked.blocking_recv() {
             match number {
-                Some(number) => self.content(number)?,
+                Some(number) => self.content(trees, number)?,
                 None => return self.say(PacketType::PacketFin, Packet::default()),
             }
         }
         Err(Error::invalid("the client broke it off"))
     }
 
-    fn directory(&mut self, directory: BorrowedFd<'_>, path: &Path) -> Result<()> {
+    fn directory(
+        &mut self,
+        directory: BorrowedFd<'_>,
+        tree: (usize, &Path),
+        path: &Path,
+    ) -> Result<()> {
         let context = || format!("list /{}", path.display());
         let mut names = Vec::new();
         for entry in Dir::read_from(directory).with_context(context)? {
@@ -113,11 +136,11 @@ impl Sender {
             } else {
                 String::new()
             };
-            self.tell(&path, kind, &stat, link)?;
+            self.tell(tree, &path, (kind, &stat, link))?;
             if kind == FileType::Directory {
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let below = rustix::fs::openat(directory, &name, flags, Mode::empty());
-                self.directory(below.with_context(context)?.as_fd(), &path)?;
+                self.directory(below.with_context(context)?.as_fd(), tree, &path)?;
             }
         }
         Ok(())
@@ -125,12 +148,11 @@ impl Sender {
 
     fn tell(
         &mut self,
+        (number, above): (usize, &Path),
         path: &Path,
-        kind: FileType,
-        stat: &rustix::fs::Stat,
-        mut link: String,
+        (kind, stat, mut link): (FileType, &rustix::fs::Stat, String),
     ) -> Result<()> {
-        let shown = path.to_string_lossy().into_owned();
+        let shown = above.join(path).to_string_lossy().into_owned();
         if kind == FileType::RegularFile && stat.st_nlink > 1 {
             let file = (stat.st_dev, stat.st_ino);
             let first = self.links.entry(file).or_insert_with(|| shown.clone());
@@ -139,7 +161,7 @@ impl Sender {
             }
         }
         let has_content = kind == FileType::RegularFile && link.is_empty();
-        self.files.push(has_content.then(|| path.to_owned()));
+        self.files.push(has_content.then(|| (number, path.to_owned())));
         let is_device = matches!(kind, FileType::CharacterDevice | FileType::BlockDevice);
         let device = if is_device { stat.st_rdev } else { 0 };
         let stat = Stat {
@@ -160,12 +182,14 @@ impl Sender {
         self.say(PacketType::PacketStat, Packet { stat: Some(stat), ..Packet::default() })
     }
 
-    fn content(&self, number: u32) -> Result<()> {
-        let path = self.files.get(number as usize).and_then(Option::as_ref);
-        let path = path.ok_or_else(|| Error::invalid(format!("invalid file id {number}")))?;
+    fn content(&self, trees: &[Tree], number: u32) -> Result<()> {
+        let file = self.files.get(number as usize).and_then(Option::as_ref);
+        let found = file.and_then(|(tree, path)| Some((trees.get(*tree)?, path)));
+        let missing = || Error::invalid(format!("invalid file id {number}"));
+        let (Tree { root, .. }, path) = found.ok_or_else(missing)?;
         let context = || format!("read /{}", path.display());
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let mut file = File::from(open_below(&self.root, path, flags).with_context(context)?);
+        let mut file = File::from(open_below(root, path, flags).with_context(context)?);
         let mut buffer = vec![0; PIECE];
         loop {
             let count = file.read(&mut buffer).with_context(context)?;
@@ -221,9 +245,12 @@ mod tests {
         for number in [Some(1), None] {
             wanted.send(number).unwrap();
         }
-        let root = File::open(temp.path()).unwrap().into();
-        let sender = Sender { packets, root, files: Vec::new(), links: HashMap::new() };
-        sender.run(asked).unwrap();
+        let tree = |name: Option<&str>| Tree {
+            root: File::open(temp.path()).unwrap().into(),
+            name: name.map(str::to_owned),
+        };
+        let sender = |packets| Sender { packets, files: Vec::new(), links: HashMap::new() };
+        sender(packets).run(&[tree(None)], asked).unwrap();
 
         let mut told: Vec<Packet> = std::iter::from_fn(|| told.try_recv().ok()).collect();
         let ends = told.split_off(5);
@@ -241,5 +268,20 @@ mod tests {
             (PacketType::PacketFin, b""),
         ];
         assert_eq!(ends, expected);
+
+        // Two of them, each in a directory of its own.
+        let (packets, mut told) = mpsc::channel(100);
+        let (wanted, asked) = mpsc::unbounded_channel();
+        for number in [Some(8), None] {
+            wanted.send(number).unwrap();
+        }
+        let trees = [tree(Some("one")), tree(Some("two"))];
+        sender(packets).run(&trees, asked).unwrap();
+        let told: Vec<Packet> = std::iter::from_fn(|| told.try_recv().ok()).collect();
+        let paths = told.iter().filter_map(|packet| Some(packet.stat.as_ref()?.path.as_str()));
+        let names = ["", "/a", "/a/x", "/a.b", "/b", "/c"];
+        let expected = ["one", "two"].iter().flat_map(|it| names.map(|name| format!("{it}{name}")));
+        assert!(paths.eq(expected), "{told:?}");
+        assert!(told.iter().any(|packet| packet.id == 8 && packet.data.as_ref() == b"content"));
     }
 }

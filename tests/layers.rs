@@ -84,6 +84,7 @@ const CLIENT_LAYERS: Layers = &[
         &[
             "Cais",
             "attached",
+            "board",
             "client",
             "commands",
             "context",
@@ -105,6 +106,7 @@ const CLIENT_LAYERS: Layers = &[
         &[
             "Cais",
             "attached",
+            "board",
             "client",
             "config_file",
             "context",
@@ -142,6 +144,7 @@ const CLIENT_LAYERS: Layers = &[
     ("lending", &["Cais", "client", "context", "create", "error", "http", "output"]),
     ("packing", &["error"]),
     ("create", &["error", "units"]),
+    ("board", &["client", "error", "json", "progress", "terminal"]),
     ("progress", &["client", "error", "json", "terminal", "units"]),
     ("table", &["error", "json", "output", "template"]),
     ("template", &["json", "units"]),

@@ -6,13 +6,14 @@
 //!   compose    several containers from one file
 //!   create     flags to the body of a container;  context: what a build is made from;  lending: what else it may ask for
 //!   attached   a process of a container on this terminal
-//!   template   Go's templates for --format;  table, progress, units: output
+//!   template   Go's templates for --format;  table, progress, board, units: output
 //!   packing    archives that are sent while they are made
 //!   client     calls and refusals;  http: requests on a socket, without a runtime
 //! ```
 //! It names nothing of the daemon: what the two share is the interface on the socket.
 
 mod attached;
+mod board;
 mod cli;
 mod client;
 mod commands;

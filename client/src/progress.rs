@@ -56,7 +56,7 @@ pub(crate) fn stream_of(reader: impl Read) -> Result<String> {
 }
 
 /// With the code of the command that failed, if it was one.
-fn failure_of(document: &Value) -> Option<Failure> {
+pub(crate) fn failure_of(document: &Value) -> Option<Failure> {
     let failure = Failure::new(error_of(document)?);
     let code = document["errorDetail"]["code"].integer();
     Some(match u8::try_from(code) {

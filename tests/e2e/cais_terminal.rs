@@ -3,6 +3,7 @@
 use tokio::io::AsyncWriteExt;
 
 use crate::docker::output;
+use crate::docker_build::{Context, nothing_left};
 use crate::docker_containers::node;
 use crate::wait::until;
 
@@ -103,4 +104,42 @@ async fn cais_ended_by_a_signal_gives_the_terminal_back() {
     assert!(done.stdout.contains("code 143") && is_given_back(&done.stdout), "{done:?}");
     docker.run(&["rm", "-f", "web"]).await;
     drop(keys);
+}
+
+#[tokio::test]
+async fn cais_build_draws_its_steps() {
+    let (node, docker) = node().await;
+    let dockerfile = "FROM busybox AS base\nRUN echo one; echo two; touch /a\nFROM busybox\nENV A=b\n\
+                      COPY --from=base /a /\n";
+    let context = Context::new(&node, "context", &[("Dockerfile", dockerfile)]);
+    let file = node.home.join("id");
+    let line = format!(
+        "stty rows 40 cols 100; \"$cais\" build -t drawn --iidfile {} {}; echo \"code $?\"",
+        file.display(),
+        context.path()
+    );
+    for state in ["", "CACHED "] {
+        let done = output(docker.on_a_terminal(&line), "cais build").await;
+        let shown = |text: &str| assert!(done.stdout.contains(text), "{text}: {}", done.stdout);
+        shown("(5/5) FINISHED");
+        shown(&format!("=> {state}[base 2/2] RUN echo one; echo two; touch /a"));
+        shown("code 0");
+        assert!(!done.stdout.contains("Step 1/"), "{}", done.stdout);
+        let id = docker.inspect("drawn").await["Id"].as_str().unwrap().to_owned();
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), id);
+    }
+    context.write("Dockerfile", "FROM busybox\nRUN echo why; exit 3\n");
+    let done = output(docker.on_a_terminal(&line), "cais build").await;
+    for text in [
+        "=> ERROR [2/2] RUN echo why; exit 3",
+        " > [2/2] RUN echo why; exit 3:\r\nwhy\r\n",
+        "code 3",
+    ] {
+        assert!(done.stdout.contains(text), "{text}: {}", done.stdout);
+    }
+    // Elsewhere there are lines.
+    let said = docker.cais_refused(&["build", "--progress", "tty", context.path()]).await;
+    assert!(said.contains("standard output is no terminal"), "{said}");
+    docker.run(&["builder", "prune", "-af"]).await;
+    nothing_left(&node).await;
 }

@@ -1,7 +1,7 @@
 //! `build`: an image from a Dockerfile, made by the daemon.
 
 use std::collections::BTreeMap;
-use std::io::{self, Cursor, Read, Write as _};
+use std::io::{self, Cursor, IsTerminal as _, Read, Write as _};
 use std::path::{Path as LocalPath, PathBuf};
 
 use cais_dockerfile::remote::Remote;
@@ -15,7 +15,7 @@ use crate::create::values;
 use crate::error::{Context as _, Failure, Result};
 use crate::http::{Payload, Response};
 use crate::lending::Lending;
-use crate::{Cais, output, progress, units};
+use crate::{Cais, board, output, progress, units};
 
 /// Build an image from a Dockerfile
 #[derive(Debug, Args)]
@@ -84,7 +84,7 @@ pub(crate) struct Build {
     /// Set platform if server is multi-platform capable
     #[arg(long, default_value = "")]
     platform: String,
-    /// Set type of progress output; it is plain
+    /// Set type of progress output ("auto", "plain", "tty"). Use plain to show the output of commands as it comes
     #[arg(long, default_value = "auto", value_parser = ["auto", "plain", "tty", "quiet"])]
     progress: String,
     /// Always attempt to pull a newer version of the image
@@ -139,6 +139,7 @@ impl Build {
             };
             return lint::check(&context, &self.target, &self.arguments());
         }
+        let is_drawn = self.is_drawn()?;
         let mut lending = self.lending()?;
         let mut reply = self.begin(cais, source, &mut lending)?;
         lending.begin(cais);
@@ -149,10 +150,25 @@ impl Build {
             output::line(id.trim())?;
         } else {
             let on_aux = |aux: &crate::json::Value| id = aux["ID"].text().to_owned();
-            progress::show(&mut reply.body, &mut io::stdout(), on_aux)?;
+            let mut out = io::stdout();
+            match is_drawn {
+                true => board::show(&mut reply.body, &mut out, on_aux)?,
+                false => progress::show(&mut reply.body, &mut out, on_aux)?,
+            }
         }
         let Some(file) = &self.iidfile else { return Ok(()) };
         write(file, id.trim()).context(file.display())
+    }
+
+    /// Whether the build is drawn on the terminal.
+    fn is_drawn(&self) -> Result<bool> {
+        match self.progress.as_str() {
+            _ if self.quiet => Ok(false),
+            "auto" => Ok(io::stdout().is_terminal()),
+            "tty" if io::stdout().is_terminal() => Ok(true),
+            "tty" => Err(Failure::new("--progress tty: standard output is no terminal")),
+            _ => Ok(false),
+        }
     }
 
     fn lending(&self) -> Result<Lending> {
@@ -279,6 +295,9 @@ impl Build {
             .with_flag("nocache", self.no_cache)
             .with_flag("pull", self.pull)
             .with_flag("q", self.quiet || self.progress == "quiet");
+        if self.is_drawn()? {
+            path = path.with(board::ASKED.0, board::ASKED.1);
+        }
         for tag in &self.tag {
             path = path.with("t", tag);
         }

@@ -22,6 +22,9 @@ impl Act<'_> {
         let mut levels = order::levels(self.project, &self.order).into_iter();
         let started = levels.try_for_each(|level| {
             if goes_on() {
+                let is_due =
+                    |name: &&str| all.iter().any(|it| it.service == *name && !it.is_running());
+                let level: Vec<&str> = level.into_iter().filter(is_due).collect();
                 at_once(&level, |name| self.start_of(&all, name, goes_on))
             } else {
                 Ok(())

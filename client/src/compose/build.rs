@@ -16,7 +16,8 @@ use crate::Cais;
 use crate::client::Path;
 use crate::context::{Context, Dockerfile};
 use crate::error::{Context as _, Failure, Result};
-use crate::{output, progress};
+use crate::json::Value;
+use crate::{board, output, progress};
 
 /// What BuildKit has, and the call that builds here has not. It is refused, not left out.
 const NOT_YET: &[&str] = &["cache_to", "isolation", "provenance", "sbom"];
@@ -122,14 +123,21 @@ impl Builder<'_> {
         };
         let context =
             Context::open(directory, dockerfile).context(format_args!("services.{name}.build"))?;
-        let path = lending.announced(self.path(name, build, &context.dockerfile)?)?;
+        let mut path = lending.announced(self.path(name, build, &context.dockerfile)?)?;
+        let is_drawn = !self.is_quiet && out.is_terminal();
+        if is_drawn {
+            path = path.with(board::ASKED.0, board::ASKED.1);
+        }
         let reply = context.send(self.cais, path).map_err(in_build)?;
         lending.begin(self.cais);
         let mut id = None;
+        let on_aux = |aux: &Value| id = Some(aux["ID"].text().to_owned());
         let built = if self.is_quiet {
             progress::quietly(reply.body)
+        } else if is_drawn {
+            board::show(reply.body, out, on_aux)
         } else {
-            progress::show(reply.body, out, |aux| id = Some(aux["ID"].text().to_owned()))
+            progress::show(reply.body, out, on_aux)
         };
         built.map_err(in_build)?;
         let id = id.map_or_else(|| self.id_of(name), Ok)?;

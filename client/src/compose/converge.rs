@@ -2,6 +2,7 @@
 //!
 //! A container is made anew when the hash of its service, its image or what it is connected to is another one.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, OnceLock};
 
@@ -104,9 +105,13 @@ impl<'a> Act<'a> {
             self.networks()?;
         }
         for level in order::levels(self.project, &self.order) {
-            at_once(&level, |name| {
-                self.converge(name, self.scales[*name], &images[*name], &existing)
-            })?;
+            // What stays as it is needs no thread, which costs more than to see that it does.
+            let changes = level.into_iter().filter_map(|name| {
+                let image = &images[name];
+                self.change(name, image, &existing).transpose()
+            });
+            let changes: Vec<Change<'_>> = changes.collect::<Result<_>>()?;
+            at_once(&changes, |change| self.converge(change))?;
         }
         Ok(())
     }
@@ -131,40 +136,54 @@ impl<'a> Act<'a> {
         Ok(())
     }
 
-    fn converge(&self, name: &str, scale: i64, image: &str, existing: &[Container]) -> Result<()> {
-        let Some(service) = self.project.service(name) else { return Ok(()) };
-        let service = &references::resolved(self.cais, self.project, service)?;
-        let hash = cais_compose::service_hash(service);
+    /// What is to become of a service's containers; `None`: they stay as they are.
+    fn change<'c>(
+        &'c self,
+        name: &'c str,
+        image: &'c str,
+        existing: &'c [Container],
+    ) -> Result<Option<Change<'c>>> {
+        let Some(service) = self.project.service(name) else { return Ok(None) };
+        let service = references::resolved(self.cais, self.project, service)?;
+        let hash = cais_compose::service_hash(&service);
         let own = existing.iter().filter(|it| it.service == name);
         let (left, own): (Vec<&Container>, Vec<_>) = own.partition(|it| is_left(it, existing));
-        left.iter().try_for_each(|it| self.remove(it))?;
         let mut kept: Vec<(bool, &Container)> = Vec::new();
-        for container in own.iter().copied() {
-            kept.push((self.is_outdated(service, container, (&hash, image))?, container));
+        for container in &own {
+            kept.push((self.is_outdated(&service, container, (&hash, image))?, container));
         }
         // What is outdated goes first, then what came last.
         kept.sort_by_key(|(is_outdated, it)| (*is_outdated, it.number));
-        let most = usize::try_from(scale).unwrap_or(0);
-        for (_, container) in kept.split_off(most.min(kept.len())) {
-            self.remove(container)?;
-        }
-        for (is_outdated, container) in &kept {
-            if *is_outdated && self.is_rolling && container.is_running() {
+        let most = usize::try_from(self.scales[name]).unwrap_or(0);
+        let more = kept.split_off(most.min(kept.len())).into_iter().map(|(_, it)| it);
+        let superfluous: Vec<&Container> = left.into_iter().chain(more).collect();
+        let missing = most - kept.len();
+        let last = own.iter().map(|it| it.number).max().unwrap_or(0);
+        let outdated: Vec<&Container> =
+            kept.into_iter().filter(|(is_outdated, _)| *is_outdated).map(|(_, it)| it).collect();
+        let is_nothing = superfluous.is_empty() && outdated.is_empty() && missing == 0;
+        let change = Change { name, service, hash, image, superfluous, outdated, last, missing };
+        Ok((!is_nothing).then_some(change))
+    }
+
+    fn converge(&self, change: &Change<'_>) -> Result<()> {
+        let Change { name, service, hash, image, .. } = change;
+        change.superfluous.iter().try_for_each(|it| self.remove(it))?;
+        for container in &change.outdated {
+            if self.is_rolling && container.is_running() {
                 self.put_off(service, container, image)?;
-            } else if *is_outdated {
-                self.recreate(service, container, (&hash, image))?;
+            } else {
+                self.recreate(service, container, (hash, image))?;
             }
         }
-        let mut last = own.iter().map(|it| it.number).max().unwrap_or(0);
-        for _ in kept.len()..most {
-            last += 1;
-            let own_name = body::own_name(self.project, service, name, last);
+        for number in (change.last + 1..).take(change.missing) {
+            let own_name = body::own_name(self.project, service, name, number);
             let which = Which {
                 service: name,
-                number: last,
+                number,
                 image: &self.project.image(name, "-"),
                 image_id: image,
-                hash: &hash,
+                hash,
                 inherited: &[],
                 replaces: None,
                 is_pod: self.is_of_pods(),
@@ -338,6 +357,23 @@ impl<'a> Act<'a> {
         output::notice(&format!(" Container {}  Removed", container.name));
         Ok(())
     }
+}
+
+/// What is to become of the containers of a service.
+struct Change<'c> {
+    name: &'c str,
+    service: Cow<'c, Node>,
+    /// Of the service and of its image.
+    hash: String,
+    image: &'c str,
+    /// They go.
+    superfluous: Vec<&'c Container>,
+    /// Others come in their place.
+    outdated: Vec<&'c Container>,
+    /// The highest number that a container has.
+    last: i64,
+    /// How many come besides.
+    missing: usize,
 }
 
 /// Whether it was to replace another one, which is there still: who made it broke off.

@@ -10,6 +10,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::Door;
 use super::build_lines::Lines;
+use super::build_steps::Steps;
 use super::call::Call;
 use super::convert::{build as convert, time};
 use super::lent::Lender;
@@ -43,6 +44,7 @@ pub(super) async fn build(door: &Door, call: Call) -> Answer {
     let address = convert::address(&call.query);
     let directory = convert::directory(&call.query);
     let is_quiet = call.query.switch("q");
+    let is_by_steps = call.query.text("progress") == Some("steps");
     let is_telling_removals = call.query.text("rm").is_none() || call.query.switch("rm");
     let peer = call.peer.clone();
     let context = receive(door, call).await?;
@@ -75,6 +77,11 @@ pub(super) async fn build(door: &Door, call: Call) -> Answer {
     let events = ReceiverStream::new(received);
     if is_quiet {
         return Ok(reply::stream("application/json", lines(quiet(events, told))));
+    }
+    if is_by_steps {
+        let mut steps = Steps::default();
+        let messages = events.flat_map(move |event| stream::iter(steps.take(event)));
+        return Ok(reply::stream("application/json", lines(messages)));
     }
     let messages = events.flat_map(move |event| stream::iter(told.take(event)));
     Ok(reply::stream("application/json", lines(messages)))

@@ -182,7 +182,7 @@ impl Step {
 }
 
 /// Takes all but the beginning of a letter whose end is still to come.
-fn whole_letters(bytes: &mut Vec<u8>) -> String {
+pub(super) fn whole_letters(bytes: &mut Vec<u8>) -> String {
     let cut = match std::str::from_utf8(bytes) {
         Ok(_) => bytes.len(),
         // What is no text is told as far as it is one.

@@ -18,6 +18,7 @@ mod archive;
 mod attach;
 mod build;
 mod build_lines;
+mod build_steps;
 mod buildkit;
 mod call;
 mod containers;

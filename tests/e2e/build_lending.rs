@@ -2,8 +2,9 @@
 
 use std::fs;
 
-use crate::compose::Project;
+use crate::compose::{BUILDX, Project};
 use crate::docker_build::{Context, nothing_left};
+use crate::docker_buildx::with_buildx;
 use crate::docker_containers::node;
 
 const ASKS: &str = "\
@@ -64,8 +65,8 @@ secrets: {token: {file: ./token}, name: {environment: NAME}}
 "#;
 
 #[tokio::test]
-async fn cais_compose_builds_with_secrets_and_contexts() {
-    let (node, docker) = node().await;
+async fn compose_builds_have_secrets_and_contexts_by_both_clients() {
+    let (node, docker) = with_buildx().await;
     let project = Project::new(&docker, PROJECT);
     let app = "FROM base\nCOPY --from=lib text /lib/\nRUN --mount=type=secret,id=token \
                --mount=type=secret,id=other cat /run/secrets/token /run/secrets/other > /made\n";
@@ -80,11 +81,13 @@ async fn cais_compose_builds_with_secrets_and_contexts() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     }
-    for client in ["cais"] {
+    for client in [BUILDX, "cais"] {
         // The base alone is not asked for: it is built with what is made from it.
         project.run(client, "", &["build", "--pull", "app"]).await;
         let done = project.done(client, "", &["run", "--rm", "-T", "app"]).await;
-        assert_eq!((done.code, done.stdout.as_str()), (0, "hush\nmebase\nlib\n"), "{client}");
+        // docker compose builds the base under its own name first.
+        let is_there = done.code == 0 && done.stdout.ends_with("hush\nmebase\nlib\n");
+        assert!(is_there, "{client}: {done:?}");
         docker.run(&["image", "rm", "-f", "shop-app"]).await;
         docker.run(&["builder", "prune", "-af"]).await;
     }

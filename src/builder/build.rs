@@ -451,6 +451,11 @@ impl Built {
         self.build.assemble(&self.finished, tags).await
     }
 
+    /// The configuration of that image.
+    pub(crate) async fn document(&self) -> Result<Vec<u8>> {
+        Ok(self.build.described(&self.finished).await?.0)
+    }
+
     /// The same image for somebody else: the store does not get it.
     pub(crate) async fn held(&self) -> Result<Held> {
         let (document, _) = self.build.described(&self.finished).await?;

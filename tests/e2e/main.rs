@@ -61,6 +61,7 @@ mod docker_buildx_calls;
 mod docker_buildx_compression;
 mod docker_buildx_index;
 mod docker_buildx_remote;
+mod docker_buildx_scan;
 mod docker_commands;
 mod docker_containers;
 mod docker_events;

@@ -1,4 +1,4 @@
-//! What a client wants attested of its image: how it was made (provenance), and what is in it ([`super::sbom`]).
+//! What a client wants attested of its image: how it was made (provenance), and what is in it ([`super::sbom`], [`super::scan`]).
 //!
 //! The predicate is SLSA's, with the invocation in the form that BuildKit gives it. `mode=max` adds the build's arguments and the
 //! Dockerfile; values of secrets are in neither.
@@ -12,9 +12,10 @@ use serde_json::{Value, json};
 
 use super::attrs::{Attrs, is_true};
 use super::errors::Source;
+use super::scan::Generator;
 use crate::api::docker::convert::create::unsupported;
 use crate::builder::{Base, without_secrets};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::image::index::{Predicate, package_url};
 
 const PREFIX: &str = "attest:";
@@ -57,7 +58,14 @@ pub(super) struct Facts<'a> {
 pub(super) struct Wanted {
     pub(super) provenance: Option<Provenance>,
     /// A list of the packages in the image.
-    pub(super) has_sbom: bool,
+    pub(super) sbom: Option<Sbom>,
+}
+
+/// Who makes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Sbom {
+    Own,
+    By(Generator),
 }
 
 /// # Errors
@@ -76,32 +84,23 @@ pub(super) fn read(attrs: &Attrs) -> Result<Wanted> {
         }
         match name {
             "provenance" => found.provenance = Some(provenance(&fields)?),
-            "sbom" => {
-                check_sbom(&fields)?;
-                found.has_sbom = true;
-            }
+            "sbom" => found.sbom = Some(sbom(&fields)?),
             other => return unsupported(format!("attestation {other:?}")),
         }
     }
     Ok(found)
 }
 
-fn check_sbom(fields: &BTreeMap<&str, &str>) -> Result<()> {
-    for (key, value) in fields {
-        match (*key, *value) {
-            ("disabled" | "type", _) | ("generator", "") => {}
-            ("generator", image) => {
-                return Err(Error::new(
-                    Kind::Unsupported,
-                    format!(
-                        "the SBOM generator {image:?} is not supported: leave it out, and Cais lists the packages itself"
-                    ),
-                ));
-            }
-            (other, _) => return unsupported(format!("{other} of an SBOM")),
-        }
+fn sbom(fields: &BTreeMap<&str, &str>) -> Result<Sbom> {
+    let own = ["disabled", "type", "generator"];
+    let told = fields.iter().filter(|(key, _)| !own.contains(key));
+    let told: BTreeMap<_, _> =
+        told.map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    match (fields.get("generator").copied().unwrap_or_default(), told.keys().next()) {
+        ("", None) => Ok(Sbom::Own),
+        ("", Some(other)) => unsupported(format!("{other} of an SBOM")),
+        (image, _) => Generator::of(image, told).map(Sbom::By),
     }
-    Ok(())
 }
 
 fn provenance(fields: &BTreeMap<&str, &str>) -> Result<Provenance> {
@@ -244,6 +243,7 @@ fn materials(facts: &Facts<'_>) -> Vec<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
     use crate::image::digest::Digest;
     use crate::image::reference::Reference;
 
@@ -261,11 +261,13 @@ mod tests {
         assert!(of("disabled=true").unwrap().is_none() && of("").unwrap().is_some());
         assert_eq!(of("mode=most").unwrap_err().kind(), Kind::InvalidArgument);
         let wanted = |key: &str, value: &str| read(&[(key.to_owned(), value.to_owned())].into());
-        assert!(wanted("attest:sbom", "").unwrap().has_sbom);
-        assert!(!wanted("attest:sbom", "disabled=true").unwrap().has_sbom);
+        assert_eq!(wanted("attest:sbom", "").unwrap().sbom, Some(Sbom::Own));
+        let by = wanted("attest:sbom", "generator=x.io/scan,DEPTH=3").unwrap().sbom.unwrap();
+        assert!(matches!(by, Sbom::By(generator) if generator.name() == "x.io/scan:latest"));
+        assert_eq!(wanted("attest:sbom", "disabled=true").unwrap().sbom, None);
         for (key, value) in [
-            ("attest:sbom", "generator=x.io/scan"),
             ("attest:sbom", "more=true"),
+            ("attest:sbom", "generator=x.io/scan,not a name=1"),
             ("attest:other", ""),
         ] {
             assert_eq!(wanted(key, value).unwrap_err().kind(), Kind::Unsupported, "{key} {value}");

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use cais_dockerfile::Platform;
 use cais_dockerfile::instruction::boolean;
 
-use super::attest::{self, Provenance, Wanted};
+use super::attest::{self, Provenance, Sbom, Wanted};
 use super::linked::Inputs;
 use crate::api::docker::convert::build;
 use crate::api::docker::convert::create::unsupported;
@@ -42,7 +42,7 @@ pub(super) struct Asked {
     pub(super) has_platforms: bool,
     pub(super) provenance: Option<Provenance>,
     /// A list of its packages is to be attested.
-    pub(super) has_sbom: bool,
+    pub(super) sbom: Option<Sbom>,
     /// Something other than an image: `frontend.lint`.
     pub(super) request: Option<String>,
 }
@@ -107,7 +107,7 @@ pub(super) fn read(attrs: &Attrs, inputs: &Inputs, gateway: Option<Ipv4Addr>) ->
         caches: Vec::new(),
         has_inline_cache: false,
     };
-    let Wanted { provenance, has_sbom } = attest::read(attrs)?;
+    let Wanted { provenance, sbom } = attest::read(attrs)?;
     Ok(Asked {
         options,
         context,
@@ -117,7 +117,7 @@ pub(super) fn read(attrs: &Attrs, inputs: &Inputs, gateway: Option<Ipv4Addr>) ->
         has_platforms: is_several || platforms.len() > 1,
         platforms,
         provenance,
-        has_sbom,
+        sbom,
         request: attrs.get("requestid").cloned(),
     })
 }
@@ -340,7 +340,7 @@ mod tests {
     #[test]
     fn what_we_lack_and_nonsense_is_refused_by_name() {
         for (key, value, word) in [
-            ("attest:sbom", "generator=x", "SBOM"),
+            ("attest:sbom", "stage=x", "SBOM"),
             ("context:x", "oci-layout:abc", "oci-layout"),
             ("context:x", "https://example.com/x.tar", "https"),
         ] {

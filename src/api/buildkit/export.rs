@@ -90,7 +90,7 @@ fn is_split(attrs: &BTreeMap<String, String>, has_platforms: bool) -> bool {
 /// `Unsupported`, by name, before anything is built.
 pub(super) fn check_parts(exporters: &[Exporter], asked: &Asked) -> Result<()> {
     let has_provenance = asked.provenance.as_ref().is_some_and(|it| !it.is_inline_only);
-    let is_attested = has_provenance || asked.has_sbom;
+    let is_attested = has_provenance || asked.sbom.is_some();
     for exporter in exporters {
         let is_index = exporter.r#type == "oci" || pushes(exporter);
         let output = exporter.r#type.as_str();

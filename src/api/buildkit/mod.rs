@@ -30,6 +30,7 @@ mod kept;
 mod linked;
 mod outline;
 mod sbom;
+mod scan;
 mod send;
 mod session;
 mod solve;

@@ -1,7 +1,7 @@
 //! What an image is made of, as a document of SPDX 2.3 (spdx.github.io/spdx-spec/v2.3).
 //!
-//! It is our own: the packages whose managers say that they are there. Another scanner, which a client names by its image, is not
-//! run here.
+//! It is our own: the packages whose managers say that they are there. Another scanner, which a client names by its image, is run
+//! by [`super::scan`].
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ use crate::builder::{Inventory, Package, PackageKind};
 use crate::image::digest::Digest;
 use crate::image::index::Predicate;
 
-const KIND: &str = "https://spdx.dev/Document";
+pub(super) const KIND: &str = "https://spdx.dev/Document";
 const TOOL: &str = concat!("Tool: cais-", env!("CARGO_PKG_VERSION"));
 const DOCUMENT: &str = "SPDXRef-DOCUMENT";
 const IMAGE: &str = "SPDXRef-DocumentRoot-Image";

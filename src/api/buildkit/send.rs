@@ -87,6 +87,8 @@ impl Sender {
         mut asked: mpsc::UnboundedReceiver<Option<u32>>,
     ) -> Result<()> {
         for (number, Tree { root, name }) in trees.iter().enumerate() {
+            // No two of them have a file in common.
+            self.links.clear();
             if let Some(name) = name {
                 self.files.push(None);
                 let stat =

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tonic::Status;
 
 use super::BuildKit;
-use super::attest::Facts;
+use super::attest::{Facts, Sbom};
 use super::attrs::{self, Asked, Attrs};
 use super::caches;
 use super::checks;
@@ -20,11 +20,13 @@ use super::job::{Job, Made, Outcome};
 use super::linked::Inputs;
 use super::outline;
 use super::sbom;
+use super::scan::{self, Generator};
 use super::steps::Steps;
 use super::targets;
 use crate::builder::{Built, Options, Prepared};
 use crate::config::Entitlement;
 use crate::error::{Error, Kind};
+use crate::image::index::Predicate;
 
 /// What a slow board has not taken yet.
 const BACKLOG: usize = 64;
@@ -182,14 +184,53 @@ async fn platforms(
         };
         let mut predicates: Vec<_> =
             asked.provenance.iter().map(|provenance| provenance.of(&facts)).collect();
-        if asked.has_sbom {
-            let inventory = built.inventory().await.map_err(|error| errors::refused(&error))?;
-            let created = given_time(&asked.options).unwrap_or(facts.ended);
-            predicates.push(sbom::predicate(name_of(job), &inventory, created));
+        let built = Arc::new(built);
+        match &asked.sbom {
+            None => {}
+            Some(Sbom::Own) => {
+                let inventory = built.inventory().await.map_err(|error| errors::refused(&error))?;
+                let created = given_time(&asked.options).unwrap_or(facts.ended);
+                predicates.push(sbom::predicate(name_of(job), &inventory, created));
+            }
+            Some(Sbom::By(generator)) => {
+                let scanning = scanned((kit, job, client), &asked.options, generator, &built);
+                predicates.extend(Box::pin(scanning).await?);
+            }
         }
-        made.push(Arc::new(Made { platform, built: Arc::new(built), predicates }));
+        made.push(Arc::new(Made { platform, built, predicates }));
     }
     Ok(made)
+}
+
+/// What a generator says of what was built.
+async fn scanned(
+    (kit, job, client): (&BuildKit, &Job, &Arc<SessionClient>),
+    asked: &Options,
+    generator: &Generator,
+    built: &Arc<Built>,
+) -> Result<Vec<Predicate>, Status> {
+    let run = async |(text, options): (String, Options)| {
+        let source = Source { name: format!("the scan by {}", generator.name()), text };
+        let prepared = kit.0.builder.prepare(&source.text, client.clone(), options);
+        let prepared = prepared.map_err(|failure| errors::failed(&failure, &source))?;
+        stages(job, prepared, (&source, "")).await.map(Arc::new)
+    };
+    let task = job.board.begin(&format!("generating sbom using {}", generator.name()));
+    let refused = |error: Error| errors::refused(&error);
+    let scanning = async {
+        let image = run(generator.fetching(asked)).await?;
+        let scan = generator.scan(asked, image, built.clone()).await.map_err(refused)?;
+        let scan = run(scan).await?;
+        let reading = tokio::task::spawn_blocking(move || scan::predicates(&scan.files()?));
+        let read = reading.await.map_err(|_| Status::internal("the scan ended early"))?;
+        read.map_err(refused)
+    };
+    let scanned = scanning.await;
+    match &scanned {
+        Ok(_) => task.done(false),
+        Err(status) => task.failed(status.message()),
+    }
+    scanned
 }
 
 /// The time that all of an image has, if the client gives one.

@@ -179,7 +179,7 @@ impl Build {
         let kept = self.keep().await.context("keep what the build made");
         let outcome = match (outcome, kept) {
             (Ok(finished), Ok(())) => Ok(Built { build: self.clone(), finished }),
-            // What may not be on the disk is no image.
+            // What the next build is not told of is no image.
             (Ok(_), Err(error)) => Err(error.into()),
             (Err(failure), kept) => {
                 if let Err(error) = kept {
@@ -385,7 +385,7 @@ impl Build {
     async fn assemble(&self, finished: &Finished, tags: &[Reference]) -> Result<ImageId> {
         let (document, layers) = self.described(finished).await?;
         let names = tags.iter().filter_map(Reference::tagged_name).collect();
-        let id = self.store().assemble(document, layers, names).await?;
+        let id = self.store().assemble_unsynced(document, layers, names).await?;
         for tag in tags {
             self.builder.engine.image_done(&id, ImageAct::Tag(tag));
         }

@@ -239,6 +239,10 @@ impl Engine {
     pub(crate) async fn shut_down(&self) -> Result<()> {
         self.shared.nri.shut_down().await;
         self.shared.network.settle().await;
+        // The machine may be about to go down: what is not on the disk would not be there after that.
+        if let Err(error) = self.shared.images.write_out().await {
+            tracing::error!(error = error.chain(), "what was built may not be there after a boot");
+        }
         if self.shared.pods.all().is_empty() {
             self.shared.streams.shut_down().await?;
             self.shared.networks.settle().await;

@@ -118,6 +118,29 @@ impl ImageStore {
         layers: Vec<LocalLayer>,
         tags: Vec<String>,
     ) -> Result<ImageId> {
+        self.put_together(config, layers, tags, true).await
+    }
+
+    /// The same of layers that were built, and without waiting for the disk: a power cut takes the image if it comes before
+    /// all of it is written.
+    pub(crate) async fn assemble_unsynced(
+        &self,
+        config: Vec<u8>,
+        layers: Vec<LocalLayer>,
+        tags: Vec<String>,
+    ) -> Result<ImageId> {
+        let assembled = self.put_together(config, layers, tags, false).await;
+        self.write_out_soon();
+        assembled
+    }
+
+    async fn put_together(
+        &self,
+        config: Vec<u8>,
+        layers: Vec<LocalLayer>,
+        tags: Vec<String>,
+        is_synced: bool,
+    ) -> Result<ImageId> {
         let document = ConfigDocument::parse(&config)?;
         if !document.diff_ids.iter().eq(layers.iter().map(LocalLayer::diff_id)) {
             return Err(Error::invalid("the image's configuration is about other layers"));
@@ -136,6 +159,7 @@ impl ImageStore {
             values: document.config,
             annotations: Default::default(),
             layers,
+            is_synced,
         };
         let store = self.clone();
         blocking(move || store.shared.commit(&new)).await

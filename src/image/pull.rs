@@ -217,6 +217,7 @@ async fn fetch(
         values: document.config,
         annotations: manifest.annotations.clone(),
         layers,
+        is_synced: true,
     };
     let committing = store.clone();
     let id = blocking(move || committing.shared.commit(&new)).await?;

@@ -4,6 +4,7 @@
 //!   table    typed records keyed by id: put, get, remove, scan
 //!   atomic   write beside, sync, rename, sync the directory
 //!   lock     one daemon per directory
+//!   boot     which boot of the machine it is
 //!   remove   trees of foreign programs, however deep
 //!   usage    how much room a tree takes
 //! ```
@@ -12,6 +13,7 @@
 //! log, and the rest works.
 
 pub(crate) mod atomic;
+pub(crate) mod boot;
 pub(crate) mod lock;
 pub(crate) mod remove;
 pub(crate) mod table;

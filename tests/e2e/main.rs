@@ -52,6 +52,7 @@ mod docker_build;
 mod docker_build_attacks;
 mod docker_build_cache;
 mod docker_build_contexts;
+mod docker_build_cuts;
 mod docker_build_git;
 mod docker_build_ssh;
 mod docker_build_users;

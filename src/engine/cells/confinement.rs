@@ -75,6 +75,7 @@ pub(super) fn stand_in() -> Image {
         annotations: BTreeMap::new(),
         tagged_at: None,
         generation: 0,
+        unsynced: None,
         pinned: false,
     }
 }

@@ -394,6 +394,7 @@ impl ImageStore {
             annotations: Default::default(),
             tagged_at: None,
             generation: 0,
+            unsynced: None,
             pinned: false,
         };
         Ok(Held { image: Arc::new(image), document: Some(document), _leases: leases })
@@ -432,7 +433,14 @@ impl Shared {
         let (mut size, mut inodes) = (0, 0);
         measure(files.as_fd(), &mut size, &mut inodes).context("measure a layer")?;
         let key = LayerKey::of(&diff_id);
-        let layer = Layer { diff_id, size, inodes, is_bound_to_base: false, describes_root: true };
+        let layer = Layer {
+            diff_id,
+            size,
+            inodes,
+            is_bound_to_base: false,
+            describes_root: true,
+            unsynced: Some(self.boot.clone()),
+        };
         LayerDirectories::describe(directory, &layer)?;
         let _changes = self.lock_changes();
         let mut catalog = super::Catalog::clone(&self.catalog());

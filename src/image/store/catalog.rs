@@ -88,6 +88,7 @@ mod tests {
             annotations: Default::default(),
             tagged_at: None,
             generation: 1,
+            unsynced: None,
             pinned: false,
         })
     }
@@ -173,6 +174,7 @@ mod tests {
                 inodes: 1,
                 is_bound_to_base,
                 describes_root: false,
+                unsynced: None,
             })
         };
         assert_eq!(catalog.layer(&diff_id, &chain), None);

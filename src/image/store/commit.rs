@@ -1,7 +1,7 @@
 //! The changes of the store: an image appears, loses a name, goes. See the order in the
 //! directory's description.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -28,6 +28,8 @@ pub(in crate::image) struct NewImage {
     pub(in crate::image) annotations: BTreeMap<String, String>,
     /// The base first.
     pub(in crate::image) layers: Vec<NewLayer>,
+    /// It is on the disk when it is there. Layers that are not in the store yet ask for that anyway.
+    pub(in crate::image) is_synced: bool,
 }
 
 pub(in crate::image) enum NewLayer {
@@ -84,14 +86,25 @@ impl Shared {
     /// Makes the image part of the store under the name it was asked for.
     pub(in crate::image) fn commit(&self, new: &NewImage) -> Result<ImageId> {
         let keys = self.finish_layers(&new.layers)?;
-        if new.layers.iter().any(|layer| matches!(layer, NewLayer::Unpacked(_))) {
+        let has_unpacked = new.layers.iter().any(|layer| matches!(layer, NewLayer::Unpacked(_)));
+        if has_unpacked {
             self.layers.sync_all()?;
         }
-        let _changes = self.lock_changes();
+        let is_synced = new.is_synced || has_unpacked;
+        let _changes = loop {
+            let changes = self.lock_changes();
+            if !(is_synced && self.is_unsynced(&keys)) {
+                break changes;
+            }
+            drop(changes);
+            self.write_out()?;
+        };
         let mut settled = Vec::new();
-        let done = self
-            .settle_layers(&new.layers, &keys, &mut settled)
-            .and_then(|()| self.record(new, keys));
+        let settling = self.settle_layers(&new.layers, &keys, &mut settled);
+        let done = settling.and_then(|()| match is_synced {
+            true => self.record(new, keys),
+            false => self.record_made(new, keys),
+        });
         if done.is_err() {
             // Without its image a layer is nobody's: give the space back.
             self.discard(&settled);
@@ -152,11 +165,40 @@ impl Shared {
         self.catalog.store(Arc::new(catalog));
     }
 
+    /// Of what a build made. One that is there keeps what it has, but for its names.
+    fn record_made(&self, new: &NewImage, keys: Vec<LayerKey>) -> Result<ImageId> {
+        let (id, catalog) = (ImageId::new(new.config.0.clone()), self.catalog());
+        match catalog.images.get(&id) {
+            Some(known) => {
+                let mut image = self.image(new, known.layers.clone(), &catalog);
+                image.manifest = known.manifest.clone();
+                image.size = known.size;
+                image.annotations = known.annotations.clone();
+                image.unsynced = known.unsynced.clone();
+                self.publish(image, &new.tags)
+            }
+            None if self.is_unsynced(&keys) => {
+                for (digest, bytes) in [&new.manifest, &new.config] {
+                    self.blobs.replace_unsynced(digest.hex(), bytes)?;
+                }
+                let mut image = self.image(new, keys, &catalog);
+                image.unsynced = Some(self.boot.clone());
+                self.publish(image, &new.tags)
+            }
+            None => self.record(new, keys),
+        }
+    }
+
     fn record(&self, new: &NewImage, keys: Vec<LayerKey>) -> Result<ImageId> {
-        let catalog = self.catalog();
         for (digest, bytes) in [&new.manifest, &new.config] {
             self.blobs.replace(digest.hex(), bytes)?;
         }
+        let image = self.image(new, keys, &self.catalog());
+        self.publish(image, &new.tags)
+    }
+
+    /// With all its names. What is known of its disk is nothing yet.
+    fn image(&self, new: &NewImage, keys: Vec<LayerKey>, catalog: &Catalog) -> Image {
         let id = ImageId::new(new.config.0.clone());
         let known = catalog.images.get(&id);
         let (mut tags, mut digests) =
@@ -172,10 +214,10 @@ impl Shared {
         };
         let documents = new.manifest.1.len() + new.config.1.len();
         let layers = keys.iter().filter_map(|key| catalog.layers.get(key));
-        let image = Image {
+        Image {
             size: documents as u64 + layers.map(|layer| layer.size).sum::<u64>(),
             pinned: self.is_pinned(&tags),
-            id: id.clone(),
+            id,
             tags,
             digests,
             manifest: new.manifest.0.clone(),
@@ -184,32 +226,45 @@ impl Shared {
             annotations: new.annotations.clone(),
             tagged_at,
             generation: catalog.next_generation(),
-        };
+            unsynced: None,
+        }
+    }
+
+    fn publish(&self, image: Image, taken: &[String]) -> Result<ImageId> {
+        let (id, mut catalog) = (image.id.clone(), Catalog::clone(&self.catalog()));
         // Once this record stands the image is there, and the tag is its own.
-        self.records.put(id.hex(), &image)?;
-        let replaced = known.map(|image| image.manifest.clone());
-        let mut catalog = Catalog::clone(&catalog);
-        catalog.images.insert(id.clone(), Arc::new(image));
-        for tag in &new.tags {
+        self.put(&image)?;
+        let replaced = catalog.images.insert(id.clone(), Arc::new(image));
+        for tag in taken {
             self.take_tag(&mut catalog, tag, &id)?;
         }
-        if let Some(manifest) = replaced {
-            self.drop_document(&catalog, &manifest)?;
+        if let Some(replaced) = replaced {
+            self.drop_document(&catalog, &replaced.manifest)?;
         }
         self.catalog.store(Arc::new(catalog));
         Ok(id)
     }
 
-    /// A tag names one image: the others lose it.
+    /// A tag names one image: the others lose it, on the disk when their heir is there.
     pub(super) fn take_tag(&self, catalog: &mut Catalog, tag: &str, owner: &ImageId) -> Result<()> {
-        for image in catalog.images.values_mut() {
-            if image.id != *owner && image.tags.iter().any(|other| other == tag) {
-                let mut changed = Image::clone(image);
-                changed.tags.retain(|other| other != tag);
-                changed.pinned = self.is_pinned(&changed.tags);
-                self.records.put(changed.id.hex(), &changed)?;
-                *image = Arc::new(changed);
+        let is_unsynced =
+            |image: Option<&Arc<Image>>| image.is_some_and(|it| it.unsynced.is_some());
+        let owner_waits = is_unsynced(catalog.images.get(owner));
+        let has_tag = |image: &Image| image.tags.iter().any(|other| other == tag);
+        let losers = catalog.images.values().filter(|image| image.id != *owner && has_tag(image));
+        for image in losers.cloned().collect::<Vec<_>>() {
+            let mut changed = Image::clone(&image);
+            changed.tags.retain(|other| other != tag);
+            changed.pinned = self.is_pinned(&changed.tags);
+            match owner_waits {
+                true => self.writing_out.add_loss(changed.id.clone(), owner.clone()),
+                false => {
+                    // Of what it took itself nothing comes back.
+                    self.settle_losses(catalog, |taker| *taker == image.id)?;
+                    self.put(&changed)?;
+                }
             }
+            catalog.images.insert(changed.id.clone(), Arc::new(changed));
         }
         Ok(())
     }
@@ -229,6 +284,7 @@ impl Shared {
                     "image {name} is pinned by images.pinned in the configuration"
                 )));
             }
+            self.settle_losses(&catalog, |_| true)?;
             self.records.remove(image.id.hex())?;
             catalog.images.remove(&image.id);
             self.catalog.store(Arc::new(catalog.clone()));
@@ -293,9 +349,10 @@ impl Shared {
     }
 
     /// Reads what is on disk. An image with a part missing is set aside, a document or layer
-    /// without an image is dropped (layers by [`Self::sweep`], since containers may use them).
+    /// without an image is dropped (layers by [`Self::sweep`], since containers may use them). What another boot did not
+    /// write out is dropped too.
     pub(super) fn load(&self) -> Result<Catalog> {
-        let mut catalog = Catalog { layers: self.layers.load()?, ..Catalog::default() };
+        let mut catalog = Catalog { layers: self.layers.load(&self.boot)?, ..Catalog::default() };
         let documents: HashSet<String> = self.blobs.names()?.into_iter().collect();
         let mut images: Vec<Image> = Vec::new();
         for (key, image) in self.records.scan()? {
@@ -303,7 +360,13 @@ impl Shared {
                 && documents.contains(image.id.hex())
                 && documents.contains(image.manifest.hex())
                 && image.layers.iter().all(|layer| catalog.layers.contains_key(layer));
-            if is_whole {
+            if image.unsynced.as_ref().is_some_and(|boot| *boot != self.boot) {
+                tracing::warn!(
+                    image = key,
+                    "the image is dropped: it was not on the disk when the machine went down"
+                );
+                self.records.remove(&key)?;
+            } else if is_whole {
                 images.push(image);
             } else {
                 tracing::warn!(image = key, "a part of this image is missing");
@@ -311,9 +374,15 @@ impl Shared {
             }
         }
         images.sort_by_key(|image| std::cmp::Reverse(image.generation));
-        let mut taken = HashSet::new();
+        let mut taken: HashMap<String, ImageId> = HashMap::new();
         for mut image in images {
-            image.tags.retain(|tag| taken.insert(tag.clone()));
+            image.tags.retain(|tag| {
+                let owner = taken.entry(tag.clone()).or_insert_with(|| image.id.clone());
+                if *owner != image.id {
+                    self.writing_out.add_loss(image.id.clone(), owner.clone());
+                }
+                *owner == image.id
+            });
             image.pinned = self.is_pinned(&image.tags);
             catalog.images.insert(image.id.clone(), Arc::new(image));
         }

@@ -1,8 +1,8 @@
 //! Layers that stay without an image, to be found again under a key: what a build made, by what it
 //! was made from.
 //!
-//! A record is written after the data of its layer is on the disk, so one that survived a power cut
-//! speaks of a whole layer. Records themselves are not synced: one that is lost is made again.
+//! Records are not synced: one that is lost is made again. One that survived a power cut speaks of a whole layer, or of one
+//! that was dropped with the rest of what was not on the disk (`unsynced`), and is forgotten.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -98,7 +98,7 @@ impl ImageStore {
         all
     }
 
-    /// Keeps layers that were made, once their data is on the disk. Blocks for the disk.
+    /// Keeps layers that were made. They are written out soon.
     pub(crate) async fn keep(&self, layers: Vec<Keep>, now: i64) -> Result<()> {
         let mut all = Vec::with_capacity(layers.len());
         for Keep { key, layer, description } in layers {
@@ -106,7 +106,6 @@ impl ImageStore {
         }
         let store = self.clone();
         blocking(move || {
-            store.sync()?;
             for (key, stored, description) in all {
                 let kept = Kept {
                     layer: stored.key.clone(),
@@ -118,6 +117,7 @@ impl ImageStore {
                 };
                 store.shared.kept.put(key.hex(), kept)?;
             }
+            store.write_out_soon();
             Ok(())
         })
         .await
@@ -158,12 +158,6 @@ impl ImageStore {
     /// Whether somebody counts on the layer now: a build, a pull, who sends it.
     pub(crate) fn is_leased(&self, layer: &LayerKey) -> bool {
         self.shared.layers.leases.holds(layer)
-    }
-
-    /// Writes all that was made to the disk. Blocks for it.
-    pub(crate) fn sync(&self) -> Result<()> {
-        self.shared.layers.sync_all()?;
-        self.shared.layers.sync_names()
     }
 }
 

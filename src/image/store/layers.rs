@@ -1,7 +1,7 @@
 //! Layer directories: made in `ingest`, moved to `layers` when whole, moved back to be removed.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,6 +13,7 @@ use crate::image::digest::Digest;
 use crate::image::snapshot;
 use crate::image::unpack::{Unpacked, fill_borrowed, fill_implied};
 use crate::store::atomic::{Directory, Durability};
+use crate::store::boot::Boot;
 use crate::store::remove::remove_tree;
 
 pub(super) const FILES: &str = "fs";
@@ -23,6 +24,7 @@ pub(in crate::image) struct LayerDirectories {
     ingest: PathBuf,
     building: PathBuf,
     empty: PathBuf,
+    disk: Disk,
     pub(in crate::image) leases: Leases,
 }
 
@@ -38,7 +40,8 @@ impl LayerDirectories {
         let anyone = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(&empty, anyone).context("open the empty layer")?;
         drop_all_in(&ingest)?;
-        Ok(Self { layers, ingest, building, empty, leases: Leases::default() })
+        let disk = Disk::of(&layers)?;
+        Ok(Self { layers, ingest, building, empty, disk, leases: Leases::default() })
     }
 
     /// Begins to remove what builds of a killed daemon left. Nothing of them may run any more.
@@ -69,14 +72,14 @@ impl LayerDirectories {
         &self.empty
     }
 
-    /// What stands in `layers`. A directory whose description cannot be read is removed: it
-    /// counts as absent.
-    pub(super) fn load(&self) -> Result<HashMap<LayerKey, Arc<Layer>>> {
+    /// What stands in `layers`. A directory whose description cannot be read is removed, as is one that another boot than
+    /// this did not write out: it counts as absent.
+    pub(super) fn load(&self, boot: &Boot) -> Result<HashMap<LayerKey, Arc<Layer>>> {
         let mut found = HashMap::new();
         for entry in std::fs::read_dir(&self.layers).context("list layers")? {
             let path = entry.context("list layers")?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            match LayerKey::try_from(name).and_then(|key| Ok((key, read_meta(&path)?))) {
+            match LayerKey::try_from(name).and_then(|key| Ok((key, read_meta(&path, boot)?))) {
                 Ok((key, layer)) => {
                     found.insert(key, Arc::new(layer));
                 }
@@ -94,9 +97,13 @@ impl LayerDirectories {
         Ok(found)
     }
 
+    pub(super) fn directory_of(&self, key: &LayerKey) -> PathBuf {
+        self.layers.join(key.as_str())
+    }
+
     /// The root directory of a layer's files.
     pub(super) fn files_of(&self, key: &LayerKey) -> PathBuf {
-        self.layers.join(key.as_str()).join(FILES)
+        self.directory_of(key).join(FILES)
     }
 
     /// A fresh directory to unpack into. It is removed when dropped before it is a layer.
@@ -118,23 +125,49 @@ impl LayerDirectories {
 
     /// Writes all data of the file system the layers are on to its disk.
     pub(super) fn sync_all(&self) -> Result<()> {
-        let directory = std::fs::File::open(&self.ingest).context("open ingest")?;
-        rustix::fs::syncfs(&directory).context("sync the image store")
+        self.disk.sync()
+    }
+
+    /// The same for who may outlive the store.
+    pub(super) fn disk(&self) -> Disk {
+        self.disk.clone()
     }
 
     /// Makes the names in `layers` durable.
     pub(super) fn sync_names(&self) -> Result<()> {
-        let directory = std::fs::File::open(&self.layers).context("open layers")?;
+        let directory = File::open(&self.layers).context("open layers")?;
         directory.sync_all().context("sync layers")
     }
 }
 
-fn read_meta(layer: &Path) -> Result<Layer> {
+/// The file system that layers are on. Opened before anything is written: a failure to write it is told once to each who has it
+/// open by then (syncfs(2)).
+#[derive(Clone)]
+pub(super) struct Disk(Arc<File>);
+
+impl Disk {
+    fn of(directory: &Path) -> Result<Self> {
+        Ok(Self(Arc::new(File::open(directory).context("open layers")?)))
+    }
+
+    /// Waits until all that was written is there.
+    pub(super) fn sync(&self) -> Result<()> {
+        rustix::fs::syncfs(&self.0).context("sync the image store")
+    }
+}
+
+fn read_meta(layer: &Path, boot: &Boot) -> Result<Layer> {
     let bytes = Directory::open(layer, Durability::Synced)?.read(META).context("read meta.json")?;
     if !layer.join(FILES).is_dir() {
         return Err(Error::internal("the layer has no files directory"));
     }
-    serde_json::from_slice(&bytes).context("read meta.json")
+    let layer: Layer = serde_json::from_slice(&bytes).context("read meta.json")?;
+    match &layer.unsynced {
+        Some(other) if other != boot => {
+            Err(Error::internal("it was not on the disk when the machine went down"))
+        }
+        Some(_) | None => Ok(layer),
+    }
 }
 
 pub(super) fn make_directory(path: &Path, mode: u32) -> Result<()> {
@@ -329,6 +362,8 @@ impl Staged {
             inodes: self.unpacked.inodes,
             is_bound_to_base: self.is_bound_to_base(),
             describes_root: self.unpacked.describes_root,
+            // It is described to be synced at once.
+            unsynced: None,
         }
     }
 }

@@ -17,8 +17,9 @@
 //!
 //! An image appears in this order: layers unpacked in `ingest`, file system synced, layer
 //! directories renamed, their parent synced, documents, then the record. It goes in the other
-//! order. So a kill at any moment leaves it whole or absent. Readers take the published catalog
-//! and never wait; changes are made one at a time under `changes`.
+//! order. So a kill at any moment leaves it whole or absent. What builds make is recorded without
+//! the syncs, marked with the boot, and synced later (`unsynced`). Readers take the published
+//! catalog and never wait; changes are made one at a time under `changes`.
 
 mod building;
 mod caches;
@@ -32,6 +33,9 @@ mod record;
 mod sources;
 #[cfg(test)]
 mod tests;
+mod unsynced;
+#[cfg(test)]
+mod unsynced_tests;
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -55,6 +59,7 @@ pub(in crate::image) use self::layers::{Lease, Staged};
 pub(crate) use self::record::{Image, ImageId, LayerKey, chain_id};
 pub(in crate::image) use self::sources::LayerSource;
 use self::sources::LayerSources;
+use self::unsynced::WritingOut;
 use super::digest::Digest;
 use super::mapped::Mapped;
 use super::platform::Platform;
@@ -66,6 +71,7 @@ use super::registry::{Registry, Settings as RegistrySettings};
 use super::snapshot::{self, Owners, Writable};
 use crate::error::{Context, Result};
 use crate::store::atomic::{Directory, Durability};
+use crate::store::boot::Boot;
 use crate::store::lock::Lock;
 use crate::store::table::Table;
 
@@ -121,6 +127,8 @@ pub(in crate::image) struct Shared {
     sources: LayerSources,
     caches: CacheMounts,
     blobs: Directory,
+    boot: Boot,
+    writing_out: WritingOut,
     changes: Mutex<()>,
     /// For the users of builds, who are the same for all of them.
     mapped: OnceLock<Arc<Mapped>>,
@@ -131,6 +139,13 @@ impl ImageStore {
     /// Opens the store in `root` (`ROOT/images`), making it if it is missing. Work that a killed
     /// daemon left is dropped; call [`Self::sweep`] when it is known which layers containers use.
     pub(crate) fn open(root: &Path, settings: Settings) -> Result<Self> {
+        let store = Self::open_in(Boot::now()?, root, settings)?;
+        store.write_out_soon();
+        Ok(store)
+    }
+
+    /// As in this boot of the machine.
+    fn open_in(boot: Boot, root: &Path, settings: Settings) -> Result<Self> {
         let context = || format!("open the image store in {}", root.display());
         crate::store::private_dir(root)?;
         let lock = Lock::acquire(&root.join("lock"))?;
@@ -155,6 +170,8 @@ impl ImageStore {
             sources,
             caches,
             blobs,
+            boot,
+            writing_out: WritingOut::default(),
             changes: Mutex::new(()),
             mapped: OnceLock::new(),
             _lock: lock,

@@ -15,6 +15,10 @@ impl Shared {
         let (Some(tag), None) = (name.tagged_name(), name.digest()) else {
             return Err(Error::invalid("refusing to create a tag with a digest reference"));
         };
+        if self.writing_out.has_lost(id) {
+            // Its record is about to be written without the name.
+            self.write_out()?;
+        }
         let _changes = self.lock_changes();
         let mut catalog = Catalog::clone(&self.catalog());
         let Some(image) = catalog.images.get(id) else {
@@ -37,6 +41,8 @@ impl Shared {
         let _changes = self.lock_changes();
         let mut catalog = Catalog::clone(&self.catalog());
         let Some(image) = catalog.resolve(&name.to_string()) else { return Ok(()) };
+        // The name goes from all records that still have it.
+        self.settle_losses(&catalog, |_| true)?;
         let mut changed = Image::clone(image);
         match name.digest() {
             Some(digest) => changed.digests.retain(|known| *known != name.digested_name(digest)),
@@ -50,7 +56,7 @@ impl Shared {
 
     fn rename(&self, catalog: &mut Catalog, mut image: Image) -> Result<()> {
         image.pinned = self.is_pinned(&image.tags);
-        self.records.put(image.id.hex(), &image)?;
+        self.put(&image)?;
         catalog.images.insert(image.id.clone(), Arc::new(image));
         Ok(())
     }

@@ -10,6 +10,7 @@ use crate::id::is_hex;
 use crate::image::config::ImageConfig;
 use crate::image::digest::Digest;
 use crate::image::reference::Reference;
+use crate::store::boot::Boot;
 
 /// An image's identity: the digest of its configuration, as Docker and the kubelet know it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -100,6 +101,9 @@ pub(crate) struct Image {
     /// Rises with every change of a record. After a crash in the middle of moving a tag the
     /// record with the higher number keeps it.
     pub(crate) generation: u64,
+    /// The boot that it was made in, until all of it is on the disk: none of it counts in another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) unsynced: Option<Boot>,
     /// Not to be collected. From the configuration, so it is not written down.
     #[serde(skip)]
     pub(crate) pinned: bool,
@@ -130,6 +134,9 @@ pub(crate) struct Layer {
     /// The archive says what the root directory looks like.
     #[serde(default)]
     pub(crate) describes_root: bool,
+    /// The boot that it was made in, until its files are on the disk: it does not count in another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) unsynced: Option<Boot>,
 }
 
 /// The digest that names a stack of layers, as the image specification defines it.

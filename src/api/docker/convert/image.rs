@@ -183,6 +183,7 @@ mod tests {
             annotations: Default::default(),
             tagged_at: None,
             generation: 1,
+            unsynced: None,
             pinned: false,
         }
     }

@@ -31,6 +31,7 @@ mod mounts;
 mod named;
 mod packages;
 mod plan;
+mod portable;
 mod progress;
 mod remote;
 mod running;

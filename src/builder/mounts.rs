@@ -395,7 +395,7 @@ impl Builder {
         }
     }
 
-    fn lock_of(&self, name: &str) -> Arc<tokio::sync::Mutex<()>> {
+    pub(super) fn lock_of(&self, name: &str) -> Arc<tokio::sync::Mutex<()>> {
         let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
         // Those that nobody has any more.
         locks.retain(|_, lock| Arc::strong_count(lock) > 1);

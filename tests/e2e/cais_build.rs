@@ -126,3 +126,39 @@ async fn a_directory_is_read_where_it_is_without_what_is_ignored() {
     assert_eq!(refused.status, 400, "{refused:?}");
     nothing_left(&node).await;
 }
+
+#[tokio::test]
+async fn cache_mounts_leave_and_come_as_archives() {
+    let (node, docker) = node().await;
+    let dockerfile = "FROM busybox\nRUN --mount=type=cache,id=mine,target=/c \
+                      mkdir -p /c/a && echo kept > /c/a/b && chown 3:4 /c/a/b && ln -s b /c/a/l && chmod 0750 /c/a\n";
+    let context = Context::new(&node, "context", &[("Dockerfile", dockerfile)]);
+    docker.cais(&["build", context.path()]).await;
+    let file = node.home.join("mine.tar");
+    let path = file.to_str().unwrap();
+    let said = docker.cais_refused(&["builder", "cache", "export", "other", "-o", path]).await;
+    assert!(said.contains("no cache mount is called \"other\"") && !file.exists(), "{said}");
+    docker.cais(&["builder", "cache", "export", "mine", "-o", path]).await;
+    // In its place there is no room for another.
+    let said = docker.cais_refused(&["builder", "cache", "import", "mine", "-i", path]).await;
+    assert!(said.contains("remove it with `builder prune --filter id="), "{said}");
+    docker.cais(&["builder", "prune", "-af"]).await;
+
+    docker.cais(&["builder", "cache", "import", "mine", "-i", path]).await;
+    let shows = "FROM busybox\nRUN --mount=type=cache,id=mine,target=/c \
+                 cat /c/a/b && stat -c '%n %a %u:%g' /c /c/a /c/a/b && readlink /c/a/l\n";
+    context.write("Dockerfile", shows);
+    let said = docker.cais(&["build", context.path()]).await;
+    assert!(said.contains("\nkept\n/c 755 0:0\n/c/a 750 0:0\n/c/a/b 644 3:4\nb\n"), "{said}");
+    // The name in lists is as good as the id.
+    let listed = docker.get("/system/df?type=build-cache").await.json();
+    let rows = listed["BuildCache"].as_array().unwrap().clone();
+    let row = rows.iter().find(|row| row["Type"] == "exec.cachemount").unwrap();
+    docker.cais(&["builder", "cache", "export", row["ID"].as_str().unwrap(), "-o", path]).await;
+    let listed = std::process::Command::new("tar").args(["-tf", path]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&listed.stdout), "./\n./a\n./a/b\n./a/l\n");
+    std::fs::write(&file, "no archive").unwrap();
+    docker.cais_refused(&["builder", "cache", "import", "bad", "-i", path]).await;
+    docker.cais(&["builder", "prune", "-af"]).await;
+    nothing_left(&node).await;
+}

@@ -208,6 +208,8 @@ impl ContainerVerb {
 #[derive(Debug, Subcommand)]
 pub(crate) enum BuilderVerb {
     Build(Box<build::Build>),
+    #[command(subcommand)]
+    Cache(archive::CacheVerb),
     /// Remove build cache
     Prune(prune::PruneBuilds),
 }
@@ -216,6 +218,7 @@ impl BuilderVerb {
     fn run(self, cais: &Cais) -> Result<()> {
         match self {
             Self::Build(it) => it.run(cais),
+            Self::Cache(it) => it.run(cais),
             Self::Prune(it) => it.run(cais),
         }
     }

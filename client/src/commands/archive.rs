@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, IsTerminal, Read};
 
 use cais_dockerfile::Platform;
-use clap::Args;
+use clap::{Args, Subcommand};
 use serde_json::json;
 
 use crate::client::Path;
@@ -53,6 +53,60 @@ impl Export {
             cais.client.get(Path::new(&["containers", &self.container, "export"]))?,
             &self.output,
         )
+    }
+}
+
+/// Cache mounts of builds, as archives for another node
+#[derive(Debug, Subcommand)]
+pub(crate) enum CacheVerb {
+    Export(ExportCache),
+    Import(ImportCache),
+}
+
+impl CacheVerb {
+    pub(crate) fn run(&self, cais: &Cais) -> Result<()> {
+        match self {
+            Self::Export(it) => it.run(cais),
+            Self::Import(it) => it.run(cais),
+        }
+    }
+}
+
+/// Export a cache mount as a tar archive
+#[derive(Debug, Args)]
+pub(crate) struct ExportCache {
+    /// Write to a file, instead of STDOUT
+    #[arg(short, long, default_value = "")]
+    output: String,
+    /// The id that commands have for it, or its own one in lists
+    #[arg(value_name = "ID")]
+    id: String,
+}
+
+impl ExportCache {
+    fn run(&self, cais: &Cais) -> Result<()> {
+        refuse_terminal(&self.output, "export")?;
+        let path = Path::new(&["build", "cache"]).with("id", &self.id);
+        write_archive(cais.client.get(path)?, &self.output)
+    }
+}
+
+/// Create a cache mount from a tar archive
+#[derive(Debug, Args)]
+pub(crate) struct ImportCache {
+    /// Read from tar archive file, instead of STDIN
+    #[arg(short, long, default_value = "")]
+    input: String,
+    /// The id that commands will have for it
+    #[arg(value_name = "ID")]
+    id: String,
+}
+
+impl ImportCache {
+    fn run(&self, cais: &Cais) -> Result<()> {
+        let mut input = Input::new(&self.input, "import")?;
+        let path = Path::new(&["build", "cache"]).with("id", &self.id);
+        cais.client.call("PUT", path, Payload::Archive(&mut input), Vec::new()).map(drop)
     }
 }
 
@@ -113,14 +167,7 @@ fn platform(text: &str) -> Result<String> {
 
 impl Load {
     pub(crate) fn run(&self, cais: &Cais) -> Result<()> {
-        let mut input = if self.input.is_empty() {
-            if io::stdin().is_terminal() {
-                return Err(Failure::new("requested load from stdin, but stdin is empty"));
-            }
-            Input::Standard(io::stdin())
-        } else {
-            Input::open(&self.input)?
-        };
+        let mut input = Input::new(&self.input, "load")?;
         let is_quiet = self.quiet || !output::is_terminal();
         let path = Path::new(&["images", "load"])
             .with("quiet", if is_quiet { "1" } else { "0" })
@@ -178,6 +225,17 @@ enum Input {
 }
 
 impl Input {
+    /// Standard input, if no file is named.
+    fn new(file: &str, verb: &str) -> Result<Self> {
+        if !file.is_empty() {
+            return Self::open(file);
+        }
+        if io::stdin().is_terminal() {
+            return Err(Failure::new(format!("requested {verb} from stdin, but stdin is empty")));
+        }
+        Ok(Self::Standard(io::stdin()))
+    }
+
     fn open(file: &str) -> Result<Self> {
         File::open(file).map(Self::File).context(format_args!("open {file}"))
     }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt, stream};
+use http::StatusCode;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -169,6 +170,25 @@ pub(super) async fn prune(door: &Door, call: &Call) -> Answer {
     let (gone, bytes) = door.builder.prune(&prune).await?;
     let ids = gone.into_iter().map(|row| row.id).collect();
     reply::json(&json!({ "CachesDeleted": some(ids), "SpaceReclaimed": bytes }))
+}
+
+/// Our own: the files of a cache mount as an archive.
+pub(super) async fn export_cache(door: &Door, call: &Call) -> Answer {
+    let pieces = door.builder.export_cache(call.query.text("id").unwrap_or_default()).await?;
+    Ok(reply::fallible_stream("application/x-tar", pieces))
+}
+
+/// Our own: a new cache mount from such an archive, the body.
+pub(super) async fn import_cache(door: &Door, call: Call) -> Answer {
+    let upload = door.builder.begin_cache(call.query.text("id").unwrap_or_default()).await?;
+    let mut pieces = call.into_pieces();
+    while let Some(piece) = pieces.next().await {
+        if !upload.push(piece?).await {
+            break;
+        }
+    }
+    upload.finish().await?;
+    Ok(reply::empty(StatusCode::CREATED))
 }
 
 /// The rows of `system df`.

@@ -30,6 +30,8 @@ pub(super) async fn route(door: &Door, request: Request<Incoming>) -> Answer {
         (&Method::POST, ["build", "context"]) => lent::give_context(door, call).await,
         (&Method::POST, ["grpc"]) => buildkit::grpc(door, call),
         (&Method::POST, ["session"]) => buildkit::session(door, call),
+        (&Method::GET, ["build", "cache"]) => build::export_cache(door, &call).await,
+        (&Method::PUT, ["build", "cache"]) => build::import_cache(door, call).await,
         (&Method::POST, ["build", "prune"]) => build::prune(door, &call).await,
         (&Method::POST, ["images", "prune"]) => prune::images(door, &call).await,
         (&Method::POST, ["containers", ..] | ["exec", ..]) => post(door, call, &path).await,

@@ -184,3 +184,32 @@ async fn cais_prunes_when_the_answer_is_yes() {
     assert!(everything.contains("untagged: busybox:latest"), "{everything}");
     assert_eq!(docker.cais(&["images", "-q"]).await, "");
 }
+
+#[tokio::test]
+async fn images_are_shown_as_a_tree() {
+    let (_node, docker) = node().await;
+    docker.run(&["run", "-d", "--name", "web", "busybox", "sleep", "1000"]).await;
+    docker.run(&["tag", "busybox", "other:v1"]).await;
+    let listed = docker.get("/images/json?manifests=1").await.json();
+    let manifest = listed[0]["Manifests"][0].clone();
+    let of_web = docker.inspect("web").await["Id"].clone();
+    assert_eq!(manifest["ImageData"]["Containers"][0], of_web);
+    let (total, unpacked) =
+        (&manifest["Size"]["Total"], &manifest["ImageData"]["Size"]["Unpacked"]);
+    assert_eq!(*total, listed[0]["Size"]);
+    assert!(unpacked.as_u64().unwrap() > 0 && unpacked.as_u64() < total.as_u64());
+    assert_eq!(manifest["ID"], manifest["Descriptor"]["digest"]);
+    assert!(docker.get("/images/json").await.json()[0].get("Manifests").is_none());
+
+    let id = &manifest["ID"].as_str().unwrap()["sha256:".len()..][..12];
+    let theirs = docker.run(&["image", "ls", "--tree"]).await;
+    assert!(theirs.contains("linux/amd64") && theirs.contains(id), "{theirs}");
+    let ours = docker.cais(&["image", "ls", "--tree"]).await;
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let lines: Vec<Vec<String>> = ours.lines().map(words).collect();
+    assert_eq!(lines[1][0], "busybox:latest");
+    assert_eq!(lines[2][0], "other:v1");
+    assert_eq!((lines[3][1].as_str(), lines[3][2].as_str()), ("linux/amd64", id), "{ours}");
+    assert!(lines.iter().skip(1).all(|it| it.last().unwrap() == "yes"), "{ours}");
+    docker.run(&["rm", "-f", "web"]).await;
+}

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::json::Value;
 use crate::reference;
 use crate::table::{Format, Kind, Row, short_id};
-use crate::units;
+use crate::{output, table, units};
 
 /// List images
 #[derive(Debug, Args)]
@@ -32,6 +32,9 @@ pub(crate) struct Images {
     /// Only show image IDs
     #[arg(short, long)]
     quiet: bool,
+    /// List multi-platform images as a tree (EXPERIMENTAL)
+    #[arg(long, conflicts_with_all = ["quiet", "no_trunc", "digests", "format"])]
+    tree: bool,
     #[arg(value_name = "REPOSITORY[:TAG]")]
     reference: Option<String>,
 }
@@ -77,13 +80,51 @@ impl Images {
         wanted.extend(self.reference.iter().map(|it| format!("reference={it}")));
         let path = Path::new(&["images", "json"])
             .with_flag("all", self.all)
+            .with_flag("manifests", self.tree)
             .with_text("filters", &filters(&wanted)?);
         let listed = cais.client.read(path)?;
+        if self.tree {
+            return output::raw(&tree(listed.items()));
+        }
         let shows_digests = self.digests || format.names("Digest");
         let rows =
             listed.items().iter().flat_map(|image| rows(image, shows_digests, !self.no_trunc));
         format.print(&kind, rows.collect())
     }
+}
+
+/// Each image with its names, and below them what it has for each platform.
+fn tree(images: &[Value]) -> String {
+    let mut lines = vec!["IMAGE\tID\tDISK USAGE\tCONTENT SIZE\tIN USE".to_owned()];
+    let line = |name: &str, id: &str, sizes: [i64; 2], is_used: bool| {
+        let [disk, content] = sizes.map(units::short_size);
+        format!("{name}\t{}\t{disk}\t{content}\t{}", short_id(id), if is_used { "yes" } else { "" })
+    };
+    for image in images {
+        let manifests = image["Manifests"].items();
+        let content = manifests.iter().map(|it| it["Size"]["Content"].integer()).sum();
+        let is_used = image["Containers"].integer() > 0;
+        let sizes = [image["Size"].integer(), content];
+        let names = image["RepoTags"].items();
+        for name in names {
+            lines.push(line(name.text(), image["Id"].text(), sizes, is_used));
+        }
+        if names.is_empty() {
+            lines.push(line("<untagged>", image["Id"].text(), sizes, is_used));
+        }
+        for (at, manifest) in manifests.iter().enumerate() {
+            let branch = if at + 1 == manifests.len() { "└─" } else { "├─" };
+            let platform = &manifest["ImageData"]["Platform"];
+            let parts = [&platform["os"], &platform["architecture"], &platform["variant"]];
+            let parts: Vec<&str> =
+                parts.into_iter().map(Value::text).filter(|it| !it.is_empty()).collect();
+            let sizes = ["Total", "Content"].map(|key| manifest["Size"][key].integer());
+            let is_used = !manifest["ImageData"]["Containers"].items().is_empty();
+            let name = format!("{branch} {}", parts.join("/"));
+            lines.push(line(&name, manifest["ID"].text(), sizes, is_used));
+        }
+    }
+    table::aligned(&lines)
 }
 
 /// A row for each name of the image; of one without a name, one of `<none>`.

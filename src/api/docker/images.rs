@@ -1,5 +1,6 @@
 //! Images: what there is, how it is called, and how it goes.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use http::StatusCode;
@@ -10,6 +11,7 @@ use super::query::{Filters, check_names, has_labels, wanted};
 use super::reply::{self, Answer};
 use super::wire::image::{Details, Document, OldDetails};
 use super::{Door, convert::time};
+use crate::engine::Sight;
 use crate::error::{Context, Error, Result};
 use crate::image::Image;
 use crate::image::reference::Reference;
@@ -23,7 +25,32 @@ pub(super) fn list(door: &Door, call: &Call) -> Answer {
     let images = door.engine.images().list();
     let mut images: Vec<Image> = images.iter().filter_map(|image| wanted.seen(image)).collect();
     images.sort_by_key(|image| std::cmp::Reverse(convert::created(image)));
-    reply::json(&images.iter().map(convert::summary).collect::<Vec<_>>())
+    let mut rows: Vec<_> = images.iter().map(convert::summary).collect();
+    if call.query.switch("manifests") {
+        let users = users(door);
+        for (row, image) in rows.iter_mut().zip(&images) {
+            let store = door.engine.images();
+            let unpacked = store.layer_sizes(image).iter().map(|(_, size)| size).sum();
+            let own = users.get(&row.id).map(Vec::as_slice).unwrap_or_default();
+            let manifest = convert::manifest(image, &store.manifest(image)?, unpacked, own);
+            row.manifests = Some(vec![manifest]);
+            row.containers = i64::try_from(own.len()).unwrap_or(i64::MAX);
+        }
+    }
+    reply::json(&rows)
+}
+
+/// The ids of containers, by those of the images that they are made from.
+pub(super) fn users(door: &Door) -> HashMap<String, Vec<String>> {
+    let mut users: HashMap<String, Vec<String>> = HashMap::new();
+    for container in door.engine.standalones() {
+        let record = container.record();
+        users.entry(record.image_id.clone()).or_default().push(record.id.to_string());
+    }
+    for container in door.engine.containers(Sight::Own) {
+        users.entry(container.image_id.clone()).or_default().push(container.id.to_string());
+    }
+    users
 }
 
 /// What a list is narrowed to.

@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 
 use super::call::Call;
 use super::convert::{container, image, time, volume};
+use super::images::users;
 use super::query::{Filters, check_names, wanted};
 use super::reply::{self, Answer};
 use super::wire::image::Removed;
 use super::{Door, ps};
 use crate::builder::Cached;
-use crate::engine::Sight;
 use crate::error::{Context, Error, Result};
 use crate::image::LayerKey;
 
@@ -115,12 +115,7 @@ fn image_usage(door: &Door) -> Result<Value> {
     for key in images.iter().flat_map(|image| &image.layers) {
         *owners.entry(key).or_default() += 1;
     }
-    let mut users: HashMap<String, i64> = HashMap::new();
-    let standalones = door.engine.standalones();
-    let ids = standalones.iter().map(|it| it.record().image_id.clone());
-    for id in ids.chain(door.engine.containers(Sight::Own).iter().map(|it| it.image_id.clone())) {
-        *users.entry(id).or_default() += 1;
-    }
+    let users = users(door);
     let mut rows = Vec::new();
     for found in &images {
         let mut row = image::summary(found);
@@ -129,7 +124,8 @@ fn image_usage(door: &Door) -> Result<Value> {
         let shared = layers.filter(|(key, _)| owners.get(key).is_some_and(|count| *count > 1));
         row.shared_size =
             i64::try_from(shared.map(|(_, (_, size))| size).sum::<u64>()).unwrap_or(i64::MAX);
-        row.containers = users.get(&row.id).copied().unwrap_or_default();
+        let own = users.get(&row.id).map_or(0, Vec::len);
+        row.containers = i64::try_from(own).unwrap_or(i64::MAX);
         rows.push(row);
     }
     serde_json::to_value(rows).context("write the reply")

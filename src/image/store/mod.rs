@@ -233,6 +233,12 @@ impl ImageStore {
         read.with_context(|| format!("read the configuration of image {}", image.id))
     }
 
+    /// The image's manifest, as it came.
+    pub(crate) fn manifest(&self, image: &Image) -> Result<Vec<u8>> {
+        let read = self.shared.blobs.read(image.manifest.hex());
+        read.with_context(|| format!("read the manifest of image {}", image.id))
+    }
+
     /// DiffID and bytes on disk of each layer, the base first.
     pub(crate) fn layer_sizes(&self, image: &Image) -> Vec<(Digest, u64)> {
         let catalog = self.shared.catalog();

@@ -10,6 +10,7 @@ use crate::api::docker::wire::image::{
 use crate::engine::image::Removal;
 use crate::image::Image;
 use crate::image::digest::Digest;
+use crate::image::manifest::{Descriptor, OCI_MANIFEST};
 use crate::image::reference::Reference;
 
 /// `docker.io/library/busybox:latest` as `busybox:latest`.
@@ -36,6 +37,46 @@ pub(crate) fn summary(image: &Image) -> Summary {
         shared_size: -1,
         labels: image.config.labels.clone(),
         containers: -1,
+        manifests: None,
+    }
+}
+
+/// The manifest that an image of this store has, and what it takes: the documents are kept as they came, layers unpacked.
+/// `containers` are the ids of those that are made from it.
+pub(crate) fn manifest(
+    image: &Image,
+    document: &[u8],
+    unpacked: u64,
+    containers: &[String],
+) -> Value {
+    let platform = &image.config.platform;
+    let descriptor =
+        Descriptor::new(media_type(document), image.manifest.clone(), document.len() as u64);
+    let mut shown = json!({ "architecture": platform.architecture, "os": platform.os });
+    if let Some(variant) = &platform.variant {
+        shown["variant"] = variant.as_str().into();
+    }
+    json!({
+        "ID": image.manifest.to_string(),
+        "Descriptor": descriptor.to_json(),
+        "Available": true,
+        "Kind": "image",
+        "Size": { "Content": image.size.saturating_sub(unpacked), "Total": image.size },
+        "ImageData": {
+            "Platform": shown,
+            "Containers": containers,
+            "Size": { "Unpacked": unpacked },
+        },
+    })
+}
+
+/// As the document names it.
+fn media_type(document: &[u8]) -> &'static str {
+    const DOCKER: &str = "application/vnd.docker.distribution.manifest.v2+json";
+    let named = serde_json::from_slice::<Value>(document).ok();
+    match named.as_ref().and_then(|it| it["mediaType"].as_str()) {
+        Some(DOCKER) => DOCKER,
+        _ => OCI_MANIFEST,
     }
 }
 

@@ -22,6 +22,9 @@ pub(crate) struct Summary {
     pub(crate) labels: BTreeMap<String, String>,
     /// -1: not asked for.
     pub(crate) containers: i64,
+    /// When they are asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) manifests: Option<Vec<Value>>,
 }
 
 #[derive(Serialize)]

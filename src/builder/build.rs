@@ -25,7 +25,7 @@ use super::{Builder, Client, Context, Named, Options};
 use crate::engine::actions::ImageAct;
 use crate::engine::cells::{Cell, Confinement};
 use crate::engine::files::open_below;
-use crate::error::{Context as _, Error, Kind, Result};
+use crate::error::{Context as _, Error, Result};
 use crate::image::cache::{CacheStep, inline_records};
 use crate::image::digest::Digest;
 use crate::image::local::LocalLayer;
@@ -289,8 +289,7 @@ impl Build {
                 return Ok(Arc::new(BaseImage::built(name, built).await?));
             }
             Some(Named::Files(_)) => {
-                let text = format!("FROM {name}, which is a directory, is not supported yet");
-                return Err(Error::new(Kind::Unsupported, text).into());
+                return Err(Error::internal(format!("{name} is files, and no image")).into());
             }
             None => name,
         };

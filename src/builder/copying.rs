@@ -143,6 +143,23 @@ impl Stage {
         })
     }
 
+    /// All of them, as they are.
+    pub(super) async fn files(&mut self, files: Context, created_by: &str) -> Result<(), Failure> {
+        let request = Request {
+            keyword: "FROM",
+            paths: vec![".".to_owned()],
+            files: Vec::new(),
+            destination: "/".to_owned(),
+            chown: String::new(),
+            chmod: String::new(),
+            exclude: Vec::new(),
+            is_linked: false,
+            has_parents: false,
+            more: Vec::new(),
+        };
+        self.bring(Origin::Context(files), request, created_by).await
+    }
+
     async fn bring(
         &mut self,
         origin: Origin,

@@ -54,7 +54,7 @@ pub(super) fn dockerfile_of(context: &Context, name: &str) -> Result<String> {
 
 impl Plan {
     pub(super) fn of(text: &str, options: &Options) -> Result<Self, Failure> {
-        let dockerfile = Dockerfile::parse(text.as_bytes()).map_err(|error| refused(&error))?;
+        let mut dockerfile = Dockerfile::parse(text.as_bytes()).map_err(|error| refused(&error))?;
         let build_args = options.given_args();
         let host = Platform::host();
         let platform = Platform::or_host(&options.platform).map_err(Error::invalid)?;
@@ -63,13 +63,9 @@ impl Plan {
         let target = target.map_err(|fault| Error::invalid(fault.message))?;
         let globals = dockerfile.globals(&host, &platform, target_name, &build_args);
         let globals = globals.map_err(|error| refused(&error))?;
-        let graph = dockerfile.graph(&globals).map_err(|error| refused(&error))?;
+        let mut graph = dockerfile.graph(&globals).map_err(|error| refused(&error))?;
+        replace_stages(&mut dockerfile, &mut graph, options, &platform);
         let needed = graph.needed_by(target);
-        let mut names = dockerfile.stages.iter().filter_map(|stage| stage.name.as_ref());
-        if let Some(name) = names.find(|name| options.named.has(name)) {
-            let text = format!("a build context in place of the stage {name} is not supported yet");
-            return Err(Error::new(Kind::Unsupported, text).into());
-        }
         let mut platforms: BTreeMap<usize, Platform> = BTreeMap::new();
         let (mut first_steps, mut steps) = (BTreeMap::new(), 0);
         for index in &needed {
@@ -140,6 +136,24 @@ impl Plan {
     }
 }
 
+/// A stage whose name means something of the client's is that, and nothing that the Dockerfile says of it.
+fn replace_stages(
+    dockerfile: &mut Dockerfile,
+    graph: &mut Graph,
+    options: &Options,
+    platform: &Platform,
+) {
+    let parts = graph.bases.iter_mut().zip(&mut graph.sources).zip(&graph.platforms);
+    for (stage, ((base, sources), own)) in dockerfile.stages.iter_mut().zip(parts) {
+        let Some(name) = &stage.name else { continue };
+        if options.named.find(name, own.as_ref().unwrap_or(platform)).is_some() {
+            *base = Base::Image(name.clone());
+            sources.clear();
+            stage.instructions.clear();
+        }
+    }
+}
+
 /// As images name it.
 pub(crate) fn image_platform(platform: &Platform) -> ImagePlatform {
     let variant = Some(platform.variant.as_str()).filter(|variant| !variant.is_empty());
@@ -181,9 +195,8 @@ mod tests {
     use crate::builder::Names;
     use crate::engine::cells::{CellConfig, CellNetwork};
 
-    #[test]
-    fn the_platform_of_a_stage_is_that_of_its_image() {
-        let options = Options {
+    fn options() -> Options {
+        Options {
             dockerfile: String::new(),
             target: String::new(),
             build_args: BTreeMap::new(),
@@ -199,7 +212,33 @@ mod tests {
             platform: "linux/s390x".to_owned(),
             caches: Vec::new(),
             has_inline_cache: false,
-        };
+        }
+    }
+
+    #[test]
+    fn a_stage_that_a_client_names_needs_nothing_of_the_dockerfile() {
+        let mut options = options();
+        options.named.add("Base", None, crate::builder::Named::Image("busybox".to_owned()));
+        let text = "\
+FROM none AS below
+FROM below AS base
+COPY --from=below /a /
+RUN true
+FROM base
+";
+        // Another machine's: a RUN that stayed would be refused.
+        let refused = Plan::of(text, &options).map(drop).map_err(|failure| failure.error);
+        assert_eq!(refused.unwrap_err().kind(), Kind::Unsupported);
+        options.named.add("base", None, crate::builder::Named::Files("base".to_owned()));
+        let plan = Plan::of(text, &options).map_err(|failure| failure.error).unwrap();
+        assert_eq!(plan.needed, [1, 2]);
+        assert_eq!(plan.graph.bases[1], Base::Image("base".to_owned()));
+        assert_eq!(plan.steps().len(), 2);
+    }
+
+    #[test]
+    fn the_platform_of_a_stage_is_that_of_its_image() {
+        let options = options();
         let text = "\
 FROM --platform=linux/riscv64 busybox AS tools
 FROM --platform=linux/ppc64le tools AS more

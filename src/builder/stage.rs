@@ -115,6 +115,12 @@ impl Stage {
                 stage.key = finished.key.clone();
             }
             Base::Image(name) => {
+                if let Some(files) = build.named_context(&name, &stage.platform).await? {
+                    stage.scope = stage.settings.scope();
+                    stage.files(files, &format!("FROM {name}")).await?;
+                    build.teller.step(step, Progress::Done(stage.id()?)).await;
+                    return Ok(stage);
+                }
                 let base = build.image(&name, &stage.platform).await?;
                 stage.stack = base.stack.clone();
                 stage.settings = Settings::of(&base.document)?;

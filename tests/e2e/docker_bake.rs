@@ -157,6 +157,50 @@ async fn bake_reads_json_and_compose_files_and_pushes_what_is_for_several_platfo
     nothing_left(&node).await;
 }
 
+#[tokio::test]
+async fn what_a_client_names_is_in_the_place_of_a_stage() {
+    let (node, docker) = with_buildx().await;
+    let dockerfile = "\
+FROM none/such AS base
+RUN exit 1
+FROM base AS middle
+RUN cat /l >/seen
+FROM lib
+COPY --from=middle /seen /seen
+COPY --from=base l /l2
+";
+    let files = [
+        ("Dockerfile", dockerfile),
+        ("base.Dockerfile", "FROM busybox\nCOPY lib /\n"),
+        ("lib/l", "L\n"),
+        (
+            "docker-bake.json",
+            r#"{"target": {
+              "below": {"dockerfile": "base.Dockerfile"},
+              "default": {"contexts": {"base": "target:below", "lib": "lib"}, "output": ["type=local,dest=out"]}
+            }}"#,
+        ),
+    ];
+    let context = Context::new(&node, "context", &files);
+    bake(&docker, &context, &[]).await;
+    for name in ["l", "l2", "seen"] {
+        assert_eq!(fs::read_to_string(context.0.join("out").join(name)).unwrap(), "L\n");
+    }
+    // A directory of the client's, and an image.
+    for (base, file) in [("./lib", "l"), ("docker-image://busybox", "bin/busybox")] {
+        let named = format!("base={base}");
+        let to = ["--target", "base", "-o", "type=local,dest=one"];
+        let words = [&["build", "-q", "--build-context", &named], &to[..], &["."]].concat();
+        let mut command = docker.command(&words);
+        let child = command.current_dir(context.path()).spawn().unwrap();
+        let done = output(child, "docker build").await;
+        assert_eq!(done.code, 0, "{done:?}");
+        assert!(context.0.join("one").join(file).exists(), "{base}");
+    }
+    docker.run(&["builder", "prune", "-af"]).await;
+    nothing_left(&node).await;
+}
+
 const COMPOSE: &str = r#"
 services:
   base:

@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use super::digest::{Algorithm, Digest, Hasher};
 use super::gzip::{self, Gzip};
 use super::manifest::{Descriptor, LayerBlob, OCI_LAYER};
+use super::summed::Summed;
 use super::{ImageStore, LayerKey, pack};
 use crate::error::{Context, Result};
 
@@ -130,8 +131,7 @@ pub(super) fn archived(store: &ImageStore, key: &LayerKey) -> Result<LayerBlob> 
 
 /// Digest and size of the archive of a layer's files.
 pub(super) fn measure(files: &OwnedFd) -> Result<(Digest, u64)> {
-    let Measure { hasher, size, .. } = pack::write(files, Measure::before(io::sink()))?;
-    Ok((hasher.finish(), size))
+    pack::write(files, Summed::new())?.finish().context("hash the layer")
 }
 
 /// What goes through to `out`.

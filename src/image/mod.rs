@@ -32,6 +32,7 @@ pub(crate) mod registry;
 pub(crate) mod save;
 pub(crate) mod snapshot;
 mod store;
+mod summed;
 mod unpack;
 pub(crate) mod xattr;
 

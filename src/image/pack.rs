@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -23,6 +23,8 @@ const OVERLAY: &[u8] = b"trusted.overlay.";
 /// In an archive a name that is gone, and a directory that hides the one below it (OCI image spec).
 const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &str = ".wh..wh..opq";
+/// Read at once of a file, in bytes.
+const READ: usize = 256 << 10;
 /// Nested directories, also in archives that are read (`unpack`): walks of layers go down as deep.
 pub(crate) const DEEPEST: usize = 256;
 /// statfs(2): proc, sysfs, cgroup, cgroup2, devpts, mqueue.
@@ -216,8 +218,11 @@ impl<W: Write> Writer<W> {
         let mut header = header(&stat, EntryType::Regular);
         let size = stat.st_size.unsigned_abs();
         header.set_size(size);
+        // The archive is written in much smaller pieces.
+        let room = usize::try_from(size).unwrap_or(READ).min(READ);
+        let file = BufReader::with_capacity(room, File::from(opened));
         // What is missing by now is zeros.
-        let data = File::from(opened).chain(io::repeat(0)).take(size);
+        let data = file.chain(io::repeat(0)).take(size);
         named::append(&mut self.builder, &mut header, path, data)
     }
 

@@ -15,6 +15,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::thread;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared as SharedFuture};
@@ -429,9 +430,16 @@ impl Shared {
     /// Hashes the files of a finished layer and moves it to `layers`. If one of the same content is
     /// there already, that one is taken.
     fn settle(&self, directory: &Path, files: &OwnedFd) -> Result<Stored> {
-        let (diff_id, _) = compression::measure(files).context("hash a layer")?;
-        let (mut size, mut inodes) = (0, 0);
-        measure(files.as_fd(), &mut size, &mut inodes).context("measure a layer")?;
+        let (summed, measured) = thread::scope(|scope| {
+            let measuring = scope.spawn(|| {
+                let (mut size, mut inodes) = (0, 0);
+                measure(files.as_fd(), &mut size, &mut inodes).map(|()| (size, inodes))
+            });
+            (compression::measure(files), measuring.join())
+        });
+        let (diff_id, _) = summed.context("hash a layer")?;
+        let measured = measured.map_err(|_| Error::internal("a thread that measures is gone"))?;
+        let (size, inodes) = measured.context("measure a layer")?;
         let key = LayerKey::of(&diff_id);
         let layer = Layer {
             diff_id,

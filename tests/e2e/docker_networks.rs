@@ -374,3 +374,46 @@ async fn docker_networks_that_were_removed_stay_so_over_a_killed_daemon() {
     assert_eq!(docker.get("/networks/red").await.status, StatusCode::NOT_FOUND);
     assert!(bridges.iter().all(|it| !it.exists()), "{bridges:?}");
 }
+
+#[tokio::test]
+async fn docker_interfaces_have_the_names_that_are_asked_for() {
+    let (node, docker) = node().await;
+    for name in ["red", "blue", "green"] {
+        docker.run(&["network", "create", name]).await;
+    }
+    let option = |name: &str, interface: &str| {
+        format!("name={name},driver-opt=com.docker.network.endpoint.ifname={interface}")
+    };
+    let (red, green) = (option("red", "eth0"), option("green", "front0"));
+    let words =
+        ["run", "-d", "--name", "web", "--network", &green, "--network", "blue", "--network", &red];
+    docker.run(&[&words[..], &["busybox", "sleep", "1000"]].concat()).await;
+    let interfaces = async || docker.run(&["exec", "web", "ls", "/sys/class/net"]).await;
+    // What has no name of its own takes none that another one is to have.
+    assert_eq!(
+        interfaces().await.split_whitespace().collect::<Vec<_>>(),
+        ["eth0", "eth1", "front0", "lo"]
+    );
+    let shown = docker.inspect("web").await;
+    let options = &shown["NetworkSettings"]["Networks"]["green"]["DriverOpts"];
+    assert_eq!(options["com.docker.network.endpoint.ifname"], "front0");
+    docker.run(&["network", "disconnect", "green", "web"]).await;
+    let again = ["network", "connect", "--driver-opt", "com.docker.network.endpoint.ifname=back0"];
+    docker.run(&[&again[..], &["green", "web"]].concat()).await;
+    assert!(interfaces().await.contains("back0"));
+    node.restart().await;
+    docker.run(&["restart", "-t0", "web"]).await;
+    assert!(interfaces().await.contains("back0") && !interfaces().await.contains("front0"));
+    docker.run(&["rm", "-f", "web"]).await;
+
+    let long = option("red", "much-too-long-0");
+    for (wrong, why) in [
+        (option("bridge", "front0"), "user defined networks only"),
+        (option("red", "a/b"), "invalid interface name"),
+        (long.replace("long-0", "long-01"), "invalid interface name"),
+    ] {
+        let said = docker.refused(&["run", "--rm", "--network", &wrong, "busybox", "true"]).await;
+        assert!(said.contains(why), "{said}");
+    }
+    docker.run(&["network", "rm", "red", "blue", "green"]).await;
+}

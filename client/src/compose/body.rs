@@ -22,6 +22,9 @@ const NOT_YET: &[&str] = &[
     "use_api_socket",
 ];
 
+/// The option of an endpoint that is its interface's name in the container.
+const INTERFACE: &str = "com.docker.network.endpoint.ifname";
+
 /// Which container it is, and of what.
 pub(super) struct Which<'a> {
     pub(super) service: &'a str,
@@ -97,9 +100,6 @@ impl Service<'_> {
             self.node.get("deploy").and_then(|it| it.get("resources")?.get("reservations"));
         if reserved.is_some_and(|it| it.get("devices").is_some()) {
             return Err(self.cannot("deploy.resources.reservations.devices", "devices"));
-        }
-        if self.networks().iter().any(|(_, it)| it.get("interface_name").is_some()) {
-            return Err(self.cannot("networks", "interface_name"));
         }
         Ok(())
     }
@@ -356,11 +356,15 @@ impl Service<'_> {
                 "IPv6Address": text(it, "ipv6_address"),
                 "LinkLocalIPs": local,
             });
+            let mut options = strings(it.get("driver_opts"));
+            if let Some(name) = it.get("interface_name") {
+                options.insert(INTERFACE.to_owned(), plain(name));
+            }
             let value = json!({
                 "Aliases": aliases,
                 "IPAMConfig": addresses,
                 "MacAddress": text(it, "mac_address"),
-                "DriverOpts": strings(it.get("driver_opts")),
+                "DriverOpts": options,
                 "GwPriority": it.get("gw_priority").and_then(Node::as_int).unwrap_or(0),
             });
             (self.network_name(key).to_owned(), value)

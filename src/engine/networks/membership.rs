@@ -39,6 +39,9 @@ pub(crate) struct Membership {
     pub(crate) links: Vec<Link>,
     /// The highest is the way out.
     pub(crate) priority: i64,
+    /// What its interface there is called in the container; `None`: `eth` and a number.
+    #[serde(default)]
+    pub(crate) interface: Option<String>,
 }
 
 /// Another container, by id or name, and what it is called here.
@@ -57,6 +60,7 @@ pub(crate) struct Wanted {
     pub(crate) aliases: Vec<String>,
     pub(crate) links: Vec<Link>,
     pub(crate) priority: i64,
+    pub(crate) interface: Option<String>,
 }
 
 impl Membership {
@@ -70,6 +74,7 @@ impl Membership {
             aliases: Vec::new(),
             links: Vec::new(),
             priority: 0,
+            interface: None,
         }
     }
 
@@ -87,13 +92,24 @@ impl Membership {
             }
         };
         check(found, &wanted)?;
-        let Wanted { address, ipv6, hardware_address, aliases, mut links, priority } = wanted;
+        let Wanted { address, ipv6, hardware_address, aliases, mut links, priority, interface } =
+            wanted;
         if network == NetworkRef::Node {
             // There they stand in the hosts file: the container's own configuration has them.
             links.clear();
         }
         let name = found.name().to_owned();
-        Ok(Self { network, name, address, ipv6, hardware_address, aliases, links, priority })
+        Ok(Self {
+            network,
+            name,
+            address,
+            ipv6,
+            hardware_address,
+            aliases,
+            links,
+            priority,
+            interface,
+        })
     }
 
     pub(crate) fn wish(&self) -> Wish {
@@ -103,6 +119,9 @@ impl Membership {
 
 fn check(found: &Found, wanted: &Wanted) -> Result<()> {
     let refuse = |why: &str| Err(Error::invalid(format!("invalid endpoint settings:\n{why}")));
+    if let Some(name) = &wanted.interface {
+        check_interface(name)?;
+    }
     let ipv4 = wanted.address.map(IpAddr::V4);
     let mut addresses = ipv4.into_iter().chain(wanted.ipv6.map(IpAddr::V6));
     if let Found::Custom(record) = found {
@@ -111,12 +130,25 @@ fn check(found: &Found, wanted: &Wanted) -> Result<()> {
     if addresses.count() > 0 {
         return refuse("user specified IP address is supported on user defined networks only");
     }
+    if wanted.interface.is_some() {
+        return refuse("an interface is named in user defined networks only");
+    }
     if !wanted.aliases.is_empty() {
         return refuse(
             "network-scoped alias is supported only for containers in user defined networks",
         );
     }
     Ok(())
+}
+
+/// As the kernel has them (`dev_valid_name`), and not one that stands for another.
+fn check_interface(name: &str) -> Result<()> {
+    let is_plain = |c: char| !c.is_whitespace() && !c.is_control() && !matches!(c, '/' | ':' | '%');
+    let is_name = (1..=15).contains(&name.len()) && name.chars().all(is_plain);
+    if is_name && !matches!(name, "." | ".." | "lo" | "all" | "default") {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("invalid endpoint settings:\ninvalid interface name {name:?}")))
 }
 
 fn check_address(record: &Record, address: IpAddr) -> Result<()> {

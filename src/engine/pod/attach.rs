@@ -93,15 +93,18 @@ async fn attach_all(
         request.hardware_address = node.hardware_address;
         made.attachment = Some(shared.network.attach(request).await.context("attach the network")?);
     }
+    let named: Vec<&str> = memberships.iter().filter_map(|it| it.interface.as_deref()).collect();
+    let first = u32::from(made.attachment.is_some());
+    let mut numbered = (first..).map(|number| format!("eth{number}"));
     for membership in memberships {
         let NetworkRef::Custom(network) = &membership.network else { continue };
-        let place = made.joined.len() + usize::from(made.attachment.is_some());
+        let next = || numbered.find(|name| !named.contains(&name.as_str())).unwrap_or_default();
         let join = Join {
             network: Some(network.clone()),
             pod: record.id.clone(),
             netns: netns.clone(),
             socket: socket.clone(),
-            interface: format!("eth{place}"),
+            interface: membership.interface.clone().unwrap_or_else(next),
             wish: membership.wish(),
         };
         let joined = shared.network.join(join).await;
@@ -172,7 +175,8 @@ pub(in crate::engine) async fn join(
     let netns = netns(record.monitor_pid.context("the pod's monitor is gone")?);
     let taken: Vec<&str> = record.attachments().map(|it| it.interface.as_str()).collect();
     let mut names = (0..).map(|number: u32| format!("eth{number}"));
-    let interface = names.find(|name| !taken.contains(&name.as_str())).unwrap_or_default();
+    let next = || names.find(|name| !taken.contains(&name.as_str())).unwrap_or_default();
+    let interface = membership.interface.clone().unwrap_or_else(next);
     let id = record.id.clone();
     let network = match &membership.network {
         NetworkRef::Node => None,

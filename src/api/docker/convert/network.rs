@@ -79,6 +79,9 @@ fn some(text: Option<&String>) -> Option<&str> {
     text.map(String::as_str).filter(|text| !text.is_empty())
 }
 
+/// The option of an endpoint that is its interface's name in the container.
+pub(crate) const INTERFACE: &str = "com.docker.network.endpoint.ifname";
+
 /// What a client asks for in a network.
 pub(crate) fn wanted(settings: Option<EndpointSettings>) -> Result<Wanted> {
     let Some(settings) = settings else { return Ok(Wanted::default()) };
@@ -99,6 +102,7 @@ pub(crate) fn wanted(settings: Option<EndpointSettings>) -> Result<Wanted> {
         aliases: settings.aliases.unwrap_or_default(),
         links: settings.links.iter().flatten().map(|text| link(text)).collect::<Result<_>>()?,
         priority: settings.gw_priority.unwrap_or_default(),
+        interface: settings.driver_opts.and_then(|mut options| options.remove(INTERFACE)),
     })
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::network::INTERFACE;
 use crate::api::docker::wire::container::{Endpoint, PortBinding};
 use crate::api::docker::wire::details::NetworkSettings;
 use crate::api::docker::wire::network::IpamConfig;
@@ -62,6 +63,10 @@ fn endpoint(engine: &Engine, record: &Record, membership: &Membership) -> Endpoi
             NetworkRef::Custom(id) => id.to_string(),
         },
         gw_priority: membership.priority,
+        driver_opts: membership
+            .interface
+            .as_ref()
+            .map(|name| BTreeMap::from([(INTERFACE.to_owned(), name.clone())])),
         ..Endpoint::default()
     };
     if let NetworkRef::Custom(_) = membership.network {

@@ -334,7 +334,7 @@ pub(crate) struct Endpoint {
     pub(crate) links: Option<Vec<String>>,
     pub(crate) aliases: Option<Vec<String>>,
     pub(crate) mac_address: String,
-    pub(crate) driver_opts: Option<()>,
+    pub(crate) driver_opts: Option<BTreeMap<String, String>>,
     pub(crate) gw_priority: i64,
     #[serde(rename = "NetworkID")]
     pub(crate) network_id: String,

@@ -131,6 +131,7 @@ pub(crate) struct EndpointSettings {
     pub(crate) links: Option<Vec<String>>,
     pub(crate) aliases: Option<Vec<String>>,
     pub(crate) mac_address: Option<String>,
+    pub(crate) driver_opts: Option<BTreeMap<String, String>>,
     pub(crate) gw_priority: Option<i64>,
 }
 

@@ -26,6 +26,9 @@ pub(crate) struct Options {
     /// Our own client; without it the peer is compared with itself.
     #[arg(long)]
     cais: Option<PathBuf>,
+    /// Where both engines find a registry that has nothing, each one of its own: `host:port`.
+    #[arg(long)]
+    registry: String,
     /// Measured builds of each kind and engine.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
@@ -101,21 +104,7 @@ pub(crate) async fn compare(options: Options) -> Result<()> {
     for build in &builds {
         measure(&mut record, options.rounds, build, &buildx, cais.as_ref()).await?;
     }
-    let large = context(&options.scratch.join("large"), &format!("{from}{LARGE}"), 0)?;
-    for round in 0..options.rounds.min(3) {
-        for side in if round % 2 == 0 { [0, 1] } else { [1, 0] } {
-            run(&buildx[side], BUILDX, &large, &["--no-cache"]).await?;
-            let answered = uptime(&fs::read_to_string("/proc/uptime")?)?;
-            let words = ["run", "--rm", NAME, "cat", "/ended"];
-            let ended = uptime(&docker[side].output(&words)?)?;
-            record.add(side, "large", (answered - ended) * 1e3);
-        }
-    }
-    record.compare(
-        "from the end of a command that made a layer of 1 GB to the image",
-        "ms",
-        "large",
-    );
+    large(&mut record, &options, &from, [&buildx, &docker]).await?;
     record
         .notes
         .push("the row of 1 GB and what buildx computes are told in steps of 10 ms".to_owned());
@@ -126,6 +115,55 @@ pub(crate) async fn compare(options: Options) -> Result<()> {
     fs::remove_dir_all(&options.scratch)?;
     record.print();
     record.write(&options.sides.out)
+}
+
+/// From the end of a command that made much to the image, and from there to a registry.
+async fn large(
+    record: &mut Record,
+    options: &Options,
+    from: &str,
+    [buildx, docker]: [&[Client<'_>; 2]; 2],
+) -> Result<()> {
+    let built = context(&options.scratch.join("large"), &format!("{from}{LARGE}"), 0)?;
+    for round in 0..options.rounds.min(3) {
+        for side in if round % 2 == 0 { [0, 1] } else { [1, 0] } {
+            run(&buildx[side], BUILDX, &built, &["--no-cache"]).await?;
+            let answered = uptime(&fs::read_to_string("/proc/uptime")?)?;
+            let words = ["run", "--rm", NAME, "cat", "/ended"];
+            let ended = uptime(&docker[side].output(&words)?)?;
+            record.add(side, "large", (answered - ended) * 1e3);
+            record.add(side, "push", push(&docker[side], &options.registry).await?);
+        }
+    }
+    record.compare(
+        "from the end of a command that made a layer of 1 GB to the image",
+        "ms",
+        "large",
+    );
+    record.compare(
+        "docker push of a layer of 1 GB, compressed with gzip, to a registry that has nothing of it",
+        "ms",
+        "push",
+    );
+    Ok(())
+}
+
+/// Milliseconds until a registry has the image. Its largest layer was just made: no registry has seen it, nor was it compressed.
+async fn push(client: &Client<'_>, registry: &str) -> Result<f64> {
+    let name = format!("{registry}/bench/large");
+    client.output(&["tag", NAME, &name])?;
+    settle().await;
+    let before = Instant::now();
+    client.output(&["push", "--quiet", &name])?;
+    let took = before.elapsed();
+    client.output(&["rmi", &name])?;
+    Ok(took.as_secs_f64() * 1e3)
+}
+
+/// What was left to be written of work before is not written in the time of what comes.
+async fn settle() {
+    rustix::fs::sync();
+    crate::lives::idle(GAP).await;
 }
 
 /// Builds of one kind by buildx with both engines, and by our client with ours, against buildx with the peer.
@@ -191,7 +229,7 @@ async fn run(
     context: &Path,
     words: &[&str],
 ) -> Result<Duration> {
-    crate::lives::idle(GAP).await;
+    settle().await;
     let context = context.to_str().ok_or("a context that is no text")?;
     let before = Instant::now();
     let said = client.output(&[build, words, &["--tag", NAME, context]].concat())?;

@@ -215,6 +215,24 @@ impl Server {
         }
     }
 
+    /// As [`Server::listen`], to one that has exited: it says no more, though the connection may be open still. In a user
+    /// namespace the process that made it holds it until it is gone itself, which may be later.
+    pub(super) fn hear_out(&mut self, child: Child) {
+        self.listen(child);
+        match child {
+            Child::Container(key) => {
+                if self.containers.get(&key).and_then(Container::handshake).is_some() {
+                    self.container_started(key);
+                }
+            }
+            Child::Exec(key) => {
+                if self.execs.get(&key).and_then(Exec::handshake).is_some() {
+                    self.exec_started(key);
+                }
+            }
+        }
+    }
+
     pub(super) fn end_handshake(&mut self, handshake: &Handshake) {
         self.poller.remove(&handshake.socket, handshake.token);
     }

@@ -39,12 +39,12 @@ impl Server {
         let container = self.containers.iter().find(|(_, c)| c.pid == pid && !c.is_dead());
         if let Some(key) = container.map(|(key, _)| *key) {
             // What it said before it died comes first.
-            self.listen(Child::Container(key));
+            self.hear_out(Child::Container(key));
             return self.container_exited(key, status);
         }
         let exec = self.execs.iter().find(|(_, exec)| exec.pid == pid).map(|(key, _)| *key);
         if let Some(key) = exec {
-            self.listen(Child::Exec(key));
+            self.hear_out(Child::Exec(key));
             return self.exec_exited(key, status);
         }
         let run = self.criu_runs.iter().find(|(_, run)| run.pid == pid).map(|(key, _)| *key);

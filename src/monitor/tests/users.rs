@@ -279,3 +279,26 @@ async fn a_sysctl_of_the_host_fails_the_pod_with_its_name() {
     let error = within(pod.client.call(request, vec![open(&exits)])).await.unwrap_err();
     assert!(error.chain().contains("sysctl kernel.panic"), "{}", error.chain());
 }
+
+/// The process that makes a container's first one may be held up until that has come to its end.
+#[tokio::test]
+async fn a_start_is_answered_however_soon_the_program_ends() {
+    let Some(mut pod) = boot(|_| {}).await else { return };
+    let is_over = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let busy: Vec<_> = (0..4)
+        .map(|_| {
+            let is_over = is_over.clone();
+            std::thread::spawn(move || {
+                while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            })
+        })
+        .collect();
+    for number in 0..60 {
+        let planned = container(&pod, &format!("short{number}"), "true").await;
+        assert_eq!(pod.run(planned).await.status, ExitStatus::Code(0));
+    }
+    is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+    busy.into_iter().for_each(|it| it.join().unwrap());
+}

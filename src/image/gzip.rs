@@ -130,9 +130,34 @@ fn work(jobs: &Mutex<Receiver<Job>>) {
     }
 }
 
+/// Samples of a block, at even distances from its first byte to its last.
+const SAMPLES: usize = 6;
+const SAMPLE: usize = 4 << 10;
+
+/// Whether any of a block becomes shorter, by the look of its samples. What is compressed already, or noise, costs deflate the most
+/// time for nothing.
+fn is_compressible(bytes: &[u8]) -> io::Result<bool> {
+    let Some(last) = bytes.len().checked_sub(SAMPLES * SAMPLE) else { return Ok(true) };
+    let mut deflate = Compress::new(Compression::fast(), false);
+    let mut compressed = Vec::with_capacity(2 * SAMPLE);
+    for number in 0..SAMPLES {
+        let from = number * (last + (SAMPLES - 1) * SAMPLE) / (SAMPLES - 1);
+        let sample = bytes.get(from..from + SAMPLE).unwrap_or_default();
+        deflate.reset();
+        compressed.clear();
+        deflate.compress_vec(sample, &mut compressed, FlushCompress::Finish)?;
+        // By a fiftieth.
+        if compressed.len() + SAMPLE / 50 < sample.len() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 fn compress(bytes: &[u8], is_last: bool, level: Compression) -> io::Result<Block> {
     let mut sum = Crc::new();
     sum.update(bytes);
+    let level = if is_compressible(bytes)? { level } else { Compression::none() };
     let mut deflate = Compress::new(level, false);
     // The most that deflate adds to what it cannot compress, and the end of the block.
     let mut compressed = Vec::with_capacity(bytes.len() + bytes.len() / 1000 + 64);
@@ -179,6 +204,27 @@ mod tests {
         let mut gzip = Gzip::new(Vec::new()).unwrap();
         gzip.write_all(&vec![b'a'; 4 * BLOCK]).unwrap();
         assert!(gzip.finish().unwrap().len() < BLOCK / 50);
+    }
+
+    #[test]
+    fn noise_is_stored_and_a_part_that_is_none_is_seen() {
+        // xorshift: nothing that deflate could use.
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut noise: Vec<u8> = std::iter::repeat_with(|| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_le_bytes()[4]
+        })
+        .take(BLOCK)
+        .collect();
+        assert!(!is_compressible(&noise).unwrap());
+        let stored = compress(&noise, false, Compression::default()).unwrap().compressed;
+        // A few bytes for each 64 KiB at most, and the end of the block.
+        assert!((BLOCK..BLOCK + 1000).contains(&stored.len()), "{}", stored.len());
+        noise[BLOCK / 2..].fill(b'a');
+        assert!(is_compressible(&noise).unwrap());
+        assert!(is_compressible(&noise[..100]).unwrap());
     }
 
     #[test]

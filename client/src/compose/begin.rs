@@ -18,6 +18,9 @@ use crate::output;
 impl Act<'_> {
     /// Starts what does not run, as long as `goes_on` says so.
     pub(super) fn start_all(&self, goes_on: &(impl Fn() -> bool + Sync)) -> Result<()> {
+        if self.unchanged.get().is_some_and(|all| all.iter().all(Container::is_running)) {
+            return self.start_again();
+        }
         let all = containers::of_project(self.cais, &self.project.name)?;
         let mut levels = order::levels(self.project, &self.order).into_iter();
         let started = levels.try_for_each(|level| {

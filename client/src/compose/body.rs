@@ -9,7 +9,6 @@ use crate::error::{Failure, Result};
 
 /// Keys that a container of a service would need, and that are not made yet. What they ask for is refused, not left out.
 const NOT_YET: &[&str] = &[
-    "blkio_config",
     "cpu_count",
     "cpu_percent",
     "credential_spec",
@@ -94,6 +93,13 @@ impl Service<'_> {
         if let Some(key) = NOT_YET.iter().find(|key| self.node.get(key).is_some()) {
             return Err(Failure::new(format!(
                 "services.{name}.{key}: cais compose cannot do this yet; docker compose can, at the same daemon"
+            )));
+        }
+        let of_devices = |(key, _): &(&String, &Node)| key.as_str() != "weight";
+        let blkio = self.node.get("blkio_config").and_then(Node::as_map);
+        if let Some((key, _)) = blkio.and_then(|it| it.iter().find(of_devices)) {
+            return Err(Failure::new(format!(
+                "services.{name}.blkio_config.{key}: of these only a weight can be had yet"
             )));
         }
         let reserved =
@@ -237,6 +243,9 @@ impl Service<'_> {
             }
         }
         self.limits(&mut host);
+        if let Some(weight) = self.node.get("blkio_config").and_then(|it| it.get("weight")) {
+            host.insert("BlkioWeight".to_owned(), plain(weight));
+        }
         let hosts = self.list("extra_hosts").iter().filter_map(Node::as_text);
         let hosts: Vec<String> = hosts.map(|it| it.replacen('=', ":", 1)).collect();
         host.insert("ExtraHosts".to_owned(), hosts.into());
@@ -412,5 +421,47 @@ pub(super) fn plain(node: &Node) -> Json {
         Value::Map(map) => {
             map.iter().map(|(key, it)| (key.clone(), plain(it))).collect::<Map<_, _>>().into()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::project;
+    use super::*;
+
+    fn of(service: &str) -> Result<Json> {
+        let project = project(&format!("services: {{web: {service}}}"));
+        let node = project.service("web").unwrap();
+        check(&project, "web", node)?;
+        let which = Which {
+            service: "web",
+            number: 1,
+            image: "a",
+            image_id: "sha256:1",
+            hash: "h",
+            inherited: &[],
+            replaces: None,
+            is_pod: false,
+        };
+        body(&project, node, &which)
+    }
+
+    #[test]
+    fn a_container_has_what_its_service_asks_for() {
+        let made = of(
+            "{image: a, blkio_config: {weight: 30}, networks: {default: {interface_name: front0}}}",
+        );
+        let made = made.unwrap();
+        assert_eq!(made["HostConfig"]["BlkioWeight"], 30);
+        let endpoint = &made["NetworkingConfig"]["EndpointsConfig"]["shop_default"];
+        assert_eq!(endpoint["DriverOpts"][INTERFACE], "front0");
+    }
+
+    #[test]
+    fn what_cannot_be_had_is_refused_by_its_key() {
+        let refused = |service: &str| of(service).unwrap_err().message;
+        let devices = "{image: a, blkio_config: {device_read_bps: [{path: /dev/a, rate: 1}]}}";
+        assert!(refused(devices).contains("services.web.blkio_config.device_read_bps: "));
+        assert!(refused("{image: a, gpus: all}").contains("services.web.gpus: "));
     }
 }

@@ -43,6 +43,8 @@ pub(super) struct Act<'a> {
     is_of_pods: OnceLock<bool>,
     /// Ids of the node's networks by their names, once they were asked for.
     networks: OnceLock<BTreeMap<String, String>>,
+    /// The containers, as they were found a moment ago, if all stayed as they were.
+    pub(super) unchanged: OnceLock<Vec<Container>>,
 }
 
 impl<'a> Act<'a> {
@@ -78,6 +80,7 @@ impl<'a> Act<'a> {
             scales,
             is_of_pods: OnceLock::new(),
             networks: OnceLock::new(),
+            unchanged: OnceLock::new(),
         })
     }
 
@@ -104,6 +107,7 @@ impl<'a> Act<'a> {
             // Asked once, before many do at once.
             self.networks()?;
         }
+        let mut has_changed = false;
         for level in order::levels(self.project, &self.order) {
             // What stays as it is needs no thread, which costs more than to see that it does.
             let changes = level.into_iter().filter_map(|name| {
@@ -111,7 +115,11 @@ impl<'a> Act<'a> {
                 self.change(name, image, &existing).transpose()
             });
             let changes: Vec<Change<'_>> = changes.collect::<Result<_>>()?;
+            has_changed |= !changes.is_empty();
             at_once(&changes, |change| self.converge(change))?;
+        }
+        if !has_changed {
+            let _ = self.unchanged.set(existing);
         }
         Ok(())
     }

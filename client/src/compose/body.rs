@@ -243,9 +243,6 @@ impl Service<'_> {
             }
         }
         self.limits(&mut host);
-        if let Some(weight) = self.node.get("blkio_config").and_then(|it| it.get("weight")) {
-            host.insert("BlkioWeight".to_owned(), plain(weight));
-        }
         let hosts = self.list("extra_hosts").iter().filter_map(Node::as_text);
         let hosts: Vec<String> = hosts.map(|it| it.replacen('=', ":", 1)).collect();
         host.insert("ExtraHosts".to_owned(), hosts.into());
@@ -297,6 +294,9 @@ impl Service<'_> {
             if let Some(value) = group.and_then(|it| it.get(key)) {
                 host.insert(member.to_owned(), plain(value));
             }
+        }
+        if let Some(weight) = self.node.get("blkio_config").and_then(|it| it.get("weight")) {
+            host.insert("BlkioWeight".to_owned(), plain(weight));
         }
         let cpus = self.node.get("cpus").or_else(|| limits?.get("cpus"));
         if let Some(Node { value: Value::Float(cpus), .. }) = cpus {

@@ -6,13 +6,15 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::client::documents;
+use crate::client::{Path, documents};
 use crate::error::Result;
 use crate::json::Value;
 use crate::{progress, terminal};
 
-/// As a daemon is asked to tell a build by its steps.
-pub(crate) const ASKED: (&str, &str) = ("progress", "steps");
+/// The call of a build that is to be told by its steps.
+pub(crate) fn asked(path: Path) -> Path {
+    path.with("progress", "steps")
+}
 
 /// How often the clock is seen to go on.
 const TICK: Duration = Duration::from_millis(100);
@@ -176,21 +178,17 @@ impl Board {
         let mut lines = vec![cut(&head, columns)];
         // The cursor's own line, too.
         let room = rows.saturating_sub(lines.len() + 1);
-        let begun: Vec<&Step> = self.steps.iter().filter(|it| it.state != State::Waiting).collect();
-        let going = begun.iter().filter(|it| !it.is_over()).count();
-        let mut leaves = room.saturating_sub(going);
-        let skipped = begun.iter().filter(|it| it.is_over()).count().saturating_sub(leaves);
-        let mut to_skip = skipped;
-        let mut shown = Vec::new();
-        for step in begun {
-            if step.is_over() && to_skip > 0 {
-                to_skip -= 1;
-                continue;
-            }
-            leaves = leaves.saturating_sub(usize::from(step.is_over()));
-            shown.push(step);
-        }
-        for step in shown.into_iter().take(room) {
+        let begun = self.steps.iter().filter(|it| it.state != State::Waiting);
+        let going = begun.clone().filter(|it| !it.is_over()).count();
+        let mut to_skip = over.saturating_sub(room.saturating_sub(going));
+        let shown = begun.filter(|it| {
+            let is_skipped = it.is_over() && to_skip > 0;
+            to_skip -= usize::from(is_skipped);
+            !is_skipped
+        });
+        let shown: Vec<&Step> = shown.take(room).collect();
+        let mut leaves = room - shown.len();
+        for step in shown {
             lines.push(step.line(now, columns));
             if !step.is_over() {
                 let last =

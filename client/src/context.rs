@@ -219,6 +219,11 @@ impl Context {
     }
 }
 
+/// Whether a context is no path: an image or an address, which the daemon reads.
+pub(crate) fn is_elsewhere(context: &str) -> bool {
+    context.contains("://") || context.starts_with("git@") || context.starts_with("github.com/")
+}
+
 /// Calls with an archive that is filled while it is sent.
 fn sent(
     cais: &Cais,

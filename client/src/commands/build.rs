@@ -296,7 +296,7 @@ impl Build {
             .with_flag("pull", self.pull)
             .with_flag("q", self.quiet || self.progress == "quiet");
         if self.is_drawn()? {
-            path = path.with(board::ASKED.0, board::ASKED.1);
+            path = board::asked(path);
         }
         for tag in &self.tag {
             path = path.with("t", tag);

@@ -14,7 +14,7 @@ use super::resources::{strings, text};
 use super::{Files, given, labels, order, registry};
 use crate::Cais;
 use crate::client::Path;
-use crate::context::{Context, Dockerfile};
+use crate::context::{self, Context, Dockerfile};
 use crate::error::{Context as _, Failure, Result};
 use crate::json::Value;
 use crate::{board, output, progress};
@@ -126,7 +126,7 @@ impl Builder<'_> {
         let mut path = lending.announced(self.path(name, build, &context.dockerfile)?)?;
         let is_drawn = !self.is_quiet && out.is_terminal();
         if is_drawn {
-            path = path.with(board::ASKED.0, board::ASKED.1);
+            path = board::asked(path);
         }
         let reply = context.send(self.cais, path).map_err(in_build)?;
         lending.begin(self.cais);
@@ -239,8 +239,7 @@ fn check(name: &str, build: &Node) -> Result<()> {
         )));
     }
     let context = text(build, "context");
-    if context.contains("://") || context.starts_with("git@") || context.starts_with("github.com/")
-    {
+    if context::is_elsewhere(context) {
         return Err(Failure::new(format!(
             "services.{name}.build.context: {context} is elsewhere: cais compose builds from directories"
         )));

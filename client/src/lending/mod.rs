@@ -11,7 +11,7 @@ use std::thread;
 use self::agents::Agent;
 use self::secrets::Secret;
 use crate::client::Path;
-use crate::context::Context;
+use crate::context::{Context, is_elsewhere};
 use crate::error::{Context as _, Failure, Result};
 use crate::http::Payload;
 use crate::{Cais, output};
@@ -75,9 +75,7 @@ impl Lending {
     /// # Errors
     /// There is no such directory.
     pub(crate) fn add_context(&mut self, name: &str, value: &str) -> Result<()> {
-        let is_elsewhere =
-            value.contains("://") || value.starts_with("git@") || value.starts_with("github.com/");
-        let named = if is_elsewhere {
+        let named = if is_elsewhere(value) {
             if value.starts_with("oci-layout://") {
                 return Err(Failure::new(format!(
                     "context {name}: {value}: images in directories are not read yet"

@@ -90,6 +90,12 @@ struct Unsynced {
     images: Vec<(ImageId, u64)>,
 }
 
+impl Unsynced {
+    fn is_empty(&self) -> bool {
+        self.layers.is_empty() && self.images.is_empty()
+    }
+}
+
 impl ImageStore {
     /// Begins to write to the disk what is not there yet, and does not wait for it.
     pub(in crate::image) fn write_out_soon(&self) {
@@ -142,15 +148,14 @@ fn write_out<S: Deref<Target = Shared>>(store: impl Fn() -> Option<S>) -> Result
         }
         synced
     };
-    if !unsynced.layers.is_empty() || !unsynced.images.is_empty() {
-        drop(shared);
+    // Nobody holds the store while the disk works.
+    drop(shared);
+    if !unsynced.is_empty() {
         sync()?;
         let Some(shared) = store() else { return Ok(()) };
         shared.describe_as_synced(&unsynced.layers)?;
         drop(shared);
         sync()?;
-    } else {
-        drop(shared);
     }
     let Some(shared) = store() else { return Ok(()) };
     shared.take_as_synced(&unsynced)
@@ -162,8 +167,7 @@ impl Shared {
     }
 
     fn has_anything_unsynced(&self) -> bool {
-        let Unsynced { layers, images } = self.unsynced();
-        !(layers.is_empty() && images.is_empty() && self.writing_out.losses().is_empty())
+        !(self.unsynced().is_empty() && self.writing_out.losses().is_empty())
     }
 
     fn unsynced(&self) -> Unsynced {

@@ -3,10 +3,15 @@
 use std::fs::File;
 use std::io::{self, BufWriter, IntoInnerError, Write};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::oneshot;
 
 use super::digest::{Algorithm, Digest, Hasher};
 use super::gzip::{self, Gzip};
 use super::manifest::{Descriptor, LayerBlob, OCI_LAYER};
+use super::pieces::{self, Pieces};
 use super::summed::Summed;
 use super::{ImageStore, LayerKey, pack};
 use crate::error::{Context, Result};
@@ -110,17 +115,51 @@ pub(super) fn compressed(
     key: &LayerKey,
     compression: Compression,
 ) -> Result<Compressed> {
-    let file = store.unnamed_file()?;
-    let packed = Measure::before(BufWriter::with_capacity(1 << 20, file));
-    let plain = Measure::before(compression.begin(packed).context("compress the layer")?);
-    let plain = pack::write(&store.open_layer(key)?, plain)?;
+    let out = BufWriter::with_capacity(1 << 20, store.unnamed_file()?);
+    let (blob, out) = compress(&store.open_layer(key)?, compression, out, Arc::default())?;
+    let file = out.into_inner().map_err(IntoInnerError::into_error);
+    Ok(Compressed { blob, file: file.context("compress the layer")? })
+}
+
+/// A layer's archive while it is made, the same bytes as [`compressed`] has.
+pub(super) struct Streamed {
+    pub(super) pieces: Pieces,
+    /// What it was, when the last piece is there.
+    pub(super) blob: oneshot::Receiver<LayerBlob>,
+    /// Bytes of the plain archive so far.
+    pub(super) read: Arc<AtomicU64>,
+}
+
+/// Archives a layer and compresses that on a thread of its own, as fast as somebody takes it.
+pub(super) fn streamed(store: &ImageStore, key: &LayerKey, compression: Compression) -> Streamed {
+    let (store, key) = (store.clone(), key.clone());
+    let (told, blob) = oneshot::channel();
+    let read: Arc<AtomicU64> = Arc::default();
+    let counter = read.clone();
+    let pieces = pieces::send(move |out| {
+        let (blob, out) = compress(&store.open_layer(&key)?, compression, out, counter)?;
+        // Some want nothing but the bytes.
+        let _ = told.send(blob);
+        Ok(out)
+    });
+    Streamed { pieces, blob, read }
+}
+
+/// `read` counts the bytes of the plain archive.
+fn compress<W: Write>(
+    files: &OwnedFd,
+    compression: Compression,
+    out: W,
+    read: Arc<AtomicU64>,
+) -> Result<(LayerBlob, W)> {
+    let packed = Measure::before(out, Arc::default());
+    let plain = Measure::before(compression.begin(packed).context("compress the layer")?, read);
+    let plain = pack::write(files, plain)?;
     let diff_id = plain.hasher.finish();
     let packed = plain.out.finish().context("compress the layer")?;
-    let descriptor =
-        Descriptor::new(&compression.media_type(), packed.hasher.finish(), packed.size);
-    let file = packed.out.into_inner().map_err(IntoInnerError::into_error);
-    let file = file.context("compress the layer")?;
-    Ok(Compressed { blob: LayerBlob { descriptor, diff_id }, file })
+    let size = packed.size.load(Ordering::Relaxed);
+    let descriptor = Descriptor::new(&compression.media_type(), packed.hasher.finish(), size);
+    Ok((LayerBlob { descriptor, diff_id }, packed.out))
 }
 
 /// A layer's plain archive. Blocks: all of it is read.
@@ -139,12 +178,12 @@ struct Measure<W> {
     out: W,
     hasher: Hasher,
     /// Bytes.
-    size: u64,
+    size: Arc<AtomicU64>,
 }
 
 impl<W: Write> Measure<W> {
-    fn before(out: W) -> Self {
-        Self { out, hasher: Hasher::new(Algorithm::Sha256), size: 0 }
+    fn before(out: W, size: Arc<AtomicU64>) -> Self {
+        Self { out, hasher: Hasher::new(Algorithm::Sha256), size }
     }
 }
 
@@ -152,7 +191,7 @@ impl<W: Write> Write for Measure<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.out.write(bytes)?;
         self.hasher.update(bytes.get(..count).unwrap_or_default());
-        self.size += count as u64;
+        self.size.fetch_add(count as u64, Ordering::Relaxed);
         Ok(count)
     }
 

@@ -159,6 +159,30 @@ async fn docker_push_has_layers_mounted_that_another_repository_has() {
 }
 
 #[tokio::test]
+async fn docker_push_sends_while_it_compresses_and_goes_on_from_the_file_when_that_breaks() {
+    let (node, docker) = node().await;
+    for times in [0, 1] {
+        let (_registry, way) = behind(&node, Cut::Requests { after: 4_000_000, times }).await;
+        let name = format!("{}/cais/noise:v1", way.address);
+        let make = "head -c 9000000 /dev/urandom > /noise; sha256sum /noise";
+        let sum = docker.run(&["run", "--name", "one", "busybox", "sh", "-c", make]).await;
+        docker.run(&["commit", "one", &name]).await;
+        docker.run(&["rm", "one"]).await;
+        let said = docker.run(&["push", &name]).await;
+        assert!(said.contains("Pushed"), "{said}");
+        assert_eq!(way.cuts(), times);
+        // All layers that the registry does not have, and none of them twice unless it was cut: then its length is known.
+        let asked = way.asked().to_lowercase();
+        let chunked = asked.matches("transfer-encoding: chunked").count();
+        let patches = asked.matches("patch /v2/cais/noise/blobs/uploads/").count();
+        assert!(chunked >= 1 && patches == chunked + 1 + times, "{chunked} of {patches}");
+        docker.run(&["rmi", "-f", &name]).await;
+        assert_eq!(docker.run(&["run", "--rm", &name, "sha256sum", "/noise"]).await, sum);
+        docker.run(&["rmi", "-f", &name]).await;
+    }
+}
+
+#[tokio::test]
 async fn docker_push_goes_on_after_connections_that_break() {
     let (node, docker) = node().await;
     let (_registry, way) = behind(&node, Cut::Requests { after: 100_000, times: 3 }).await;

@@ -1,12 +1,16 @@
 //! Pushing: an image's layers, its configuration and its manifest to a registry.
 //!
 //! ```text
-//!   layer ─▶ the repository has it ─▶ another one of the registry has it: mount ─▶ archived anew, sent
+//!   layer ─▶ the repository has it ─▶ another one of the registry has it: mount ─▶ archived anew, sent meanwhile
+//!                                                                                      │ broken off
+//!                                                                                      ▼
+//!                                                                       compressed to a file, the rest of it sent
 //! ```
 //!
 //! Which repositories have a layer, and as which archive, is known of those that it was pulled from or pushed to. So a layer
-//! that came compressed stays as it came on its own registry; elsewhere it is archived anew and compressed, with gzip if nobody
-//! asks for something else, before it is sent: a registry is asked for a blob by its digest, and what broke off goes on with the same bytes.
+//! that came compressed stays as it came on its own registry, and on one that has that archive, too; elsewhere it is archived anew and
+//! compressed, with gzip if nobody asks for something else, while it is sent. The same bytes come of it each time: what broke off
+//! goes on with them.
 
 #[cfg(test)]
 mod tests;
@@ -19,14 +23,15 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::error::{Context, Error, Result};
-use crate::image::compression::{Compressed, Compression, compressed};
+use crate::image::compression::{Compressed, Compression, Streamed, compressed, streamed};
 use crate::image::digest::Digest;
 use crate::image::index::{self, Variant};
 use crate::image::manifest::{Descriptor, LayerBlob, OCI_INDEX, OCI_MANIFEST};
 use crate::image::pieces;
 use crate::image::reference::Reference;
 use crate::image::registry::Session;
-use crate::image::registry::upload::Mount;
+use crate::image::registry::streaming::Sent;
+use crate::image::registry::upload::{Mount, Upload};
 use crate::image::save::{self, Documents};
 use crate::image::store::{LayerSource, blocking};
 use crate::image::{Credentials, Held, ImageStore, LayerKey};
@@ -51,8 +56,9 @@ pub(crate) enum Event {
     Preparing(Digest),
     Pushing {
         diff_id: Digest,
+        /// Bytes of the archive; of the layer's files while it is compressed on the way.
         size: u64,
-        /// Grows, and falls when the registry has less than it was sent.
+        /// Of these. Grows, and falls when the registry has less than it was sent.
         sent: Arc<AtomicU64>,
     },
     Present(Digest),
@@ -126,20 +132,28 @@ async fn put_image(
     (held, to, compression): (Held, &Reference, Compression),
     events: &mpsc::Sender<Event>,
 ) -> Result<Documents> {
-    let diff_ids = store.layer_sizes(&held.image).into_iter().map(|(diff_id, _)| diff_id);
-    let layers: Vec<_> = held.image.layers.iter().cloned().zip(diff_ids).collect();
+    let layers = held.image.layers.iter().cloned().zip(store.layer_sizes(&held.image));
+    let layers: Vec<_> = layers.collect();
     let mut distinct = layers.clone();
     distinct.sort();
     distinct.dedup();
-    for (_, diff_id) in &distinct {
+    for (_, (diff_id, _)) in &distinct {
         tell(events, Event::Preparing(diff_id.clone())).await?;
     }
-    let pushing = distinct.into_iter().map(|(key, diff_id)| async move {
+    let pushing = distinct.into_iter().map(|(key, (diff_id, size))| async move {
         // Nobody closes it.
         let _place = store.shared.pushes.places.acquire().await.ok();
         let (key_of, diff_id_of) = (&key, &diff_id);
-        let layer =
-            Layer { store, session, to, compression, key: key_of, diff_id: diff_id_of, events };
+        let layer = Layer {
+            store,
+            session,
+            to,
+            compression,
+            key: key_of,
+            diff_id: diff_id_of,
+            size,
+            events,
+        };
         let blob = Box::pin(layer.put()).await.with_context(|| format!("push layer {diff_id}"))?;
         Ok::<_, Error>((key, blob))
     });
@@ -169,16 +183,19 @@ struct Layer<'a> {
     compression: Compression,
     key: &'a LayerKey,
     diff_id: &'a Digest,
+    /// Bytes of its files.
+    size: u64,
     events: &'a mpsc::Sender<Event>,
 }
 
 impl Layer<'_> {
     /// The archive that the repository has of it now.
     async fn put(&self) -> Result<LayerBlob> {
-        let mut known = self.store.sources(self.key, self.to.registry());
+        let mut known = self.store.all_sources(self.key, self.to.registry());
         known.retain(|source| self.compression.takes(&source.blob()));
         let mut asked: Vec<Digest> = Vec::new();
-        for blob in known.iter().map(LayerSource::blob) {
+        for source in &known {
+            let blob = source.blob();
             let digest = &blob.descriptor.digest;
             if asked.contains(digest) {
                 continue;
@@ -189,8 +206,9 @@ impl Layer<'_> {
             asked.push(digest.clone());
         }
         let mut upload = None;
-        let elsewhere = known.iter().find(|it| it.repository != self.to.repository());
-        if let Some(source) = elsewhere {
+        let (registry, repository) = (self.to.registry(), self.to.repository());
+        let elsewhere = |it: &&LayerSource| it.is_at(registry) && it.repository != repository;
+        if let Some(source) = known.iter().find(elsewhere) {
             let blob = source.blob();
             match self.session.mount(&blob.descriptor.digest, &source.repository).await? {
                 Mount::Done => {
@@ -206,6 +224,30 @@ impl Layer<'_> {
                 Mount::Refused => {}
             }
         }
+        let blob = self.send(upload).await?;
+        tell(self.events, Event::Pushed(self.diff_id.clone())).await?;
+        Ok(blob)
+    }
+
+    async fn send(&self, upload: Option<Upload>) -> Result<LayerBlob> {
+        let stream = || streamed(self.store, self.key, self.compression);
+        let Streamed { pieces, blob, read } = stream();
+        self.is_pushing(self.size, &read).await?;
+        match self.session.stream_blob(pieces, upload).await? {
+            Sent::Whole(upload) => {
+                let blob = blob.await.context("the layer's archive has no end")?;
+                let Descriptor { digest, size, .. } = &blob.descriptor;
+                let again = || stream().pieces;
+                let whole = (digest, *size);
+                self.session.push_blob(whole, &again, Some(upload), &Arc::default()).await?;
+                Ok(blob)
+            }
+            Sent::Broken(upload) => self.send_file(upload).await,
+        }
+    }
+
+    /// As it was done before it broke off, but so that it can break off again.
+    async fn send_file(&self, upload: Option<Upload>) -> Result<LayerBlob> {
         let Compressed { blob, file } = {
             let (store, key, compression) =
                 (self.store.clone(), self.key.clone(), self.compression);
@@ -214,16 +256,21 @@ impl Layer<'_> {
                 .context("read the layer")?
         };
         let Descriptor { digest, size, .. } = &blob.descriptor;
-        if !asked.contains(digest) && self.session.has_blob(digest).await? {
-            return self.is_present(blob).await;
+        // The answer may be all that was lost, or somebody else was faster.
+        if self.session.has_blob(digest).await? {
+            return Ok(blob);
         }
-        let (diff_id, sent) = (self.diff_id.clone(), Arc::new(AtomicU64::new(0)));
-        tell(self.events, Event::Pushing { diff_id, size: *size, sent: sent.clone() }).await?;
+        let sent = Arc::new(AtomicU64::new(0));
+        self.is_pushing(*size, &sent).await?;
         let file = Arc::new(file);
         let archive = || pieces::of_file(file.clone());
         self.session.push_blob((digest, *size), &archive, upload, &sent).await?;
-        tell(self.events, Event::Pushed(self.diff_id.clone())).await?;
         Ok(blob)
+    }
+
+    async fn is_pushing(&self, size: u64, sent: &Arc<AtomicU64>) -> Result<()> {
+        let (diff_id, sent) = (self.diff_id.clone(), sent.clone());
+        tell(self.events, Event::Pushing { diff_id, size, sent }).await
     }
 
     async fn is_present(&self, blob: LayerBlob) -> Result<LayerBlob> {
@@ -257,7 +304,10 @@ impl Event {
     /// Bytes on their way, and all of them.
     pub(crate) fn progress(&self) -> Option<(u64, u64)> {
         match self {
-            Self::Pushing { size, sent, .. } => Some((sent.load(Ordering::Relaxed), *size)),
+            // An archive has more than its files.
+            Self::Pushing { size, sent, .. } => {
+                Some((sent.load(Ordering::Relaxed).min(*size), *size))
+            }
             Self::Preparing(_) | Self::Present(_) | Self::Mounted(..) | Self::Pushed(_) => None,
         }
     }

@@ -6,10 +6,11 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::{Event, push};
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::image::compression::Compression;
 use crate::image::digest::Digest;
 use crate::image::reference::Reference;
+use crate::image::registry::auth::CredentialFields;
 use crate::image::registry::fake::{self, Fake, Reply, archive, noise, patient_store, store};
 use crate::image::registry::uploads::{Fault, Uploads};
 use crate::image::{Credentials, ImageStore, pieces};
@@ -106,10 +107,112 @@ async fn a_refusal_ends_a_push_with_the_registrys_words_and_patience_ends_too() 
     assert_eq!(registry.seen("PATCH").len(), 3);
 }
 
-/// An image of one registry under a name of another.
+/// Pushes an image of one layer of noise past these faults, and tells whether the registry has what its manifest says.
+async fn stream(faults: &[(&'static str, Fault)]) -> (Uploads, Result<(), Error>) {
+    let temp = tempfile::tempdir().unwrap();
+    // Who hangs is waited for to the end.
+    let hangs = faults.iter().any(|(_, fault)| matches!(fault, Fault::Hanging));
+    let store = if hangs { store(temp.path()) } else { patient_store(temp.path()) };
+    let registry = Uploads::start(faults, 0).await;
+    let name = format!("{}/b/web:v1", registry.host);
+    pulled_of(&store, &[3_000_000], &name).await;
+    let fields = CredentialFields {
+        username: "who".to_owned(),
+        password: "secret".to_owned(),
+        ..CredentialFields::default()
+    };
+    let credentials = Credentials::from_fields(fields).unwrap();
+    let (events, _told) = mpsc::channel(64);
+    let reference = Reference::parse(&name).unwrap();
+    let held = store.hold(&name).unwrap();
+    let image = held.image.clone();
+    let pushed = push(&store, (held, Compression::GZIP), (&reference, &credentials), &events).await;
+    if pushed.is_ok() {
+        let source = store.sources(&image.layers[0], &registry.host).remove(0).blob();
+        let blob = registry.blob(&source.descriptor.digest.to_string()).unwrap();
+        assert_eq!(blob.len() as u64, source.descriptor.size);
+        let mut archive = Vec::new();
+        std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&blob[..]), &mut archive)
+            .unwrap();
+        assert_eq!(Digest::of(&archive), source.diff_id);
+        assert!(archive.len() > 3_000_000);
+    }
+    (registry, pushed.map(drop))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_layer_is_sent_while_it_is_compressed_and_what_broke_off_goes_on_with_the_same_bytes() {
+    const ALL: &str = "chunked";
+    let cut = |after| ("PATCH", Fault::Cut { after });
+    // What the layer's PATCH requests say of their part of it, and how many uploads were begun for it.
+    for (faults, said, begun) in [
+        (&[][..], &[ALL][..], 1),
+        (&[cut(1_000_000)], &[ALL, "1000000-"], 1),
+        (&[cut(1_000_000), cut(50_000)], &[ALL, "1000000-", "1050000-"], 1),
+        (&[("PATCH", Fault::CutForGood { after: 1_000_000 })], &[ALL, ""], 2),
+        (&[("PATCH", Fault::Forgotten)], &[ALL, ""], 2),
+        // Not one that takes a body of an unknown length.
+        (&[("PATCH", Fault::Refused(411, None))], &[ALL, ""], 1),
+        (&[("PATCH", Fault::Refused(503, None))], &[ALL, ""], 1),
+        (&[("PATCH", Fault::Challenged)], &[ALL, ""], 1),
+        (&[("POST", Fault::Challenged)], &[ALL], 2),
+        (&[("POST", Fault::Refused(429, Some(0)))], &[ALL], 2),
+        // All of it arrived.
+        (&[("PATCH", Fault::Silent)], &[ALL], 1),
+        (&[("PATCH", Fault::Hanging)], &[ALL], 1),
+        (&[("PUT", Fault::Silent)], &[ALL], 1),
+        (&[("PUT", Fault::Forgotten)], &[ALL, ""], 2),
+    ] {
+        let (registry, pushed) = stream(faults).await;
+        pushed.unwrap_or_else(|error| panic!("{faults:?}: {}", error.chain()));
+        let mut ranges = ranges(&registry);
+        // The configuration's.
+        assert_eq!(ranges.pop().unwrap(), "", "{faults:?}");
+        let is_like = |(range, said): (&String, &&str)| match said.ends_with('-') {
+            true => range.starts_with(said),
+            false => range == said,
+        };
+        let is_all = ranges.len() == said.len() && ranges.iter().zip(said).all(is_like);
+        assert!(is_all, "{faults:?}: {ranges:?} for {said:?}");
+        assert_eq!(registry.seen("POST").len(), begun + 1, "{faults:?}");
+    }
+    for (method, status) in [("POST", 403), ("POST", 400), ("PATCH", 403)] {
+        let (registry, pushed) = stream(&[(method, Fault::Refused(status, None))]).await;
+        let error = pushed.unwrap_err().chain();
+        assert!(error.contains("TOLD_SO: by the test"), "{method} {status}: {error}");
+        assert!(registry.seen(method).len() == 1 && registry.seen("PUT").is_empty());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_is_asked_for_the_archives_that_others_have() {
+    let temp = tempfile::tempdir().unwrap();
+    let store = store(temp.path());
+    let [one, two] = [Uploads::start(&[], 0).await, Uploads::start(&[], 0).await];
+    let [first, second] = [&one, &two].map(|it| format!("{}/b/web:v1", it.host));
+    pulled(&store, 1, &first).await;
+    let id = store.resolve(&first).unwrap().id.clone();
+    store.tag(&id, Reference::parse(&second).unwrap()).await.unwrap();
+    pushed(&store, &first).await;
+    // As somebody else would have sent it there.
+    let layer = store.sources(&store.resolve(&first).unwrap().layers[0], &one.host).remove(0);
+    let digest = layer.blob().descriptor.digest.to_string();
+    two.have(&digest, one.blob(&digest).unwrap());
+    let events = pushed(&store, &second).await;
+    assert!(events.iter().any(|it| matches!(it, Event::Present(_))), "{events:?}");
+    // The configuration alone.
+    assert_eq!(ranges(&two).len(), 1);
+}
+
 async fn pulled(store: &ImageStore, layers: usize, name: &str) {
+    let sizes: Vec<_> = (0..layers).map(|n| 10_000 + n).collect();
+    pulled_of(store, &sizes, name).await;
+}
+
+/// An image of one registry, with layers of so many bytes, under a name of another.
+async fn pulled_of(store: &ImageStore, layers: &[usize], name: &str) {
     let fake = Fake::start(|_, _| None).await;
-    let layers: Vec<_> = (0..layers).map(|n| archive("data", &noise(10_000 + n))).collect();
+    let layers: Vec<_> = layers.iter().map(|size| archive("data", &noise(*size))).collect();
     fake.content.image("a/web", "v1", &layers);
     let from = format!("{}/a/web:v1", fake.host);
     let id = store.pull(&from, Credentials::anonymous()).await.unwrap();

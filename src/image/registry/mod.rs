@@ -8,6 +8,7 @@
 //!   blob     a blob as a stream that survives broken connections
 //!   push     manifests to the owner of a name, and what it has
 //!   upload   blobs to it: mounted, resumed
+//!   streaming  blobs to it while they are made
 //! ```
 //!
 //! A [`Session`] is one image's conversation: the hosts that may be asked and what they were
@@ -21,6 +22,7 @@ pub(super) mod fake;
 mod mirrors;
 pub(super) mod push;
 mod request;
+pub(super) mod streaming;
 #[cfg(test)]
 mod tests;
 mod token;

@@ -65,7 +65,7 @@ impl Session {
         let host = self.owner()?;
         let url = self.address(host, &format!("blobs/{digest}"));
         match self.patiently(host, || host.client.head(url.clone())).await {
-            Ok(()) => Ok(true),
+            Ok(_) => Ok(true),
             // A blob may be somewhere else: it is there.
             Err(refusal) if refusal.status.is_some_and(|it| it.is_redirection()) => Ok(true),
             Err(refusal) if refusal.status == Some(StatusCode::NOT_FOUND) => Ok(false),
@@ -86,20 +86,20 @@ impl Session {
             let request = host.client.put(url.clone()).header(CONTENT_TYPE, media_type);
             request.body(bytes.to_vec())
         };
-        self.patiently(host, put).await.map_err(|refusal| refusal.error)
+        self.patiently(host, put).await.map(drop).map_err(|refusal| refusal.error)
     }
 
     /// A small request, again after what may pass.
-    async fn patiently(
+    pub(super) async fn patiently(
         &self,
         host: &Host,
         build: impl Fn() -> RequestBuilder,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Response, Refusal> {
         let settings = &self.registry.settings;
         let mut failures = 0;
         loop {
             let refusal = match self.in_time(self.exchange(host, &build)).await {
-                Ok(_) => return Ok(()),
+                Ok(answer) => return Ok(answer),
                 Err(refusal) => refusal,
             };
             failures += 1;
@@ -144,50 +144,65 @@ impl Session {
     ) -> Result<Response, Refusal> {
         let mut challenges = 0;
         loop {
-            let shown = host.authorization.lock().await.clone();
-            let mut request = build().headers(host.endpoint.headers.clone());
-            if let Some(value) = &shown {
-                request = request.header(AUTHORIZATION, value);
-            }
-            let response = match request.send().await {
-                Ok(response) => response,
-                Err(error) => {
-                    let is_passing = !(error.is_connect() || error.is_builder());
-                    let error = request::transport_error(&error);
-                    return Err(Refusal { error, status: None, is_passing, pause: None });
-                }
-            };
-            let status = response.status();
-            if status.is_success() {
+            let may_show_more = challenges < MOST_CHALLENGES;
+            let trying = self.try_exchange(host, build(), may_show_more);
+            if let Some(response) = Box::pin(trying).await? {
                 return Ok(response);
             }
-            if status == StatusCode::UNAUTHORIZED && challenges < MOST_CHALLENGES {
-                challenges += 1;
-                let freshness = if shown.is_some() { Freshness::New } else { Freshness::Any };
-                if self.answer_challenge(host, &response, shown, freshness).await? {
-                    continue;
-                }
-            }
-            let (is_passing, error, pause) = match Failure::of_status(response).await {
-                Failure::Final(error) => (false, error, None),
-                Failure::Passing { error, pause } => (true, error, pause),
-            };
-            return Err(Refusal { error, status: Some(status), is_passing, pause });
+            challenges += 1;
         }
     }
 
-    /// Waits as long as bytes move, and after the last of `size` for as long as a registry may need to put them away.
+    /// One request, once. Nothing when it was refused for what it showed, and another one would show more, if
+    /// `may_show_more`.
+    pub(super) async fn try_exchange(
+        &self,
+        host: &Host,
+        request: RequestBuilder,
+        may_show_more: bool,
+    ) -> Result<Option<Response>, Refusal> {
+        let shown = host.authorization.lock().await.clone();
+        let mut request = request.headers(host.endpoint.headers.clone());
+        if let Some(value) = &shown {
+            request = request.header(AUTHORIZATION, value);
+        }
+        let response = match request.send().await {
+            Ok(response) => response,
+            Err(error) => {
+                let is_passing = !(error.is_connect() || error.is_builder());
+                let error = request::transport_error(&error);
+                return Err(Refusal { error, status: None, is_passing, pause: None });
+            }
+        };
+        let status = response.status();
+        if status.is_success() {
+            return Ok(Some(response));
+        }
+        if status == StatusCode::UNAUTHORIZED && may_show_more {
+            let freshness = if shown.is_some() { Freshness::New } else { Freshness::Any };
+            if self.answer_challenge(host, &response, shown, freshness).await? {
+                return Ok(None);
+            }
+        }
+        let (is_passing, error, pause) = match Failure::of_status(response).await {
+            Failure::Final(error) => (false, error, None),
+            Failure::Passing { error, pause } => (true, error, pause),
+        };
+        Err(Refusal { error, status: Some(status), is_passing, pause })
+    }
+
+    /// Waits as long as bytes move, and once `is_all` of them are sent for as long as a registry may need to put them away.
     pub(super) async fn while_it_moves<T>(
         &self,
         work: impl Future<Output = Result<T, Refusal>>,
         sent: &AtomicU64,
-        size: u64,
+        is_all: impl Fn(u64) -> bool,
     ) -> Result<T, Refusal> {
         let settings = &self.registry.settings;
         tokio::pin!(work);
         loop {
             let before = sent.load(Ordering::Relaxed);
-            let time = if before < size { settings.stall_time } else { settings.finish_timeout };
+            let time = if is_all(before) { settings.finish_timeout } else { settings.stall_time };
             match tokio::time::timeout(time, &mut work).await {
                 Ok(done) => return done,
                 Err(_) if sent.load(Ordering::Relaxed) == before => return Err(too_slow().into()),

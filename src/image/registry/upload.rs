@@ -14,7 +14,7 @@
 //! arrived (distribution-spec, "Pushing a blob in chunks"). Some registries give up an upload whose PATCH broke, Docker's
 //! among them; then it begins anew.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
@@ -27,7 +27,7 @@ use super::push::Refusal;
 use super::{Host, Session, request};
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
-use crate::image::pieces::Archive;
+use crate::image::pieces::{Archive, Pieces};
 
 /// However small the steps, a blob that needs this many connections does not arrive.
 const MOST_CONNECTIONS: u32 = 200;
@@ -38,6 +38,73 @@ pub(in crate::image) struct Upload {
     place: Url,
     /// Bytes that the registry has; unknown after a request that broke off.
     has: Option<u64>,
+}
+
+impl Upload {
+    pub(super) fn place(&self) -> &Url {
+        &self.place
+    }
+
+    pub(super) fn has(&self, size: u64) -> bool {
+        self.has == Some(size)
+    }
+
+    /// What the registry has of it must be asked.
+    pub(super) fn broken(self) -> Self {
+        Self { has: None, ..self }
+    }
+
+    /// After a PATCH that brought it to `size` bytes: a registry that says less has less.
+    pub(super) fn after(&self, answer: &Response, size: u64) -> Result<Self> {
+        let has = range_end(answer).unwrap_or(size).min(size);
+        Ok(Self { place: location(&self.place, answer)?, has: Some(has) })
+    }
+}
+
+/// A body on its way.
+#[derive(Default)]
+pub(super) struct Outgoing {
+    pub(super) sent: Arc<AtomicU64>,
+    /// Nothing more comes. A body whose length was told need not be asked for its end.
+    pub(super) is_all: AtomicBool,
+    failed: Mutex<Option<Error>>,
+}
+
+impl Outgoing {
+    /// What went wrong here is the cause, whatever the connection says.
+    pub(super) fn failure(&self) -> Option<Error> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// The pieces without the first `skip` bytes.
+pub(super) fn body(mut pieces: Pieces, mut skip: u64, outgoing: &Arc<Outgoing>) -> Body {
+    let outgoing = outgoing.clone();
+    Body::wrap_stream(futures_util::stream::poll_fn(move |context| {
+        loop {
+            return Poll::Ready(Some(match std::task::ready!(pieces.poll_recv(context)) {
+                None => {
+                    outgoing.is_all.store(true, Ordering::Relaxed);
+                    return Poll::Ready(None);
+                }
+                Some(Ok(mut bytes)) => {
+                    let known = usize::try_from(skip).unwrap_or(usize::MAX).min(bytes.len());
+                    skip -= known as u64;
+                    let bytes = bytes.split_off(known);
+                    if bytes.is_empty() {
+                        continue;
+                    }
+                    outgoing.sent.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                    Ok(bytes)
+                }
+                Some(Err(error)) => {
+                    let text = error.chain();
+                    *outgoing.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                    Err(std::io::Error::other(text))
+                }
+            }));
+        }
+    }))
 }
 
 /// What came of the wish to have a blob of another repository.
@@ -154,10 +221,10 @@ impl Push<'_> {
         };
         let has = upload.has.unwrap_or_default();
         self.sent.store(has, Ordering::Relaxed);
-        self.upload = Some(Upload { place: upload.place.clone(), has: None });
+        self.upload = Some(upload.clone().broken());
         if has < self.blob.1 {
-            upload = self.send(&upload.place, has).await?;
-            self.upload = Some(Upload { place: upload.place.clone(), has: None });
+            upload = self.send(&upload, has).await?;
+            self.upload = Some(upload.clone().broken());
             if upload.has != Some(self.blob.1) {
                 let text = "the registry took less than it was sent";
                 return Err(Broken::Passing(Error::new(Kind::Unavailable, text).into()));
@@ -204,23 +271,22 @@ impl Push<'_> {
     }
 
     /// Sends the rest of the blob.
-    async fn send(&self, place: &Url, from: u64) -> Result<Upload, Broken> {
+    async fn send(&self, upload: &Upload, from: u64) -> Result<Upload, Broken> {
         let Self { session, host, blob: (_, size), sent, .. } = *self;
-        let failed: Arc<Mutex<Option<Error>>> = Arc::default();
+        let outgoing = Arc::new(Outgoing { sent: sent.clone(), ..Outgoing::default() });
         let sending = session.exchange(host, || {
             sent.store(from, Ordering::Relaxed);
-            let request = host.client.request(Method::PATCH, place.clone());
+            let request = host.client.request(Method::PATCH, upload.place.clone());
             let mut request = request
                 .header(CONTENT_TYPE, "application/octet-stream")
                 .header(CONTENT_LENGTH, size - from);
             if from > 0 {
                 request = request.header(CONTENT_RANGE, format!("{from}-{}", size - 1));
             }
-            request.body(self.body(from, &failed))
+            request.body(body((self.archive)(), from, &outgoing))
         });
-        let sent_all = session.while_it_moves(sending, sent, size).await;
-        // What went wrong here is the cause, whatever the connection says.
-        if let Some(error) = failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        let sent_all = session.while_it_moves(sending, sent, |sent| sent >= size).await;
+        if let Some(error) = outgoing.failure() {
             return Err(Broken::Final(error));
         }
         let answer = match sent_all {
@@ -231,36 +297,7 @@ impl Push<'_> {
             }
             Err(refusal) => return Err(Broken::of(refusal)),
         };
-        let place = location(place, &answer).map_err(Broken::Final)?;
-        Ok(Upload { place, has: Some(range_end(&answer).unwrap_or(size).min(size)) })
-    }
-
-    /// The blob from an offset on.
-    fn body(&self, from: u64, failed: &Arc<Mutex<Option<Error>>>) -> Body {
-        let (mut pieces, mut skip) = ((self.archive)(), from);
-        let (counter, failed) = (self.sent.clone(), failed.clone());
-        Body::wrap_stream(futures_util::stream::poll_fn(move |context| {
-            loop {
-                return Poll::Ready(Some(match std::task::ready!(pieces.poll_recv(context)) {
-                    None => return Poll::Ready(None),
-                    Some(Ok(mut bytes)) => {
-                        let known = usize::try_from(skip).unwrap_or(usize::MAX).min(bytes.len());
-                        skip -= known as u64;
-                        let bytes = bytes.split_off(known);
-                        if bytes.is_empty() {
-                            continue;
-                        }
-                        counter.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-                        Ok(bytes)
-                    }
-                    Some(Err(error)) => {
-                        let text = error.chain();
-                        *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                        Err(std::io::Error::other(text))
-                    }
-                }));
-            }
-        }))
+        upload.after(&answer, size).map_err(Broken::Final)
     }
 
     /// All of it is there: now it is a blob.
@@ -301,7 +338,7 @@ impl Refusal {
     }
 }
 
-fn begun(url: &Url, answer: &Response) -> Result<Upload> {
+pub(super) fn begun(url: &Url, answer: &Response) -> Result<Upload> {
     Ok(Upload { place: location(url, answer)?, has: Some(0) })
 }
 

@@ -21,6 +21,8 @@ pub(in crate::image) enum Fault {
     Hanging,
     /// Answered so; with how many seconds to wait.
     Refused(u16, Option<u8>),
+    /// Refused, with the wish for a password.
+    Challenged,
     /// The upload is no more.
     Forgotten,
 }
@@ -30,7 +32,7 @@ struct State {
     blobs: HashMap<String, Vec<u8>>,
     uploads: HashMap<String, Vec<u8>>,
     faults: VecDeque<(&'static str, Fault)>,
-    /// Each request's method, path, and range if it had one.
+    /// Each request's method, path, and range if it had one; `chunked` if the length of its body was not told.
     seen: Vec<String>,
     /// Repositories whose blobs can be mounted.
     mountable: Option<String>,
@@ -77,6 +79,10 @@ impl Uploads {
         self.shared.state.lock().unwrap().blobs.get(digest).cloned()
     }
 
+    pub(in crate::image) fn have(&self, digest: &str, blob: Vec<u8>) {
+        self.shared.state.lock().unwrap().blobs.insert(digest.to_owned(), blob);
+    }
+
     pub(in crate::image) fn forget_blobs(&self) {
         self.shared.state.lock().unwrap().blobs.clear();
     }
@@ -97,7 +103,13 @@ struct Request {
     method: String,
     path: String,
     query: HashMap<String, String>,
-    length: usize,
+    length: Length,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Length {
+    Told(usize),
+    Chunked,
 }
 
 async fn serve(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
@@ -117,12 +129,11 @@ async fn serve(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
             let mut all = shared.moving.subscribe();
             let _ = all.wait_for(|(_, most)| *most >= shared.together).await;
         }
-        let taken = match fault {
+        let most = match fault {
             Some(Fault::Cut { after } | Fault::CutForGood { after }) => after,
-            _ => request.length,
+            _ => usize::MAX,
         };
-        let mut body = vec![0; taken.min(request.length)];
-        stream.read_exact(&mut body).await?;
+        let body = read_body(&mut stream, request.length, most).await?;
         if is_body {
             shared.moving.send_modify(|(now, _)| *now -= 1);
         }
@@ -130,6 +141,7 @@ async fn serve(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
             Some(Fault::Refused(status, wait)) => {
                 (status, wait.map(|wait| format!("retry-after: {wait}\r\n")).unwrap_or_default())
             }
+            Some(Fault::Challenged) => (401, "www-authenticate: Basic realm=x\r\n".to_owned()),
             Some(Fault::Forgotten) => {
                 shared.state.lock().unwrap().uploads.remove(&id);
                 (404, String::new())
@@ -154,6 +166,35 @@ async fn serve(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
     Ok(())
 }
 
+/// A body, or what comes of it before so many bytes are there.
+async fn read_body(
+    stream: &mut BufReader<TcpStream>,
+    length: Length,
+    most: usize,
+) -> std::io::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    if let Length::Told(length) = length {
+        body.resize(length.min(most), 0);
+        stream.read_exact(&mut body).await?;
+        return Ok(body);
+    }
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line).await?;
+        let size = usize::from_str_radix(line.trim_end(), 16).unwrap_or_default();
+        let from = body.len();
+        body.resize(from + size.min(most - from), 0);
+        stream.read_exact(&mut body[from..]).await?;
+        if body.len() == most {
+            return Ok(body);
+        }
+        stream.read_line(&mut String::new()).await?;
+        if size == 0 {
+            return Ok(body);
+        }
+    }
+}
+
 async fn read_head(
     stream: &mut BufReader<TcpStream>,
     shared: &Shared,
@@ -164,13 +205,14 @@ async fn read_head(
     }
     let mut words = line.split(' ').map(str::to_owned);
     let (method, target) = (words.next().unwrap(), words.next().unwrap());
-    let (mut length, mut range) = (0, String::new());
+    let (mut length, mut range) = (Length::Told(0), String::new());
     loop {
         let mut line = String::new();
         stream.read_line(&mut line).await?;
         let Some((name, value)) = line.trim_end().split_once(": ") else { break };
         match name.to_lowercase().as_str() {
-            "content-length" => length = value.parse().unwrap(),
+            "content-length" => length = Length::Told(value.parse().unwrap()),
+            "transfer-encoding" => (length, range) = (Length::Chunked, " chunked".to_owned()),
             "content-range" => range = format!(" {value}"),
             _ => {}
         }

@@ -51,6 +51,10 @@ impl LayerSource {
         LayerBlob { descriptor, diff_id: self.diff_id.clone() }
     }
 
+    pub(in crate::image) fn is_at(&self, registry: &str) -> bool {
+        self.registry == registry
+    }
+
     fn is_place_of(&self, other: &Self) -> bool {
         let place = |it: &Self| (it.registry.clone(), it.repository.clone(), it.digest.clone());
         place(self) == place(other)
@@ -114,7 +118,18 @@ impl ImageStore {
     /// The archives of a layer that a registry has, and where; the one that was used last first.
     pub(in crate::image) fn sources(&self, layer: &LayerKey, registry: &str) -> Vec<LayerSource> {
         let sources = self.shared.sources.of(layer);
-        sources.iter().filter(|source| source.registry == registry).cloned().collect()
+        sources.iter().filter(|source| source.is_at(registry)).cloned().collect()
+    }
+
+    /// Those of all registries, this one's first.
+    pub(in crate::image) fn all_sources(
+        &self,
+        layer: &LayerKey,
+        registry: &str,
+    ) -> Vec<LayerSource> {
+        let mut sources = Vec::clone(&self.shared.sources.of(layer));
+        sources.sort_by_key(|source| !source.is_at(registry));
+        sources
     }
 
     /// Notes that a repository has these archives of layers. It goes without, if that fails.

@@ -7,7 +7,7 @@ use serde_json::Deserializer;
 
 use crate::error::{Failure, Result};
 use crate::host::Host;
-use crate::http::{self, Payload, Request, Response, Upgraded};
+use crate::http::{self, Idle, Payload, Request, Response, Upgraded};
 use crate::json::Value;
 
 /// The version of the interface that the daemon speaks; newer daemons still do.
@@ -25,6 +25,7 @@ const UNESCAPED: AsciiSet = NON_ALPHANUMERIC
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
     pub(crate) host: Host,
+    idle: Idle,
 }
 
 /// A path with its query, escaped.
@@ -62,6 +63,10 @@ impl Path {
 pub(crate) type Headers = Vec<(&'static str, String)>;
 
 impl Client {
+    pub(crate) fn new(host: Host) -> Self {
+        Self { host, idle: Idle::default() }
+    }
+
     /// Whether the daemon runs on this machine, and reads a context in place: one that does says when the machine started.
     pub(crate) fn reads_in_place(&self) -> Result<bool> {
         let reply = self.get(Path::new(&["_ping"]))?;
@@ -100,8 +105,11 @@ impl Client {
         payload: Payload<'_>,
         headers: Headers,
     ) -> Result<Response> {
-        let response =
-            http::send(&self.host, Request { method, target: path.0, headers, payload })?;
+        let response = http::send(
+            &self.host,
+            &self.idle,
+            Request { method, target: path.0, headers, payload },
+        )?;
         if response.status >= 400 { Err(refusal(response)) } else { Ok(response) }
     }
 

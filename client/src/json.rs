@@ -75,6 +75,13 @@ impl Value {
         }
     }
 
+    pub(crate) fn into_items(self) -> impl Iterator<Item = Self> {
+        match self {
+            Self::Array(items) => items.into_iter(),
+            _ => Vec::new().into_iter(),
+        }
+    }
+
     /// The members in their order; none for what is no object.
     pub(crate) fn members(&self) -> &[(String, Self)] {
         match self {

@@ -8,12 +8,13 @@ mod verbs;
 
 use std::ffi::OsString;
 
-use clap::{FromArgMatches, Parser};
+use clap::{Args, FromArgMatches, Parser};
 
 use self::verbs::Verb;
 use crate::Cais;
 use crate::client::Client;
 use crate::commands::contexts;
+use crate::compose::Compose;
 use crate::error::{Failure, Result};
 use crate::host::{Host, TlsFlags};
 use crate::program::Program;
@@ -66,10 +67,26 @@ fn written_out(arguments: &[OsString]) -> Vec<OsString> {
     }
 }
 
+/// `compose` without flags before it. To make the flags of all other verbs takes longer than most of what it does. None, too,
+/// for what is wrong: the whole tree has the words for that.
+fn compose_alone(arguments: &[OsString]) -> Option<Compose> {
+    let (verb, rest) = arguments.get(1..)?.split_first()?;
+    if verb != "compose" {
+        return None;
+    }
+    let command = shape::shaped(Compose::augment_args(clap::Command::new("compose")));
+    let words = std::iter::once(verb).chain(rest);
+    Compose::from_arg_matches(&command.try_get_matches_from(words).ok()?).ok()
+}
+
 pub(crate) fn run(arguments: &[OsString]) -> Result<()> {
     let arguments = &written_out(arguments);
     let called = arguments.first().map(|it| it.to_string_lossy().into_owned()).unwrap_or_default();
     let program = Program::of(&called);
+    if let Some(compose) = compose_alone(arguments) {
+        let host = Host::choose(None, TlsFlags::default(), None, program)?;
+        return compose.run(&Cais { client: Client::new(host), program, config_directory: None });
+    }
     let matches = match command(program).try_get_matches_from(arguments) {
         Ok(matches) => matches,
         Err(error) => return usage::explain(&error, arguments, program),
@@ -81,6 +98,6 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<()> {
     contexts::only(cli.context.as_deref().unwrap_or_default())?;
     let Some(verb) = cli.verb else { return usage::help(&mut command(program)) };
     let host = Host::choose(cli.host.as_deref(), cli.tls, cli.config.as_deref(), program)?;
-    let cais = Cais { client: Client { host }, program, config_directory: cli.config };
+    let cais = Cais { client: Client::new(host), program, config_directory: cli.config };
     verb.run(&cais)
 }

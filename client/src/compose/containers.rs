@@ -19,7 +19,7 @@ pub(super) struct Container {
 }
 
 impl Container {
-    fn new(listed: &Value) -> Self {
+    fn new(listed: Value) -> Self {
         let label = |name: &str| listed["Labels"][name].text();
         let name = listed["Names"].items().first().map_or("", Value::text);
         Self {
@@ -27,7 +27,7 @@ impl Container {
             name: name.trim_start_matches('/').to_owned(),
             service: label(labels::SERVICE).to_owned(),
             number: label(labels::NUMBER).parse().unwrap_or(0),
-            listed: listed.clone(),
+            listed,
         }
     }
 
@@ -100,7 +100,7 @@ pub(super) fn of_node(cais: &Cais) -> Result<Vec<Container>> {
 fn listed(cais: &Cais, filters: &serde_json::Value) -> Result<Vec<Container>> {
     let path = Path::new(&["containers", "json"]).with("all", "1");
     let listed = cais.client.read(path.with("filters", &filters.to_string()))?;
-    let mut containers: Vec<Container> = listed.items().iter().map(Container::new).collect();
+    let mut containers: Vec<Container> = listed.into_items().map(Container::new).collect();
     containers.sort_by(|a, b| (&a.service, a.number).cmp(&(&b.service, b.number)));
     Ok(containers)
 }

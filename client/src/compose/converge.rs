@@ -266,11 +266,16 @@ impl<'a> Act<'a> {
             return Ok(networks);
         }
         let listed = self.cais.client.read(Path::new(&["networks"]))?;
+        Ok(self.learn_networks(&listed))
+    }
+
+    /// From a list of all that is not about to change.
+    pub(super) fn learn_networks(&self, listed: &Value) -> &BTreeMap<String, String> {
         // An external one may be named by its id.
         let names = |it: &Value| {
             ["Name", "Id"].map(|key| (it[key].text().to_owned(), it["Id"].text().to_owned()))
         };
-        Ok(self.networks.get_or_init(|| listed.items().iter().flat_map(names).collect()))
+        self.networks.get_or_init(|| listed.items().iter().flat_map(names).collect())
     }
 
     /// Puts a new container in the place of one, with its name, number and volumes.

@@ -109,15 +109,28 @@ pub(super) fn ensure(act: &Act<'_>, services: &[&str]) -> Result<()> {
     // All are looked at before the first is made: a refusal leaves nothing behind.
     let mut missing = Vec::new();
     let mut changed = Vec::new();
+    let mut networks = Value::Null;
     for kind in [&NETWORKS, &VOLUMES] {
         for (key, resource) in project.resources(kind.key) {
             if kind.is_left_out(project, key, services) {
                 continue;
             }
             let name = text(resource, "name");
-            match cais.client.read(Path::new(&[kind.path, name])) {
-                Ok(_) if is_external(resource) => {}
-                Ok(found) if found["Name"].text() == name => {
+            let found = if kind.key == "networks" && !is_external(resource) {
+                // Asked for one by one, they would tell of every container in them, and they are asked for later in any case.
+                if networks.is_null() {
+                    networks = cais.client.read(Path::new(&["networks"]))?;
+                }
+                networks.items().iter().find(|it| it["Name"].text() == name).cloned()
+            } else {
+                match cais.client.read(Path::new(&[kind.path, name])) {
+                    Err(failure) if failure.is_not_found() => None,
+                    found => Some(found?),
+                }
+            };
+            match found {
+                Some(_) if is_external(resource) => {}
+                Some(found) if found["Name"].text() == name => {
                     match kind.judge(key, &found, &project.name, &kind.hash(project, key))? {
                         Verdict::Stays(None) => {}
                         Verdict::Stays(Some(it)) => output::notice(&format!("warning: {it}")),
@@ -126,18 +139,19 @@ pub(super) fn ensure(act: &Act<'_>, services: &[&str]) -> Result<()> {
                         }
                     }
                 }
-                // Another network, whose id begins like this name.
-                Ok(_) => missing.push((kind, key, resource)),
-                Err(failure) if !failure.is_not_found() => return Err(failure),
-                Err(_) if is_external(resource) => {
+                None if is_external(resource) => {
                     let what = kind.title.to_lowercase();
                     return Err(Failure::new(format!(
                         "{what} {name} declared as external, but could not be found"
                     )));
                 }
-                Err(_) => missing.push((kind, key, resource)),
+                // None, or another one, whose id begins like this name.
+                _ => missing.push((kind, key, resource)),
             }
         }
+    }
+    if changed.is_empty() && missing.is_empty() && !networks.is_null() {
+        act.learn_networks(&networks);
     }
     act.check_renewal(&changed)?;
     changed.iter().try_for_each(|(former, body)| act.renew(former, body))?;

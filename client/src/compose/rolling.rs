@@ -69,6 +69,9 @@ impl Act<'_> {
     /// to start again with what they depend on (`depends_on.restart`) go on until then.
     pub(super) fn roll(&self) -> Result<()> {
         let later = std::mem::take(&mut *self.later.lock().unwrap_or_else(PoisonError::into_inner));
+        if later.is_empty() {
+            return Ok(());
+        }
         let mut levels = order::levels(self.project, &self.order).into_iter();
         let rolled = levels.try_for_each(|level| {
             at_once(&level, |name| {

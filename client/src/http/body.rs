@@ -2,11 +2,14 @@
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 
-use super::{Stream, invalid};
+use super::{Idle, Stream, invalid};
 
 pub(crate) struct Body {
-    reader: BufReader<Stream>,
+    /// None: the reply has ended, and the connection is another's.
+    reader: Option<BufReader<Stream>>,
     rest: Rest,
+    /// Where the connection goes when the reply has ended, if it can be used again.
+    idle: Option<Idle>,
 }
 
 /// What is still to come.
@@ -23,6 +26,7 @@ impl Body {
         method: &str,
         status: u16,
         headers: &[(String, String)],
+        idle: Option<&Idle>,
     ) -> Self {
         let header = |name| headers.iter().find(|(key, _)| key == name).map(|(_, value)| value);
         let rest = if method == "HEAD" || matches!(status, 204 | 304) {
@@ -34,32 +38,60 @@ impl Body {
         } else {
             Rest::UntilClosed
         };
-        Self { reader, rest }
+        let is_closed = header("connection").is_some_and(|it| it.eq_ignore_ascii_case("close"));
+        let idle = idle.filter(|_| !is_closed).cloned();
+        let mut body = Self { reader: Some(reader), rest, idle };
+        body.end();
+        body
+    }
+
+    /// Gives the connection away if nothing is left of the reply.
+    fn end(&mut self) {
+        if matches!(self.rest, Rest::Bytes(0))
+            && let (Some(idle), Some(reader)) = (&self.idle, self.reader.take())
+        {
+            idle.put(reader);
+        }
+    }
+
+    fn reader(&mut self) -> io::Result<&mut BufReader<Stream>> {
+        self.reader.as_mut().ok_or_else(|| ErrorKind::NotConnected.into())
     }
 
     fn next_chunk(&mut self, is_first: bool) -> io::Result<u64> {
         let mut line = String::new();
+        let reader = self.reader()?;
         if !is_first {
-            self.reader.read_line(&mut line)?;
+            reader.read_line(&mut line)?;
             line.clear();
         }
-        if self.reader.read_line(&mut line)? == 0 {
+        if reader.read_line(&mut line)? == 0 {
             return Err(io::Error::new(ErrorKind::UnexpectedEof, "the reply ends in its middle"));
         }
         let size = line.trim_end().split(';').next().unwrap_or_default();
-        u64::from_str_radix(size, 16).map_err(|_| invalid("the size of a chunk is no number"))
+        let size = u64::from_str_radix(size, 16)
+            .map_err(|_| invalid("the size of a chunk is no number"))?;
+        if size == 0 {
+            // Fields after the body, of no interest, and the empty line that ends them.
+            let mut field = String::new();
+            while reader.read_line(&mut field)? > 2 {
+                field.clear();
+            }
+        }
+        Ok(size)
     }
 }
 
 impl Read for Body {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let left = match self.rest {
-            Rest::UntilClosed => return self.reader.read(buffer),
+            Rest::UntilClosed => return self.reader()?.read(buffer),
             Rest::Bytes(left) => left,
             Rest::Chunk(Some(left)) if left > 0 => left,
             Rest::Chunk(left) => {
                 let size = self.next_chunk(left.is_none())?;
                 self.rest = if size == 0 { Rest::Bytes(0) } else { Rest::Chunk(Some(size)) };
+                self.end();
                 size
             }
         };
@@ -67,7 +99,7 @@ impl Read for Body {
             return Ok(0);
         }
         let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
-        let read = self.reader.read(&mut buffer[..most])?;
+        let read = self.reader()?.read(&mut buffer[..most])?;
         if read == 0 {
             return Err(io::Error::new(ErrorKind::UnexpectedEof, "the reply ends in its middle"));
         }
@@ -76,6 +108,7 @@ impl Read for Body {
             Rest::Chunk(_) => Rest::Chunk(Some(left)),
             Rest::Bytes(_) | Rest::UntilClosed => Rest::Bytes(left),
         };
+        self.end();
         Ok(read)
     }
 }

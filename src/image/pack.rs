@@ -4,9 +4,10 @@
 //! The tree belongs to a container. It is walked by descriptors and never through a link. A file
 //! that changes meanwhile has the length that was seen first.
 
+mod ahead;
+
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
-use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, StatxFlags, major, minor};
 use tar::{Builder, EntryType, Header};
 
+use self::ahead::{AT_ONCE, Content, Helper, Loaded, Opened};
 use super::{named, xattr};
 use crate::error::{Context, Error, Kind, Result};
 
@@ -84,7 +86,8 @@ fn finish<W: Write>(
     write: impl FnOnce(&mut Writer<W>) -> io::Result<()>,
 ) -> Result<W> {
     let mount = mount_of(root.as_fd()).context("write the archive")?;
-    let mut writer = Writer { builder: Builder::new(out), links: HashMap::new(), mount, extent };
+    let (builder, links) = (Builder::new(out), HashMap::new());
+    let mut writer = Writer { builder, links, mount, extent, helper: None };
     let outcome = write(&mut writer);
     let finished = outcome.and_then(|()| writer.builder.into_inner());
     finished.map_err(|error| {
@@ -107,6 +110,8 @@ struct Writer<W: Write> {
     /// That of the root.
     mount: u64,
     extent: Extent,
+    /// As soon as there is a directory that is worth one.
+    helper: Option<Helper>,
 }
 
 impl<W: Write> Writer<W> {
@@ -132,66 +137,65 @@ impl<W: Write> Writer<W> {
     }
 
     fn directory(&mut self, directory: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
-        let mut names: Vec<CString> = Vec::new();
-        for entry in Dir::read_from(directory)? {
-            let name = entry?.file_name().to_owned();
-            if ![c".", c".."].contains(&name.as_c_str()) {
-                names.push(name);
-            }
-        }
+        let names = names(directory)?;
         let is_too_deep = path.components().count() >= DEEPEST;
         if is_too_deep && !names.is_empty() {
             return Err(io::Error::other("directories are nested deeper than 256"));
         }
-        names.sort();
-        for name in names {
-            let path = path.join(std::ffi::OsStr::from_bytes(name.to_bytes()));
-            self.member(directory, &name, &path)?;
+        for names in names.chunks(AT_ONCE) {
+            let loaded = ahead::load_all(&mut self.helper, directory, names)?;
+            for (name, loaded) in names.iter().zip(loaded) {
+                let path = path.join(std::ffi::OsStr::from_bytes(name.to_bytes()));
+                self.loaded(directory, name, &path, loaded?)?;
+            }
         }
         Ok(())
     }
 
     fn member(&mut self, parent: BorrowedFd<'_>, name: &CStr, path: &Path) -> io::Result<()> {
-        let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        let kind = FileType::from_raw_mode(stat.st_mode);
-        if kind != FileType::Directory && stat.st_nlink > 1 {
+        let loaded = Loaded::of(parent, name)?;
+        self.loaded(parent, name, path, loaded)
+    }
+
+    fn loaded(
+        &mut self,
+        parent: BorrowedFd<'_>,
+        name: &CStr,
+        path: &Path,
+        loaded: Loaded,
+    ) -> io::Result<()> {
+        match FileType::from_raw_mode(loaded.stat.st_mode) {
+            FileType::Directory => self.below(parent, name, path, &loaded.stat),
+            _ => self.leaf(parent, name, path, loaded),
+        }
+    }
+
+    /// What is no directory.
+    fn leaf(
+        &mut self,
+        parent: BorrowedFd<'_>,
+        name: &CStr,
+        path: &Path,
+        loaded: Loaded,
+    ) -> io::Result<()> {
+        let Loaded { stat, opened } = loaded;
+        if stat.st_nlink > 1 {
             let first = self.links.entry((stat.st_dev, stat.st_ino)).or_insert_with(|| path.into());
             if first.as_path() != path {
                 let mut header = header(&stat, EntryType::Link);
                 return named::append_link(&mut self.builder, &mut header, path, &*first);
             }
         }
-        let open = |flags: OFlags| {
-            let flags = flags | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            rustix::fs::openat(parent, name, flags, Mode::empty())
-        };
-        match kind {
-            FileType::Directory => {
-                let opened = open(OFlags::DIRECTORY)?;
-                self.attributes(opened.as_fd())?;
-                let mut header = header(&stat, EntryType::Directory);
-                named::append(&mut self.builder, &mut header, path, io::empty())?;
-                if self.is_barred(opened.as_fd())? {
-                    return Ok(());
-                }
-                if is_opaque(opened.as_fd())? {
-                    self.marker(&path.join(OPAQUE))?;
-                }
-                self.directory(opened.as_fd(), path)
-            }
-            FileType::RegularFile => {
-                let opened = open(OFlags::NONBLOCK)?;
-                self.file(opened, path)
-            }
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => match opened {
+                Some(opened) => self.file(path, opened),
+                None => self.file(path, Opened::of(parent, name)?),
+            },
             FileType::Symlink => {
                 let target = rustix::fs::readlinkat(parent, name, Vec::new())?;
                 let target = Path::new(std::ffi::OsStr::from_bytes(target.as_bytes()));
-                named::append_link(
-                    &mut self.builder,
-                    &mut header(&stat, EntryType::Symlink),
-                    path,
-                    target,
-                )
+                let mut header = header(&stat, EntryType::Symlink);
+                named::append_link(&mut self.builder, &mut header, path, target)
             }
             FileType::CharacterDevice if stat.st_rdev == 0 => {
                 let name = [WHITEOUT, name.to_bytes()].concat();
@@ -199,31 +203,54 @@ impl<W: Write> Writer<W> {
             }
             FileType::CharacterDevice => self.device(&stat, EntryType::Char, path),
             FileType::BlockDevice => self.device(&stat, EntryType::Block, path),
-            FileType::Fifo => named::append(
-                &mut self.builder,
-                &mut header(&stat, EntryType::Fifo),
-                path,
-                io::empty(),
-            ),
-            FileType::Socket | FileType::Unknown => Ok(()),
+            FileType::Fifo => self.empty(&stat, EntryType::Fifo, path),
+            FileType::Directory | FileType::Socket | FileType::Unknown => Ok(()),
         }
     }
 
-    fn file(&mut self, opened: OwnedFd, path: &Path) -> io::Result<()> {
-        let stat = rustix::fs::fstat(&opened)?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(io::Error::other(format!("{} was replaced meanwhile", path.display())));
-        }
+    /// A directory and all in it. Walks are as deep as trees are, so this has little on its stack.
+    fn below(
+        &mut self,
+        parent: BorrowedFd<'_>,
+        name: &CStr,
+        path: &Path,
+        stat: &Stat,
+    ) -> io::Result<()> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat(parent, name, flags, Mode::empty())?;
         self.attributes(opened.as_fd())?;
+        self.empty(stat, EntryType::Directory, path)?;
+        if self.is_barred(opened.as_fd())? {
+            return Ok(());
+        }
+        if is_opaque(opened.as_fd())? {
+            self.marker(&path.join(OPAQUE))?;
+        }
+        self.directory(opened.as_fd(), path)
+    }
+
+    fn empty(&mut self, stat: &Stat, kind: EntryType, path: &Path) -> io::Result<()> {
+        named::append(&mut self.builder, &mut header(stat, kind), path, io::empty())
+    }
+
+    fn file(&mut self, path: &Path, opened: Opened) -> io::Result<()> {
+        let Opened { stat, attributes, content } = opened;
+        self.records(&attributes)?;
         let mut header = header(&stat, EntryType::Regular);
         let size = stat.st_size.unsigned_abs();
         header.set_size(size);
-        // The archive is written in much smaller pieces.
-        let room = usize::try_from(size).unwrap_or(READ).min(READ);
-        let file = BufReader::with_capacity(room, File::from(opened));
-        // What is missing by now is zeros.
-        let data = file.chain(io::repeat(0)).take(size);
-        named::append(&mut self.builder, &mut header, path, data)
+        match content {
+            Content::Whole(bytes) => {
+                named::append(&mut self.builder, &mut header, path, &bytes[..])
+            }
+            Content::File(file) => {
+                // The archive is written in much smaller pieces.
+                let file = BufReader::with_capacity(READ, file);
+                // What is missing by now is zeros.
+                let data = file.chain(io::repeat(0)).take(size);
+                named::append(&mut self.builder, &mut header, path, data)
+            }
+        }
     }
 
     fn device(&mut self, stat: &Stat, kind: EntryType, path: &Path) -> io::Result<()> {
@@ -241,25 +268,31 @@ impl<W: Write> Writer<W> {
         named::append(&mut self.builder, &mut header, path, io::empty())
     }
 
-    /// As pax records of the member that follows.
     fn attributes(&mut self, file: BorrowedFd<'_>) -> io::Result<()> {
-        let mut records: Vec<(String, Vec<u8>)> = Vec::new();
-        for name in xattr::names(file)? {
-            if name.to_bytes() == b"trusted.overlay.redirect" {
-                return Err(io::Error::other("overlayfs has renamed a directory of a layer below"));
-            }
-            if name.to_bytes().starts_with(OVERLAY) {
-                continue;
-            }
-            let Ok(shown) = name.to_str() else { continue };
-            records.push((format!("SCHILY.xattr.{shown}"), xattr::value(file, &name)?));
-        }
+        self.records(&ahead::attributes(file)?)
+    }
+
+    /// Of the member that follows.
+    fn records(&mut self, records: &[(String, Vec<u8>)]) -> io::Result<()> {
         if records.is_empty() {
             return Ok(());
         }
         let records = records.iter().map(|(key, value)| (key.as_str(), value.as_slice()));
         self.builder.append_pax_extensions(records)
     }
+}
+
+/// In byte order, without the two that lead elsewhere.
+fn names(directory: BorrowedFd<'_>) -> io::Result<Vec<CString>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(directory)? {
+        let name = entry?.file_name().to_owned();
+        if ![c".", c".."].contains(&name.as_c_str()) {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
 }
 
 fn header(stat: &Stat, kind: EntryType) -> Header {
@@ -285,6 +318,8 @@ fn is_opaque(directory: BorrowedFd<'_>) -> io::Result<bool> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
     use crate::store::remove::{make_deep, remove_tree};
 
@@ -302,6 +337,52 @@ mod tests {
 
         remove_tree(&deep).unwrap();
         assert!(refused.chain().contains("nested deeper than 256"), "{}", refused.chain());
+    }
+
+    #[test]
+    fn many_files_are_written_in_their_order_whoever_reads_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let (names, mut expected) = (0..300, Vec::new());
+        for name in names.map(|number| format!("{number:03}")) {
+            let file = directory.path().join(&name);
+            match name.strip_suffix('7') {
+                // Another name of the file before it.
+                Some(tens) => {
+                    std::fs::hard_link(directory.path().join(format!("{tens}6")), file).unwrap()
+                }
+                None => File::create(file)
+                    .unwrap()
+                    .write_all(name.repeat(20_000 / 299).as_bytes())
+                    .unwrap(),
+            }
+            expected.push(name);
+        }
+        let large = directory.path().join("large");
+        File::create(large).unwrap().write_all(&[b'x'; 100_000]).unwrap();
+        expected.push("large".to_owned());
+
+        let bytes = write(&open(directory.path()).unwrap(), Vec::new()).unwrap();
+
+        let mut archive = tar::Archive::new(&bytes[..]);
+        let mut found = Vec::new();
+        for entry in archive.entries().unwrap().skip(1) {
+            let mut entry = entry.unwrap();
+            let name = entry.path().unwrap().display().to_string();
+            let mut text = String::new();
+            entry.read_to_string(&mut text).unwrap();
+            let content = match name.as_str() {
+                "large" => "x".repeat(100_000),
+                linked if linked.ends_with('7') => String::new(),
+                other => other.repeat(20_000 / 299),
+            };
+            assert_eq!(
+                (entry.header().entry_type() == EntryType::Link, text == content),
+                (name.ends_with('7'), true),
+                "{name}"
+            );
+            found.push(name);
+        }
+        assert_eq!(found, expected);
     }
 
     #[test]

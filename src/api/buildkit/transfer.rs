@@ -16,11 +16,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use cais_proto::buildkit::filesync::file_sync_client::FileSyncClient;
 use cais_proto::buildkit::filesync::packet::PacketType;
 use cais_proto::buildkit::filesync::{Packet, Stat};
+use futures_util::FutureExt;
 use rustix::fs::FileType;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
-use tonic::Request;
 use tonic::metadata::{MetadataKey, MetadataMap, MetadataValue};
+use tonic::{Request, Streaming};
 
 use super::errors::failed_call;
 use super::session::Session;
@@ -30,8 +31,12 @@ use crate::error::{Context, Error, Kind, Result};
 
 const METHOD: &str = "/moby.filesync.v1.FileSync/DiffCopy";
 
-/// Packets that were not written yet.
-const BACKLOG: usize = 8;
+/// What was not written yet: so many batches of packets that came together. Most packets are small, and a thread that is woken for
+/// each would do little else.
+const BACKLOG: usize = 4;
+const BATCH: usize = 256;
+/// Content in a batch, in bytes; its last packet may go beyond.
+const BATCH_CONTENT: usize = 1 << 20;
 
 /// Of one packet, in bytes, and of the content in it. Clients send 32 KiB at a time.
 const LARGEST_PACKET: usize = 4 << 20;
@@ -89,34 +94,50 @@ pub(super) async fn receive(
     let context = || format!("transfer of {}", wanted.directory);
     let answer = client.diff_copy(request).await;
     let mut incoming = answer.map_err(|status| failed_call(&status)).with_context(context)?;
-    let (pieces, mut taken) = mpsc::channel::<Packet>(BACKLOG);
+    let (batches, mut taken) = mpsc::channel::<Vec<Packet>>(BACKLOG);
     let mut receiver = Receiver::new(synced, outgoing);
     let writing = tokio::task::spawn_blocking(move || {
-        while let Some(packet) = taken.blocking_recv() {
-            receiver.take(packet)?;
+        while let Some(batch) = taken.blocking_recv() {
+            batch.into_iter().try_for_each(|packet| receiver.take(packet))?;
         }
         receiver.finish()
     });
-    let reading = async {
-        loop {
-            let packet = incoming.get_mut().message().await;
-            let Some(packet) = packet.map_err(|status| failed_call(&status))? else {
-                return Ok(());
-            };
-            let size = packet.data.len() as u64;
-            received.fetch_add(size, Ordering::Relaxed);
-            let is_last = packet.r#type() == PacketType::PacketFin;
-            // Who writes tells why nothing more is wanted.
-            if pieces.send(packet).await.is_err() || is_last {
-                return Ok(());
-            }
-        }
-    };
-    let read: Result<()> = reading.await;
-    drop(pieces);
+    let read = hand_over(incoming.get_mut(), &batches, received).await;
+    drop(batches);
     let written = writing.await.context("write a client's files")?;
     read.with_context(context)?;
     written.with_context(context)
+}
+
+/// Gathers what has come, until the last packet.
+async fn hand_over(
+    incoming: &mut Streaming<Packet>,
+    batches: &mpsc::Sender<Vec<Packet>>,
+    received: &AtomicU64,
+) -> Result<()> {
+    let (mut is_last, mut is_open) = (false, true);
+    while is_open && !is_last {
+        let mut next = Some(incoming.message().await);
+        let (mut batch, mut content) = (Vec::new(), 0);
+        while let Some(packet) = next.take() {
+            let Some(packet) = packet.map_err(|status| failed_call(&status))? else {
+                is_open = false;
+                break;
+            };
+            content += packet.data.len();
+            is_last = packet.r#type() == PacketType::PacketFin;
+            batch.push(packet);
+            if !is_last && batch.len() < BATCH && content < BATCH_CONTENT {
+                next = incoming.message().now_or_never();
+            }
+        }
+        received.fetch_add(content as u64, Ordering::Relaxed);
+        // Who writes tells why nothing more is wanted.
+        if batches.send(batch).await.is_err() {
+            return Ok(());
+        }
+    }
+    Ok(())
 }
 
 /// As BuildKit writes lists into metadata: percent-encoded when there is more than ASCII.

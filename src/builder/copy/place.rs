@@ -4,12 +4,16 @@
 //! removed first, so that nothing is written through somebody's link.
 
 use std::collections::HashMap;
-use std::ffi::{CStr, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::num::NonZero;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
@@ -24,6 +28,8 @@ use crate::error::{Context, Error, Result};
 
 /// Read at once.
 const PIECE: usize = 128 << 10;
+/// Members of a directory.
+const WORTH_A_THREAD: usize = 16;
 
 /// Copies sources to a path below a root. With a slash at its end, or of several sources, the path
 /// is that of a directory.
@@ -36,12 +42,12 @@ pub(in crate::builder) fn place(
     (target, is_directory): (&Path, bool),
     placing: &Placing<'_>,
 ) -> Result<()> {
-    let (source, buffer) = (Path::new(""), vec![0; PIECE]);
-    let mut copy = Copy { root, placing, source, links: HashMap::new(), buffer };
+    let spare = AtomicUsize::new(thread::available_parallelism().map_or(1, NonZero::get) - 1);
     for source in sources {
-        copy.source = &source.place;
-        // Another one may replace what this one made.
-        copy.links.clear();
+        // Of each source its own: another one may replace what this one made.
+        let links = Mutex::new(HashMap::new());
+        let mut copy =
+            Copy::new(Job { root, placing, source: &source.place, links: &links, spare: &spare });
         let target = match (placing.parents, source.path.parent()) {
             (true, Some(parent)) => target.join(parent),
             _ => target.to_owned(),
@@ -86,13 +92,22 @@ pub(in crate::builder) fn make_directory(
     Ok(made)
 }
 
-struct Copy<'a> {
+/// What the threads that copy one source have in common.
+#[derive(Clone, Copy)]
+struct Job<'a> {
     root: BorrowedFd<'a>,
     placing: &'a Placing<'a>,
     /// Where the source lies that is copied.
     source: &'a Path,
-    /// Files of several names in one source, by device and inode, under the first that was made.
-    links: HashMap<(u64, u64), PathBuf>,
+    /// Files of several names, by device and inode, under the first that was made.
+    links: &'a Mutex<HashMap<(u64, u64), PathBuf>>,
+    /// Threads that may be started.
+    spare: &'a AtomicUsize,
+}
+
+/// One thread's.
+struct Copy<'a> {
+    job: Job<'a>,
     buffer: Vec<u8>,
 }
 
@@ -124,17 +139,21 @@ impl Spot<'_> {
     }
 }
 
-impl Copy<'_> {
+impl<'a> Copy<'a> {
+    fn new(job: Job<'a>) -> Self {
+        Self { job, buffer: vec![0; PIECE] }
+    }
+
     fn one(&mut self, source: &Found, target: &Path, is_directory: bool) -> Result<()> {
         let opened = source.open()?;
         let stat = rustix::fs::fstat(&opened).context("stat")?;
         if source.is_directory() {
-            let named = match (self.placing.parents, source.name()) {
+            let named = match (self.job.placing.parents, source.name()) {
                 (true, Some(name)) => target.join(name),
                 _ => target.to_owned(),
             };
-            let is_new = lstat(self.root, &named).is_err();
-            let into = make_directory(self.root, &named, self.new_owner(&stat))?;
+            let is_new = lstat(self.job.root, &named).is_err();
+            let into = make_directory(self.job.root, &named, self.new_owner(&stat))?;
             if is_new && !named.as_os_str().is_empty() && !source.is_root {
                 self.finish(into.as_fd(), &opened, &stat)?;
             }
@@ -144,15 +163,15 @@ impl Copy<'_> {
             }
             return Ok(());
         }
-        let exists = open_below(self.root, target, OFlags::PATH | OFlags::DIRECTORY).is_ok();
+        let exists = open_below(self.job.root, target, OFlags::PATH | OFlags::DIRECTORY).is_ok();
         let (parent, name) = if is_directory || exists || target.as_os_str().is_empty() {
             (target.to_owned(), source.name().unwrap_or_default().to_owned())
         } else {
-            let target = follow(self.root, target)?;
+            let target = follow(self.job.root, target)?;
             let name = target.file_name().unwrap_or_default().to_owned();
             (target.parent().unwrap_or(Path::new("")).to_owned(), name)
         };
-        let into = make_directory(self.root, &parent, self.new_owner(&stat))?;
+        let into = make_directory(self.job.root, &parent, self.new_owner(&stat))?;
         let (path, name) = (parent.join(&name), c_name(&name)?);
         let into = Spot { parent: into.as_fd(), name: &name, path: &path, is_new: false };
         self.file(opened, &stat, into)
@@ -160,9 +179,9 @@ impl Copy<'_> {
 
     /// Of directories that are made on the way.
     fn new_owner(&self, stat: &Stat) -> (u32, u32) {
-        match self.placing.owner {
+        match self.job.placing.owner {
             Ownership::Given(uid, gid) => (uid, gid),
-            Ownership::Kept if self.placing.parents => (stat.st_uid, stat.st_gid),
+            Ownership::Kept if self.job.placing.parents => (stat.st_uid, stat.st_gid),
             Ownership::Kept => (0, 0),
         }
     }
@@ -175,29 +194,58 @@ impl Copy<'_> {
         (path, target): (&Path, &Path),
     ) -> Result<()> {
         check_depth(path)?;
-        for name in names(from)? {
-            let plain = OsStr::from_bytes(name.to_bytes());
-            let (path, target) = (path.join(plain), target.join(plain));
-            let into = Spot { parent: into, name: &name, path: &target, is_new };
-            self.member(from, into, &path).with_context(|| format!("copy {}", shown(&path)))?;
+        let names = names(from)?;
+        let copy = |copy: &mut Self, names: &[CString]| {
+            names.iter().try_for_each(|name| {
+                let plain = OsStr::from_bytes(name.to_bytes());
+                let (path, target) = (path.join(plain), target.join(plain));
+                let into = Spot { parent: into, name, path: &target, is_new };
+                copy.member(from, into, &path).with_context(|| format!("copy {}", shown(&path)))
+            })
+        };
+        if names.len() < WORTH_A_THREAD || !self.take_thread() {
+            return copy(self, &names);
         }
-        Ok(())
+        let (here, there) = names.split_at(names.len() / 2);
+        let job = self.job;
+        thread::scope(|scope| {
+            let other = move || {
+                let copied = copy(&mut Copy::new(job), there);
+                job.spare.fetch_add(1, Ordering::Relaxed);
+                copied
+            };
+            // Where no more threads may be it is none that is spare.
+            let Ok(other) = thread::Builder::new().name("copy".into()).spawn_scoped(scope, other)
+            else {
+                return copy(self, &names);
+            };
+            let copied = copy(self, here);
+            let other =
+                other.join().map_err(|_| Error::internal("a thread that copies is gone"))?;
+            copied.and(other)
+        })
+    }
+
+    /// Whether another thread may be started; whoever did gives it back.
+    fn take_thread(&self) -> bool {
+        let one_less = |spare: usize| spare.checked_sub(1);
+        self.job.spare.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok()
     }
 
     /// A member of the directory `from`, with the name that it is to have; `path` is that below the source.
     fn member(&mut self, from: BorrowedFd<'_>, into: Spot<'_>, path: &Path) -> Result<()> {
         let name = into.name;
         let stat = rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW).context("stat")?;
-        let excludes = self.placing.excludes;
+        let excludes = self.job.placing.excludes;
         if kind_of(&stat) == FileType::Directory {
-            let Some(below) = excludes.enter(from, name, (self.source, path))? else {
+            let Some(below) = excludes.enter(from, name, (self.job.source, path))? else {
                 return Ok(());
             };
             let (made, is_new) = self.directory(into, &below, &stat)?;
             self.members(below.as_fd(), (made.as_fd(), is_new), (path, into.path))?;
             return set_times(made.as_fd(), &stat);
         }
-        if excludes.leaves_out(self.source, path) {
+        if excludes.leaves_out(self.job.source, path) {
             return Ok(());
         }
         match kind_of(&stat) {
@@ -240,20 +288,28 @@ impl Copy<'_> {
     fn file(&mut self, file: OwnedFd, stat: &Stat, into: Spot<'_>) -> Result<()> {
         into.clear()?;
         let Spot { parent, name, path, .. } = into;
-        if stat.st_nlink > 1 {
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let make = || {
+            let made = rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o600));
+            made.context("make a file")
+        };
+        let made = if stat.st_nlink > 1 {
+            let mut links = self.job.links.lock().unwrap_or_else(PoisonError::into_inner);
             let key = (stat.st_dev, stat.st_ino);
-            if let Some(first) = self.links.get(&key) {
+            if let Some(first) = links.get(&key) {
                 let flags = OFlags::PATH | OFlags::NOFOLLOW;
-                let first = open_below(self.root, first, flags).context("open a hard link")?;
+                let first = open_below(self.job.root, first, flags).context("open a hard link")?;
                 return rustix::fs::linkat(&first, c"", parent, name, AtFlags::EMPTY_PATH)
                     .context("make a hard link");
             }
-            self.links.insert(key, path.to_owned());
-        }
-        let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let made = rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o600))
-            .context("make a file")?;
+            // Whoever finds it has to find the file.
+            let made = make()?;
+            links.insert(key, path.to_owned());
+            made
+        } else {
+            make()?
+        };
         let (mut from, mut to) = (File::from(file), File::from(made));
         self.content(&mut from, &mut to).context("write a file")?;
         let (from, to) = (OwnedFd::from(from), OwnedFd::from(to));
@@ -309,7 +365,7 @@ impl Copy<'_> {
     }
 
     fn owner(&self, stat: &Stat) -> (Uid, Gid) {
-        let (uid, gid) = match self.placing.owner {
+        let (uid, gid) = match self.job.placing.owner {
             Ownership::Kept => (stat.st_uid, stat.st_gid),
             Ownership::Given(uid, gid) => (uid, gid),
         };
@@ -319,7 +375,7 @@ impl Copy<'_> {
     fn mode(&self, stat: &Stat) -> u32 {
         let mode = stat.st_mode & 0o7777;
         let is_directory = kind_of(stat) == FileType::Directory;
-        self.placing.chmod.map_or(mode, |chmod| chmod.apply(mode, is_directory))
+        self.job.placing.chmod.map_or(mode, |chmod| chmod.apply(mode, is_directory))
     }
 }
 

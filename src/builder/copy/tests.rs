@@ -184,6 +184,37 @@ fn hard_links_stay_one_file() {
 }
 
 #[test]
+fn what_several_threads_copy_is_the_same_tree() {
+    let trees = Trees::new();
+    for directory in 0..40 {
+        for file in 0..40 {
+            trees.write(&format!("from/{directory}/{file}"), &format!("{directory} {file}"));
+        }
+    }
+    // Files with a name in each half.
+    for directory in 0..40 {
+        let (one, other) =
+            (format!("from/{directory}/7"), format!("from/{}/other", 39 - directory));
+        fs::hard_link(trees.at(&one), trees.at(&other)).unwrap();
+    }
+
+    trees.copy(&["."], "/").unwrap();
+
+    for directory in 0..40 {
+        for file in 0..40 {
+            assert_eq!(
+                trees.read(&format!("to/{directory}/{file}")),
+                format!("{directory} {file}")
+            );
+        }
+        let inode = |path: String| fs::metadata(trees.at(&path)).unwrap().ino();
+        let (one, other) = (format!("to/{directory}/7"), format!("to/{}/other", 39 - directory));
+        assert_eq!(inode(one), inode(other));
+    }
+    assert!(trees.copy(&["."], "/0/7").is_err(), "a file is in the way");
+}
+
+#[test]
 fn a_directory_and_a_file_do_not_take_each_others_place() {
     let trees = Trees::new();
     trees.write("from/file", "f");

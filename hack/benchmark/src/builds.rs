@@ -1,4 +1,5 @@
-//! Builds of two engines, by docker's own build client: each the same directory with the same words.
+//! Builds of two engines, by docker's own build client: each the same directory with the same words. By our own client against
+//! buildah, too, which is its own engine.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -26,6 +27,9 @@ pub(crate) struct Options {
     /// Our own client; without it the peer is compared with itself.
     #[arg(long)]
     cais: Option<PathBuf>,
+    /// buildah, to be compared with our own client.
+    #[arg(long, requires = "cais")]
+    buildah: Option<PathBuf>,
     /// Where both engines find a registry that has nothing, each one of its own: `host:port`.
     #[arg(long)]
     registry: String,
@@ -45,14 +49,29 @@ const NAME: &str = "bench-build";
 const LARGE: &str =
     "RUN head -c 1000000000 /dev/urandom > /large && cut -d' ' -f1 /proc/uptime > /ended\n";
 
+/// As much that can be compressed: copies of a program, of which gzip sees one at a time.
+const PROGRAMS: &str =
+    "RUN mkdir /programs && for n in $(seq 1300); do cp /bin/busybox /programs/$n; done\n";
+
 const BUILDX: &[&str] = &["build", "--quiet", "--provenance=false"];
 const CAIS: &[&str] = &["build", "--quiet"];
+/// Each step is kept, as the others do by themselves; what a command may have of the network is as with them.
+const BUILDAH: &[&str] = &["build", "--quiet", "--layers"];
+
+const AGAINST_BUILDAH: &str = "cais build, against buildah";
 
 struct Build {
     row: &'static str,
     sample: &'static str,
     context: PathBuf,
     words: &'static [&'static str],
+}
+
+/// Clients of no other engine than theirs.
+struct Own<'a> {
+    cais: Option<Client<'a>>,
+    /// Its engine is of no meaning.
+    buildah: Option<Client<'a>>,
 }
 
 pub(crate) async fn compare(options: Options) -> Result<()> {
@@ -100,11 +119,18 @@ pub(crate) async fn compare(options: Options) -> Result<()> {
     let engines = [&options.sides.ours, &options.sides.peer];
     let buildx = engines.map(|engine| Client { program: &options.buildx, engine });
     let docker = engines.map(|engine| Client { program: &options.docker, engine });
-    let cais = options.cais.as_deref().map(|program| Client { program, engine: engines[0] });
+    let own = Own {
+        cais: options.cais.as_deref().map(|program| Client { program, engine: engines[0] }),
+        buildah: options.buildah.as_deref().map(|program| Client { program, engine: engines[1] }),
+    };
     for build in &builds {
-        measure(&mut record, options.rounds, build, &buildx, cais.as_ref()).await?;
+        measure(&mut record, options.rounds, build, &buildx, &own).await?;
     }
-    large(&mut record, &options, &from, [&buildx, &docker]).await?;
+    large(&mut record, &options, &from, [&buildx, &docker], &own).await?;
+    if let Some(buildah) = &own.buildah {
+        record.notes.push("buildah builds with `--layers`, so that it keeps each step".to_owned());
+        buildah.output(&["rmi", "--all", "--force"])?;
+    }
     record
         .notes
         .push("the row of 1 GB and what buildx computes are told in steps of 10 ms".to_owned());
@@ -123,29 +149,62 @@ async fn large(
     options: &Options,
     from: &str,
     [buildx, docker]: [&[Client<'_>; 2]; 2],
+    own: &Own<'_>,
 ) -> Result<()> {
     let built = context(&options.scratch.join("large"), &format!("{from}{LARGE}"), 0)?;
+    let programs = context(&options.scratch.join("programs"), &format!("{from}{PROGRAMS}"), 0)?;
+    let shown = ["run", "--rm", NAME, "cat", "/ended"];
     for round in 0..options.rounds.min(3) {
-        for side in if round % 2 == 0 { [0, 1] } else { [1, 0] } {
-            run(&buildx[side], BUILDX, &built, &["--no-cache"]).await?;
-            let answered = uptime(&fs::read_to_string("/proc/uptime")?)?;
-            let words = ["run", "--rm", NAME, "cat", "/ended"];
-            let ended = uptime(&docker[side].output(&words)?)?;
-            record.add(side, "large", (answered - ended) * 1e3);
-            record.add(side, "push", push(&docker[side], &options.registry).await?);
+        for turn in turns(round) {
+            match turn {
+                Turn::Buildx(side) => {
+                    let took =
+                        to_image(&buildx[side], BUILDX, &built, || docker[side].output(&shown));
+                    record.add(side, "large", took.await?);
+                    record.add(side, "push", push(&docker[side], &options.registry).await?);
+                    run(&buildx[side], BUILDX, &programs, &["--no-cache"]).await?;
+                    let took = push(&docker[side], &options.registry).await?;
+                    record.add(side, "push programs", took);
+                }
+                Turn::Own => {
+                    let Own { cais: Some(cais), buildah: Some(buildah) } = own else { continue };
+                    let took = to_image(cais, CAIS, &built, || docker[0].output(&shown));
+                    record.add(0, "buildah large", took.await?);
+                    let took = to_image(buildah, BUILDAH, &built, || read_ended(buildah));
+                    record.add(1, "buildah large", took.await?);
+                }
+            }
         }
     }
-    record.compare(
-        "from the end of a command that made a layer of 1 GB to the image",
-        "ms",
-        "large",
-    );
-    record.compare(
-        "docker push of a layer of 1 GB, compressed with gzip, to a registry that has nothing of it",
-        "ms",
-        "push",
-    );
+    let row = "from the end of a command that made a layer of 1 GB to the image";
+    record.compare(row, "ms", "large");
+    if own.buildah.is_some() {
+        record.compare(&format!("{row}: {AGAINST_BUILDAH}"), "ms", "buildah large");
+    }
+    let row = "compressed with gzip, to a registry that has nothing of it";
+    record.compare(&format!("docker push of a layer of 1 GB of noise, {row}"), "ms", "push");
+    let programs = format!("docker push of a layer of 1 GB of programs, {row}");
+    record.compare(&programs, "ms", "push programs");
     Ok(())
+}
+
+/// Milliseconds from the end of the command to that of the build; `ended` reads in the image when that was.
+async fn to_image(
+    client: &Client<'_>,
+    build: &[&str],
+    context: &Path,
+    ended: impl Fn() -> Result<String>,
+) -> Result<f64> {
+    run(client, build, context, &["--no-cache"]).await?;
+    let answered = uptime(&fs::read_to_string("/proc/uptime")?)?;
+    Ok((answered - uptime(&ended()?)?) * 1e3)
+}
+
+fn read_ended(buildah: &Client<'_>) -> Result<String> {
+    let container = buildah.output(&["from", "--quiet", "--pull-never", NAME])?;
+    let ended = buildah.output(&["run", container.trim(), "cat", "/ended"])?;
+    buildah.output(&["rm", container.trim()])?;
+    Ok(ended)
 }
 
 /// Milliseconds until a registry has the image. Its largest layer was just made: no registry has seen it, nor was it compressed.
@@ -166,37 +225,73 @@ async fn settle() {
     crate::lives::idle(GAP).await;
 }
 
-/// Builds of one kind by buildx with both engines, and by our client with ours, against buildx with the peer.
+/// Whose turn it is.
+#[derive(Clone, Copy)]
+enum Turn {
+    /// With one of the two engines.
+    Buildx(usize),
+    /// Each with its own.
+    Own,
+}
+
+/// Of one round. A drift of the machine meets all alike.
+fn turns(round: usize) -> [Turn; 3] {
+    let mut turns = [Turn::Buildx(0), Turn::Own, Turn::Buildx(1)];
+    if round % 2 == 1 {
+        turns.reverse();
+    }
+    turns
+}
+
+/// Builds of one kind by buildx with both engines, by our client with ours, against buildx with the peer, and by buildah.
 async fn measure(
     record: &mut Record,
     rounds: usize,
     build: &Build,
     buildx: &[Client<'_>; 2],
-    cais: Option<&Client<'_>>,
+    own: &Own<'_>,
 ) -> Result<()> {
-    let own_sample = format!("cais {}", build.sample);
+    let Build { row, sample, context, words } = build;
+    let [of_cais, of_buildah] = ["cais", "buildah"].map(|client| format!("{client} {sample}"));
     let mut of_client = Vec::new();
     // The first one fills caches, of whoever has one.
     for round in 0..=rounds {
-        for side in if round % 2 == 0 { [0, 1] } else { [1, 0] } {
-            let before = children()?;
-            let took = run(&buildx[side], BUILDX, &build.context, build.words).await?;
-            let busy = children()? - before;
-            let own = match (side, cais) {
-                (0, Some(cais)) => run(cais, CAIS, &build.context, build.words).await?,
-                (_, _) => took,
-            };
-            if round > 0 {
-                of_client.push(busy);
-                record.add(side, build.sample, took.as_secs_f64() * 1e3);
-                record.add(side, &own_sample, own.as_secs_f64() * 1e3);
+        let mut took: Vec<(usize, &str, Duration)> = Vec::new();
+        for turn in turns(round) {
+            match turn {
+                Turn::Buildx(side) => {
+                    let before = children()?;
+                    let time = run(&buildx[side], BUILDX, context, words).await?;
+                    if round > 0 {
+                        of_client.push(children()? - before);
+                    }
+                    took.push((side, sample, time));
+                    if side == 1 {
+                        took.push((1, &of_cais, time));
+                    }
+                }
+                Turn::Own => {
+                    let Some(cais) = &own.cais else { continue };
+                    let time = run(cais, CAIS, context, words).await?;
+                    took.push((0, &of_cais, time));
+                    let Some(buildah) = &own.buildah else { continue };
+                    took.push((0, &of_buildah, time));
+                    took.push((1, &of_buildah, run(buildah, BUILDAH, context, words).await?));
+                }
+            }
+        }
+        if round > 0 {
+            for (side, sample, time) in took {
+                record.add(side, sample, time.as_secs_f64() * 1e3);
             }
         }
     }
-    record.compare(build.row, "ms", build.sample);
-    let row = build.row;
-    if cais.is_some() {
-        record.compare(&format!("{row}: cais build, against buildx"), "ms", &own_sample);
+    record.compare(row, "ms", sample);
+    if own.cais.is_some() {
+        record.compare(&format!("{row}: cais build, against buildx"), "ms", &of_cais);
+    }
+    if own.buildah.is_some() {
+        record.compare(&format!("{row}: {AGAINST_BUILDAH}"), "ms", &of_buildah);
     }
     let middle = median(&of_client);
     record.notes.push(format!("{row}: buildx itself computes for {middle} ms, median"));
@@ -234,7 +329,9 @@ async fn run(
     let before = Instant::now();
     let said = client.output(&[build, words, &["--tag", NAME, context]].concat())?;
     let took = before.elapsed();
-    if !said.starts_with("sha256:") {
+    // buildah tells the digest alone.
+    let id = said.trim().trim_start_matches("sha256:");
+    if id.len() != 64 || id.contains(|it: char| !it.is_ascii_hexdigit()) {
         return Err(format!("{}: no image but {said:?}", client.engine.name).into());
     }
     Ok(took)

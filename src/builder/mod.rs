@@ -17,7 +17,9 @@
 //! Begin reading at `stage`.
 
 mod agents;
+mod bases;
 mod build;
+mod built;
 mod cached;
 mod client;
 mod context;
@@ -35,6 +37,7 @@ mod portable;
 mod progress;
 mod remote;
 mod running;
+mod scanned;
 mod secrets;
 mod settings;
 mod stage;
@@ -48,8 +51,9 @@ use std::sync::{Arc, Mutex};
 use cais_dockerfile::instruction::boolean;
 use tokio::sync::{mpsc, oneshot};
 
+pub(crate) use self::bases::Base;
 use self::build::Build;
-pub(crate) use self::build::{Base, Built, Extent};
+pub(crate) use self::built::{Built, Extent};
 pub(crate) use self::cached::{Cached, Prune, Room};
 pub(crate) use self::client::{Client, Sent};
 pub(crate) use self::context::{Context, ContextUpload, Directory};
@@ -63,6 +67,7 @@ pub(crate) use self::plan::image_platform;
 use self::progress::Teller;
 pub(crate) use self::progress::{Event, Failure, Progress, Step};
 pub(crate) use self::remote::{Address, DOCKERFILE, FetchedContext};
+pub(crate) use self::scanned::Scanned;
 pub(crate) use self::synced::{Entry, Synced, goes_along};
 use self::tidy::Rounds;
 use crate::engine::Engine;

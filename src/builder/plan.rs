@@ -108,6 +108,12 @@ impl Plan {
         self.needed.iter().flat_map(|index| self.steps_of(*index)).collect()
     }
 
+    /// As FROM has it, or by its place.
+    pub(super) fn stage_name(&self, index: usize) -> String {
+        let stage = self.dockerfile.stages.get(index);
+        stage.and_then(|stage| stage.name.clone()).unwrap_or_else(|| format!("stage-{index}"))
+    }
+
     /// BuildKit counts the steps that make something: an image that is taken, and a layer.
     fn steps_of(&self, index: usize) -> Vec<Step> {
         let Some(stage) = self.dockerfile.stages.get(index) else { return Vec::new() };
@@ -121,10 +127,9 @@ impl Plan {
         });
         let all: Vec<(String, bool)> =
             std::iter::once((stage.code.trim().to_owned(), takes_image)).chain(made).collect();
-        let name = match (self.dockerfile.stages.len(), &stage.name) {
-            (1, _) => String::new(),
-            (_, Some(name)) => name.clone(),
-            (_, None) => format!("stage-{index}"),
+        let name = match self.dockerfile.stages.len() {
+            1 => String::new(),
+            _ => self.stage_name(index),
         };
         let count = all.iter().filter(|(_, counts)| *counts).count();
         let mut number = 0;

@@ -32,7 +32,7 @@ pub(super) struct Finished {
     pub(super) stack: Stack,
     pub(super) settings: Settings,
     pub(super) key: Digest,
-    scope: Scope,
+    pub(super) scope: Scope,
 }
 
 /// A stage that is being built.

@@ -31,6 +31,20 @@ pub(crate) struct Predicate {
     /// A URI.
     pub(crate) kind: &'static str,
     pub(crate) content: Value,
+    /// What a statement with it is called that lies beside files.
+    pub(crate) file: String,
+    /// Nobody asked for it: where it would be a file it is left out.
+    pub(crate) is_inline_only: bool,
+}
+
+/// in-toto's statement that a predicate holds for `subjects`.
+pub(crate) fn statement(predicate: &Predicate, subjects: &[Value]) -> Value {
+    json!({
+        "_type": STATEMENT_TYPE,
+        "predicateType": predicate.kind,
+        "subject": subjects,
+        "predicate": predicate.content,
+    })
 }
 
 /// The statements about one image, and the documents that make an image of them.
@@ -61,16 +75,11 @@ pub(super) fn attest(
     let subject = |name: &String| json!({ "name": name, "digest": { "sha256": digest.hex() } });
     let subjects: Vec<Value> = subjects.iter().map(subject).collect();
     let (mut statements, mut layers) = (Vec::new(), Vec::new());
-    for Predicate { kind, content } in predicates {
-        let statement = json!({
-            "_type": STATEMENT_TYPE,
-            "predicateType": kind,
-            "subject": subjects,
-            "predicate": content,
-        });
+    for predicate in predicates {
+        let statement = statement(predicate, &subjects);
         let statement = serde_json::to_vec(&statement).context("write a statement")?;
         let mut layer = Descriptor::of(STATEMENT, &statement).to_json();
-        layer["annotations"] = json!({ "in-toto.io/predicate-type": kind });
+        layer["annotations"] = json!({ "in-toto.io/predicate-type": predicate.kind });
         layers.push(layer);
         statements.push(statement);
     }
@@ -145,7 +154,12 @@ mod tests {
             Documents { config, manifest, layers: Vec::new() }
         };
         let names = [Reference::parse("localhost:5000/a/b:v1").unwrap()];
-        let predicate = Predicate { kind: "https://x.io/p", content: json!({ "a": 1 }) };
+        let predicate = Predicate {
+            kind: "https://x.io/p",
+            content: json!({ "a": 1 }),
+            file: "p.json".to_owned(),
+            is_inline_only: false,
+        };
         let images = ["amd64", "arm64"].map(|architecture| {
             let image = image(architecture);
             let attested = attest(&image, std::slice::from_ref(&predicate), &names).unwrap();

@@ -63,6 +63,7 @@ mod docker_buildx_compression;
 mod docker_buildx_index;
 mod docker_buildx_remote;
 mod docker_buildx_scan;
+mod docker_buildx_statements;
 mod docker_commands;
 mod docker_containers;
 mod docker_events;

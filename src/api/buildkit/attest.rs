@@ -136,7 +136,8 @@ impl Provenance {
             SLSA_1 => self.version_1(facts),
             _ => self.version_02(facts),
         };
-        Predicate { kind: self.kind, content }
+        let (file, is_inline_only) = ("provenance.json".to_owned(), self.is_inline_only);
+        Predicate { kind: self.kind, content, file, is_inline_only }
     }
 
     fn version_02(&self, facts: &Facts<'_>) -> Value {

@@ -1,7 +1,6 @@
 //! What becomes of what was built: images, pushes, archives and files at the client's.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -21,18 +20,20 @@ use super::caches;
 use super::compression;
 use super::errors::failed_call;
 use super::job::{Job, Made, Outcome};
-use super::send::{self, Tree};
+use super::send;
 use super::session::Session;
+use super::statements::{self, Naming, Statement};
 use super::wire::Caller;
 use crate::api::docker::convert::build;
 use crate::engine::actions::ImageAct;
 use crate::error::{Context, Error, Kind, Result};
 use crate::image::compression::Compression;
 use crate::image::index::Variant;
+use crate::image::pack::{self, Tree};
 use crate::image::pieces::{self, Pieces};
 use crate::image::reference::Reference;
 use crate::image::save::{Saved, save, save_index};
-use crate::image::{ImageId, pack, push};
+use crate::image::{ImageId, push};
 
 /// Of the client: exporters with a place at the client's are told apart by their number.
 pub(super) const EXPORTER: &str = "buildkit-attachable-exporter-id";
@@ -99,9 +100,9 @@ pub(super) fn check_parts(exporters: &[Exporter], asked: &Asked) -> Result<()> {
             let text = format!("the output {output:?}: platform-split=false is not supported yet");
             return Err(Error::new(Kind::Unsupported, text));
         }
-        let what = match (is_index, is_files, has_many, is_attested) {
-            (false, false, true, _) => "an image of several platforms",
-            (false, _, _, true) => "an attestation",
+        let what = match (is_index || is_files, has_many, is_attested) {
+            (false, true, _) => "an image of several platforms",
+            (false, _, true) => "an attestation",
             _ => continue,
         };
         return Err(Error::new(
@@ -288,16 +289,29 @@ impl Export<'_> {
         Ok(about(&id, &names))
     }
 
-    /// What was built, by the directories that its files go into: one without a name, or one for each platform.
-    fn trees(&self, attrs: &BTreeMap<String, String>) -> Vec<(Option<String>, Arc<Made>)> {
-        if !is_split(attrs, self.outcome.has_platforms) {
-            return vec![(None, self.made.clone())];
-        }
-        let parts = self.outcome.parts.iter();
-        let mut trees: Vec<_> =
-            parts.map(|made| (Some(made.platform.replace('/', "_")), made.clone())).collect();
-        trees.sort_by(|(one, _), (other, _)| one.cmp(other));
-        trees
+    /// What was built, in a directory for each platform or at the top, with what is attested of it beside; for a thread that may block.
+    fn trees(
+        &self,
+        attrs: &BTreeMap<String, String>,
+    ) -> impl FnOnce() -> Result<Vec<Tree>> + Send + 'static {
+        let has_platforms = self.outcome.has_platforms;
+        let is_split = is_split(attrs, has_platforms);
+        let parts = self.outcome.parts.iter().take(if is_split { usize::MAX } else { 1 });
+        let mut parts: Vec<_> = parts
+            .map(|made| {
+                let name = if is_split { made.platform.replace('/', "_") } else { String::new() };
+                (name, Naming::of(attrs, made, has_platforms, is_split), made.clone())
+            })
+            .collect();
+        parts.sort_by(|(one, ..), (other, ..)| one.cmp(other));
+        let open = |(name, naming, made): (String, Naming, Arc<Made>)| {
+            let root = made.built.files()?;
+            let more = statements::about(&root, &made.predicates, &naming)?;
+            let more =
+                more.into_iter().map(|Statement { name, content }| (name, content)).collect();
+            Ok(Tree { name: name.into(), root, more, time: made.time })
+        };
+        move || parts.into_iter().map(open).collect()
     }
 
     async fn files(&self, attrs: &BTreeMap<String, String>, task: &mut Task) -> Result<Response> {
@@ -305,27 +319,16 @@ impl Export<'_> {
             return Err(Error::invalid("the client has no place for files"));
         }
         task.part("copying files", (0, 0), false);
-        let trees = self.trees(attrs);
         let number = MetadataValue::from(self.number as u64);
-        let open = move || {
-            let opened =
-                trees.into_iter().map(|(name, made)| Ok(Tree { root: made.built.files()?, name }));
-            opened.collect()
-        };
-        send::send(self.session, number, open).await.context("send files")?;
+        send::send(self.session, number, self.trees(attrs)).await.context("send files")?;
         task.part("copying files", (0, 0), true);
         Ok(Response::new())
     }
 
     async fn tar(&self, attrs: &BTreeMap<String, String>, task: &mut Task) -> Result<Response> {
         let trees = self.trees(attrs);
-        let archive = pieces::send(move |out| {
-            let open = |(name, made): (Option<String>, Arc<Made>)| {
-                Ok((PathBuf::from(name.unwrap_or_default()), made.built.files()?))
-            };
-            let opened: Result<Vec<_>> = trees.into_iter().map(open).collect();
-            pack::write_each(&opened?, pack::Extent::Files, out)
-        });
+        let archive =
+            pieces::send(move |out| pack::write_each(&trees()?, pack::Extent::Files, out));
         self.send(archive, "sending tarball", task).await?;
         Ok(Response::new())
     }

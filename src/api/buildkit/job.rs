@@ -36,6 +36,8 @@ pub(super) struct Made {
     pub(super) built: Arc<Built>,
     /// What is said of it.
     pub(super) predicates: Vec<Predicate>,
+    /// Of files that say it, seconds since the epoch.
+    pub(super) time: u64,
 }
 
 /// What a build came to: one image, or an index of them.

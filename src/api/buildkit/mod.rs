@@ -34,6 +34,7 @@ mod scan;
 mod send;
 mod session;
 mod solve;
+mod statements;
 mod steps;
 mod targets;
 mod transfer;

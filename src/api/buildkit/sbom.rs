@@ -9,6 +9,18 @@ use crate::builder::{Inventory, Package, PackageKind};
 use crate::image::digest::Digest;
 use crate::image::index::Predicate;
 
+/// Of the document about the result, and how those of others begin. BuildKit has the same.
+pub(super) const CORE: &str = "sbom";
+pub(super) const CONTEXT: &str = "context";
+
+/// As files are called by scanners: `sbom.spdx.json`, or `sbom-NAME.spdx.json` for what else was looked at.
+pub(super) fn file_name(other: Option<&str>) -> String {
+    match other {
+        None => format!("{CORE}.spdx.json"),
+        Some(other) => format!("{CORE}-{other}.spdx.json"),
+    }
+}
+
 pub(super) const KIND: &str = "https://spdx.dev/Document";
 const TOOL: &str = concat!("Tool: cais-", env!("CARGO_PKG_VERSION"));
 const DOCUMENT: &str = "SPDXRef-DOCUMENT";
@@ -16,8 +28,12 @@ const IMAGE: &str = "SPDXRef-DocumentRoot-Image";
 /// Nothing is said about it.
 const NOTHING: &str = "NOASSERTION";
 
-/// `name` is for people; `created` in whole seconds, as the format wants it.
-pub(super) fn predicate(name: &str, inventory: &Inventory, created: jiff::Timestamp) -> Predicate {
+/// `name` is for people; `created` in whole seconds, as the format wants it. `file`: what it is called as a file.
+pub(super) fn predicate(
+    (name, file): (&str, String),
+    inventory: &Inventory,
+    created: jiff::Timestamp,
+) -> Predicate {
     let of_image = json!({
         "SPDXID": IMAGE,
         "name": name,
@@ -40,6 +56,8 @@ pub(super) fn predicate(name: &str, inventory: &Inventory, created: jiff::Timest
     let content = Digest::of(json!([name, created, packages]).to_string().as_bytes());
     Predicate {
         kind: KIND,
+        file,
+        is_inline_only: false,
         content: json!({
             "spdxVersion": "SPDX-2.3",
             "dataLicense": "CC0-1.0",
@@ -163,7 +181,7 @@ mod tests {
         };
         let inventory = Inventory { packages: vec![package], ..Inventory::default() };
         let now = jiff::Timestamp::UNIX_EPOCH;
-        let made = predicate("web", &inventory, now);
+        let made = predicate(("web", file_name(None)), &inventory, now);
         assert_eq!(made.kind, KIND);
         assert_eq!(made.content["creationInfo"]["created"], "1970-01-01T00:00:00Z");
         assert_eq!(made.content["packages"][1]["licenseComments"], "MIT");
@@ -171,9 +189,9 @@ mod tests {
         assert_eq!(locator, "pkg:apk/alpine/musl@1?arch=x86_64");
         let contains = &made.content["relationships"][1];
         assert_eq!(contains["relatedSpdxElement"], made.content["packages"][1]["SPDXID"]);
-        assert_eq!(predicate("web", &inventory, now), made);
+        assert_eq!(predicate(("web", file_name(None)), &inventory, now), made);
         assert_ne!(
-            predicate("other", &inventory, now).content["documentNamespace"],
+            predicate(("other", file_name(None)), &inventory, now).content["documentNamespace"],
             made.content["documentNamespace"]
         );
     }

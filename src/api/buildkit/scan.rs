@@ -5,6 +5,7 @@
 //!
 //! ```text
 //!   FROM generator ─▶ its entry point ─▶ RUN it, BUILDKIT_SCAN_SOURCE ◀─ what was built
+//!                                         │      BUILDKIT_SCAN_SOURCE_EXTRAS ◀─ the context and stages that the Dockerfile wants seen
 //!                                         └─▶ BUILDKIT_SCAN_DESTINATION ─▶ in-toto statements ─▶ predicates
 //! ```
 
@@ -18,9 +19,9 @@ use rustix::fs::{Dir, FileType, OFlags};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::sbom::KIND;
+use super::sbom::{CONTEXT, CORE, KIND};
 use crate::api::docker::convert::create::unsupported;
-use crate::builder::{Built, Named, Names, Options};
+use crate::builder::{Built, Named, Names, Options, Scanned};
 use crate::engine::files::open_below;
 use crate::error::{Context, Error, Result};
 use crate::image::index::Predicate;
@@ -28,6 +29,7 @@ use crate::image::reference::Reference;
 
 /// Where the generator finds what was built, and where it writes to; BuildKit has the same.
 const SOURCE: &str = "/run/src/core/sbom";
+const EXTRAS: &str = "/run/src/extras";
 const DESTINATION: &str = "/run/out";
 /// Names of contexts.
 const GENERATOR: &str = "generator";
@@ -78,18 +80,24 @@ impl Generator {
         &self,
         asked: &Options,
         generator: Arc<Built>,
-        built: Arc<Built>,
+        (built, scanned): (Arc<Built>, Scanned),
     ) -> Result<(String, Options)> {
-        let text = self.dockerfile(&generator.document().await?)?;
+        let Scanned { has_context, stages } = scanned;
+        let names = stages.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>();
+        let text = self.dockerfile(&generator.document().await?, &names, has_context)?;
         let mut named = Names::default();
         named.add(GENERATOR, None, Named::Built(generator));
         named.add(RESULT, None, Named::Built(built));
+        for (place, (_, stage)) in stages.into_iter().enumerate() {
+            named.add(&extra(place), None, Named::Built(stage));
+        }
         let told = self.told.iter();
         let build_args = told.map(|(name, value)| (variable(name), Some(value.clone()))).collect();
         Ok((text, Options { named, build_args, ..options(asked) }))
     }
 
-    fn dockerfile(&self, document: &[u8]) -> Result<String> {
+    /// `stages` and the context are looked at besides.
+    fn dockerfile(&self, document: &[u8], stages: &[&str], has_context: bool) -> Result<String> {
         #[derive(Deserialize)]
         struct Document {
             config: Option<Config>,
@@ -117,18 +125,39 @@ impl Generator {
         };
         let told: String =
             self.told.keys().map(|name| format!("ARG {}\n", variable(name))).collect();
+        let mut mounts: String = stages
+            .iter()
+            .enumerate()
+            .map(|(place, name)| {
+                let from = extra(place);
+                format!("--mount=type=bind,from={from},target={EXTRAS}/{CORE}-{name} ")
+            })
+            .collect();
+        if has_context {
+            mounts.push_str(&format!("--mount=type=bind,target={EXTRAS}/{CORE}-{CONTEXT} "));
+        }
+        let extras = match mounts.as_str() {
+            "" => String::new(),
+            _ => format!("ENV BUILDKIT_SCAN_SOURCE_EXTRAS={EXTRAS}\n"),
+        };
         Ok(format!(
             "FROM {GENERATOR} AS scan\n\
              WORKDIR {DESTINATION}\n\
              WORKDIR {directory}\n\
              USER 0\n\
              ENV BUILDKIT_SCAN_DESTINATION={DESTINATION}/ BUILDKIT_SCAN_SOURCE={SOURCE}\n\
+             {extras}\
              {told}\
-             RUN --mount=type=tmpfs,target=/tmp --mount=type=bind,from={RESULT},target={SOURCE} {command}\n\
+             RUN --mount=type=tmpfs,target=/tmp --mount=type=bind,from={RESULT},target={SOURCE} {mounts}{command}\n\
              FROM scratch\n\
              COPY --from=scan {DESTINATION} /\n"
         ))
     }
+}
+
+/// The name of a context.
+fn extra(place: usize) -> String {
+    format!("extra-{place}")
 }
 
 fn is_plain(byte: u8) -> bool {
@@ -137,6 +166,11 @@ fn is_plain(byte: u8) -> bool {
 
 fn variable(name: &str) -> String {
     format!("BUILDKIT_SCAN_{name}")
+}
+
+/// A build that comes to the context, as its files.
+pub(super) fn context(asked: &Options) -> (String, Options) {
+    ("FROM scratch\nCOPY . /\n".to_owned(), options(asked))
 }
 
 /// Of a build that is ours: of what the client asked for, what concerns any.
@@ -201,7 +235,8 @@ fn predicate(files: &OwnedFd, name: &str) -> Result<Predicate> {
         let found = statement.predicate_type;
         return Err(wrong(format!("{found} does not match required predicate type {KIND}")));
     }
-    Ok(Predicate { kind: KIND, content: statement.predicate })
+    let (content, file) = (statement.predicate, name.to_owned());
+    Ok(Predicate { kind: KIND, content, file, is_inline_only: false })
 }
 
 #[cfg(test)]
@@ -222,14 +257,17 @@ mod tests {
         let config = json!({ "config": {
             "Entrypoint": ["/scan", "<<EOF"], "Cmd": ["a\nb", "$X"], "WorkingDir": "/work", "User": "nobody",
         }});
-        let text = generator(&[("A", "1")]).unwrap().dockerfile(config.to_string().as_bytes());
+        let text =
+            generator(&[("A", "1")]).unwrap().dockerfile(config.to_string().as_bytes(), &[], false);
         let text = text.unwrap();
+        assert!(!text.contains("EXTRAS"), "{text}");
         let parsed = cais_dockerfile::Dockerfile::parse(text.as_bytes()).unwrap();
         assert_eq!(parsed.stages.len(), 2);
         let run = r#"target=/run/src/core/sbom ["/scan","\u003c\u003cEOF","a\nb","$X"]"#;
         assert!(text.contains(run), "{text}");
         assert!(text.contains("\nARG BUILDKIT_SCAN_A\n") && text.contains("\nWORKDIR /work\n"));
-        let empty = generator(&[]).unwrap().dockerfile(br#"{"config":{"Cmd":null}}"#).unwrap_err();
+        let empty = generator(&[]).unwrap().dockerfile(br#"{"config":{"Cmd":null}}"#, &[], false);
+        let empty = empty.unwrap_err();
         assert!(empty.chain().contains("does not have cmd"), "{}", empty.chain());
         assert_eq!(generator(&[("A B", "1")]).unwrap_err().kind(), Kind::Unsupported);
     }

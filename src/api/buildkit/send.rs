@@ -1,9 +1,10 @@
 //! Files on their way to a client: the sender of fsutil's protocol ([`super::transfer`] tells of it).
 
 use std::collections::HashMap;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -20,17 +21,11 @@ use super::transfer::{GO_BITS, GO_CHARACTER, GO_DEVICE, GO_DIRECTORY, GO_FIFO, G
 use super::wire::{Caller, LARGEST_MESSAGE};
 use crate::engine::files::open_below;
 use crate::error::{Context, Error, Result};
+use crate::image::pack::Tree;
 
 /// Packets that are not on their way yet.
 const BACKLOG: usize = 64;
 const PIECE: usize = 32 << 10;
-
-/// Files that are sent.
-pub(super) struct Tree {
-    pub(super) root: OwnedFd,
-    /// A directory that they are sent in, if they are not to be at the top.
-    pub(super) name: Option<String>,
-}
 
 /// Sends trees to the place that the client has for this exporter. `open` may block; it has them in the order of their names.
 pub(super) async fn send(
@@ -74,10 +69,16 @@ pub(super) async fn send(
 /// For a thread that may block.
 struct Sender {
     packets: mpsc::Sender<Packet>,
-    /// By their numbers, in which tree and where below its root; `None` for what has no content.
-    files: Vec<Option<(usize, PathBuf)>>,
+    /// By their numbers; `None` for what has no content.
+    files: Vec<Option<Content>>,
     /// The first names of files that have several, by device and inode.
     links: HashMap<(u64, u64), String>,
+}
+
+/// In which tree a file is, and where: below its root, or by its place among those that the tree does not have itself.
+enum Content {
+    File(usize, PathBuf),
+    More(usize, usize),
 }
 
 impl Sender {
@@ -86,17 +87,16 @@ impl Sender {
         trees: &[Tree],
         mut asked: mpsc::UnboundedReceiver<Option<u32>>,
     ) -> Result<()> {
-        for (number, Tree { root, name }) in trees.iter().enumerate() {
+        for (number, tree) in trees.iter().enumerate() {
             // No two of them have a file in common.
             self.links.clear();
-            if let Some(name) = name {
+            if !tree.name.as_os_str().is_empty() {
                 self.files.push(None);
-                let stat =
-                    Stat { path: name.clone(), mode: GO_DIRECTORY | 0o755, ..Stat::default() };
+                let path = tree.name.to_string_lossy().into_owned();
+                let stat = Stat { path, mode: GO_DIRECTORY | 0o755, ..Stat::default() };
                 self.say(PacketType::PacketStat, Packet { stat: Some(stat), ..Packet::default() })?;
             }
-            let tree = (number, Path::new(name.as_deref().unwrap_or_default()));
-            self.directory(root.as_fd(), tree, Path::new(""))?;
+            self.directory(tree.root.as_fd(), (number, tree), Path::new(""))?;
         }
         self.say(PacketType::PacketStat, Packet::default())?;
         while let Some(number) = asked.blocking_recv() {
@@ -111,19 +111,29 @@ impl Sender {
     fn directory(
         &mut self,
         directory: BorrowedFd<'_>,
-        tree: (usize, &Path),
+        (number, tree): (usize, &Tree),
         path: &Path,
     ) -> Result<()> {
+        let more = if path.as_os_str().is_empty() { tree.more.as_slice() } else { &[] };
+        let place_of =
+            |name: &CStr| more.iter().position(|(more, _)| more.as_bytes() == name.to_bytes());
         let context = || format!("list /{}", path.display());
         let mut names = Vec::new();
         for entry in Dir::read_from(directory).with_context(context)? {
             let name = entry.with_context(context)?.file_name().to_owned();
-            if ![c".", c".."].contains(&name.as_c_str()) {
+            if ![c".", c".."].contains(&name.as_c_str()) && place_of(&name).is_none() {
                 names.push(name);
             }
         }
+        for (name, _) in more {
+            names.push(CString::new(name.as_str()).with_context(context)?);
+        }
         names.sort();
         for name in names {
+            if let Some(place) = place_of(&name) {
+                self.tell_more((number, tree), place)?;
+                continue;
+            }
             let path = path.join(std::ffi::OsStr::from_bytes(name.to_bytes()));
             let context = || format!("read /{}", path.display());
             let stat = rustix::fs::statat(directory, &name, AtFlags::SYMLINK_NOFOLLOW);
@@ -138,11 +148,11 @@ impl Sender {
             } else {
                 String::new()
             };
-            self.tell(tree, &path, (kind, &stat, link))?;
+            self.tell((number, &tree.name), &path, (kind, &stat, link))?;
             if kind == FileType::Directory {
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let below = rustix::fs::openat(directory, &name, flags, Mode::empty());
-                self.directory(below.with_context(context)?.as_fd(), tree, &path)?;
+                self.directory(below.with_context(context)?.as_fd(), (number, tree), &path)?;
             }
         }
         Ok(())
@@ -163,7 +173,7 @@ impl Sender {
             }
         }
         let has_content = kind == FileType::RegularFile && link.is_empty();
-        self.files.push(has_content.then(|| (number, path.to_owned())));
+        self.files.push(has_content.then(|| Content::File(number, path.to_owned())));
         let is_device = matches!(kind, FileType::CharacterDevice | FileType::BlockDevice);
         let device = if is_device { stat.st_rdev } else { 0 };
         let stat = Stat {
@@ -184,14 +194,44 @@ impl Sender {
         self.say(PacketType::PacketStat, Packet { stat: Some(stat), ..Packet::default() })
     }
 
+    /// A file that the tree does not have itself.
+    fn tell_more(&mut self, (number, tree): (usize, &Tree), place: usize) -> Result<()> {
+        let Some((name, content)) = tree.more.get(place) else { return Ok(()) };
+        self.files.push(Some(Content::More(number, place)));
+        let stat = Stat {
+            path: tree.name.join(name).to_string_lossy().into_owned(),
+            mode: 0o600,
+            size: i64::try_from(content.len()).unwrap_or(i64::MAX),
+            mod_time: i64::try_from(tree.time).unwrap_or(i64::MAX).saturating_mul(1_000_000_000),
+            ..Stat::default()
+        };
+        self.say(PacketType::PacketStat, Packet { stat: Some(stat), ..Packet::default() })
+    }
+
     fn content(&self, trees: &[Tree], number: u32) -> Result<()> {
-        let file = self.files.get(number as usize).and_then(Option::as_ref);
-        let found = file.and_then(|(tree, path)| Some((trees.get(*tree)?, path)));
         let missing = || Error::invalid(format!("invalid file id {number}"));
-        let (Tree { root, .. }, path) = found.ok_or_else(missing)?;
+        let file = self.files.get(number as usize).and_then(Option::as_ref).ok_or_else(missing)?;
+        let (Content::File(tree, _) | Content::More(tree, _)) = file;
+        let tree = trees.get(*tree).ok_or_else(missing)?;
+        match file {
+            Content::File(_, path) => self.file(tree, path, number),
+            Content::More(_, place) => {
+                let (_, content) = tree.more.get(*place).ok_or_else(missing)?;
+                content.chunks(PIECE).chain([&[][..]]).try_for_each(|piece| {
+                    let data = bytes::Bytes::copy_from_slice(piece);
+                    self.say(
+                        PacketType::PacketData,
+                        Packet { id: number, data, ..Packet::default() },
+                    )
+                })
+            }
+        }
+    }
+
+    fn file(&self, tree: &Tree, path: &Path, number: u32) -> Result<()> {
         let context = || format!("read /{}", path.display());
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let mut file = File::from(open_below(root, path, flags).with_context(context)?);
+        let mut file = File::from(open_below(&tree.root, path, flags).with_context(context)?);
         let mut buffer = vec![0; PIECE];
         loop {
             let count = file.read(&mut buffer).with_context(context)?;
@@ -247,12 +287,14 @@ mod tests {
         for number in [Some(1), None] {
             wanted.send(number).unwrap();
         }
-        let tree = |name: Option<&str>| Tree {
+        let tree = |name: &str| Tree {
             root: File::open(temp.path()).unwrap().into(),
-            name: name.map(str::to_owned),
+            name: name.into(),
+            more: Vec::new(),
+            time: 0,
         };
         let sender = |packets| Sender { packets, files: Vec::new(), links: HashMap::new() };
-        sender(packets).run(&[tree(None)], asked).unwrap();
+        sender(packets).run(&[tree("")], asked).unwrap();
 
         let mut told: Vec<Packet> = std::iter::from_fn(|| told.try_recv().ok()).collect();
         let ends = told.split_off(5);
@@ -277,7 +319,7 @@ mod tests {
         for number in [Some(8), None] {
             wanted.send(number).unwrap();
         }
-        let trees = [tree(Some("one")), tree(Some("two"))];
+        let trees = [tree("one"), tree("two")];
         sender(packets).run(&trees, asked).unwrap();
         let told: Vec<Packet> = std::iter::from_fn(|| told.try_recv().ok()).collect();
         let paths = told.iter().filter_map(|packet| Some(packet.stat.as_ref()?.path.as_str()));
@@ -285,5 +327,25 @@ mod tests {
         let expected = ["one", "two"].iter().flat_map(|it| names.map(|name| format!("{it}{name}")));
         assert!(paths.eq(expected), "{told:?}");
         assert!(told.iter().any(|packet| packet.id == 8 && packet.data.as_ref() == b"content"));
+
+        // With more than it has, and with another file in the place of its own.
+        let (packets, mut told) = mpsc::channel(100);
+        let (wanted, asked) = mpsc::unbounded_channel();
+        for number in [Some(2), Some(4), None] {
+            wanted.send(number).unwrap();
+        }
+        let more = [("a.b", "other"), ("bb", "more")];
+        let more = more.map(|(name, text)| (name.to_owned(), text.as_bytes().to_vec())).into();
+        sender(packets).run(&[Tree { more, time: 7, ..tree("") }], asked).unwrap();
+        let told: Vec<Packet> = std::iter::from_fn(|| told.try_recv().ok()).collect();
+        let stats: Vec<_> = told.iter().filter_map(|packet| packet.stat.as_ref()).collect();
+        let paths: Vec<_> = stats.iter().map(|stat| stat.path.as_str()).collect();
+        assert_eq!(paths, ["a", "a/x", "a.b", "b", "bb", "c"]);
+        assert_eq!((stats[2].size, stats[2].mod_time, stats[4].mode), (5, 7_000_000_000, 0o600));
+        let sent = |number| {
+            let own = told.iter().filter(move |packet| packet.id == number);
+            own.flat_map(|packet| packet.data.to_vec()).collect::<Vec<_>>()
+        };
+        assert_eq!((sent(2), sent(4)), (b"other".to_vec(), b"more".to_vec()));
     }
 }

@@ -23,7 +23,7 @@ use super::sbom;
 use super::scan::{self, Generator};
 use super::steps::Steps;
 use super::targets;
-use crate::builder::{Built, Options, Prepared};
+use crate::builder::{Built, Options, Prepared, Scanned};
 use crate::config::Entitlement;
 use crate::error::{Error, Kind};
 use crate::image::index::Predicate;
@@ -182,44 +182,81 @@ async fn platforms(
             began,
             ended: jiff::Timestamp::now(),
         };
+        let time = given_time(&asked.options).unwrap_or(facts.ended);
         let mut predicates: Vec<_> =
             asked.provenance.iter().map(|provenance| provenance.of(&facts)).collect();
         let built = Arc::new(built);
         match &asked.sbom {
             None => {}
             Some(Sbom::Own) => {
-                let inventory = built.inventory().await.map_err(|error| errors::refused(&error))?;
-                let created = given_time(&asked.options).unwrap_or(facts.ended);
-                predicates.push(sbom::predicate(name_of(job), &inventory, created));
+                let scanning = listed((kit, job, client), &asked.options, &built, time);
+                predicates.extend(Box::pin(scanning).await?);
             }
             Some(Sbom::By(generator)) => {
                 let scanning = scanned((kit, job, client), &asked.options, generator, &built);
                 predicates.extend(Box::pin(scanning).await?);
             }
         }
-        made.push(Arc::new(Made { platform, built, predicates }));
+        let time = u64::try_from(time.as_second()).unwrap_or_default();
+        made.push(Arc::new(Made { platform, built, predicates, time }));
     }
     Ok(made)
 }
 
+/// A build of our own, for the same client.
+async fn aside(
+    (kit, job, client): (&BuildKit, &Job, &Arc<SessionClient>),
+    name: &str,
+    (text, options): (String, Options),
+) -> Result<Arc<Built>, Status> {
+    let source = Source { name: name.to_owned(), text };
+    let prepared = kit.0.builder.prepare(&source.text, client.clone(), options);
+    let prepared = prepared.map_err(|failure| errors::failed(&failure, &source))?;
+    stages(job, prepared, (&source, "")).await.map(Arc::new)
+}
+
+/// The packages in what was built, and in what else the Dockerfile wants seen.
+async fn listed(
+    parts: (&BuildKit, &Job, &Arc<SessionClient>),
+    asked: &Options,
+    built: &Arc<Built>,
+    created: jiff::Timestamp,
+) -> Result<Vec<Predicate>, Status> {
+    let Scanned { has_context, stages } = built.scanned();
+    let name = name_of(parts.1);
+    let mut listed = vec![(name.to_owned(), sbom::file_name(None), built.clone())];
+    for (stage, built) in stages {
+        listed.push((format!("{name}: stage {stage}"), sbom::file_name(Some(&stage)), built));
+    }
+    if has_context {
+        let built = aside(parts, "the context of an SBOM", scan::context(asked)).await?;
+        let file = sbom::file_name(Some(sbom::CONTEXT));
+        listed.push((format!("{name}: build context"), file, built));
+    }
+    let mut predicates = Vec::new();
+    for (name, file, built) in listed {
+        let inventory = built.inventory().await.map_err(|error| errors::refused(&error))?;
+        predicates.push(sbom::predicate((&name, file), &inventory, created));
+    }
+    Ok(predicates)
+}
+
 /// What a generator says of what was built.
 async fn scanned(
-    (kit, job, client): (&BuildKit, &Job, &Arc<SessionClient>),
+    parts: (&BuildKit, &Job, &Arc<SessionClient>),
     asked: &Options,
     generator: &Generator,
     built: &Arc<Built>,
 ) -> Result<Vec<Predicate>, Status> {
-    let run = async |(text, options): (String, Options)| {
-        let source = Source { name: format!("the scan by {}", generator.name()), text };
-        let prepared = kit.0.builder.prepare(&source.text, client.clone(), options);
-        let prepared = prepared.map_err(|failure| errors::failed(&failure, &source))?;
-        stages(job, prepared, (&source, "")).await.map(Arc::new)
-    };
+    let job = parts.1;
+    let name = format!("the scan by {}", generator.name());
+    let run = async |build: (String, Options)| aside(parts, &name, build).await;
     let task = job.board.begin(&format!("generating sbom using {}", generator.name()));
     let refused = |error: Error| errors::refused(&error);
     let scanning = async {
         let image = run(generator.fetching(asked)).await?;
-        let scan = generator.scan(asked, image, built.clone()).await.map_err(refused)?;
+        let scan = generator.scan(asked, image, (built.clone(), built.scanned()));
+        let scan = scan.await.map_err(refused)?;
         let scan = run(scan).await?;
         let reading = tokio::task::spawn_blocking(move || scan::predicates(&scan.files()?));
         let read = reading.await.map_err(|_| Status::internal("the scan ended early"))?;

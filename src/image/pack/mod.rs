@@ -54,18 +54,31 @@ pub(crate) fn write_as<W: Write>(root: &OwnedFd, name: &Path, extent: Extent, ou
     finish(out, root, extent, |writer| writer.whole(root, name))
 }
 
-/// Several, each with a name for its root.
+/// One tree of several.
+pub(crate) struct Tree {
+    /// Of its root; empty: it is at the top.
+    pub(crate) name: PathBuf,
+    pub(crate) root: OwnedFd,
+    /// Names and contents of files in its root that it does not have itself, or has others of. In the order of the names.
+    pub(crate) more: Vec<(String, Vec<u8>)>,
+    /// Of those, seconds since the epoch.
+    pub(crate) time: u64,
+}
+
+/// All of them.
 ///
 /// # Errors
 /// `InvalidArgument` for none.
-pub(crate) fn write_each<W: Write>(
-    roots: &[(PathBuf, OwnedFd)],
-    extent: Extent,
-    out: W,
-) -> Result<W> {
-    let (_, first) = roots.first().ok_or_else(|| Error::invalid("there are no files"))?;
-    finish(out, first, extent, |writer| {
-        roots.iter().try_for_each(|(name, root)| writer.whole(root, name))
+pub(crate) fn write_each<W: Write>(trees: &[Tree], extent: Extent, out: W) -> Result<W> {
+    let first = trees.first().ok_or_else(|| Error::invalid("there are no files"))?;
+    finish(out, &first.root, extent, |writer| {
+        trees.iter().try_for_each(|tree| {
+            writer.whole(&tree.root, &tree.name)?;
+            // Of two members with one name the later counts.
+            tree.more.iter().try_for_each(|(name, content)| {
+                writer.document(&tree.name.join(name), content, tree.time)
+            })
+        })
     })
 }
 
@@ -258,6 +271,15 @@ impl<W: Write> Writer<W> {
         header.set_device_major(major(stat.st_rdev))?;
         header.set_device_minor(minor(stat.st_rdev))?;
         named::append(&mut self.builder, &mut header, path, io::empty())
+    }
+
+    fn document(&mut self, path: &Path, content: &[u8], time: u64) -> io::Result<()> {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(EntryType::Regular);
+        header.set_mode(0o600);
+        header.set_mtime(time);
+        header.set_size(content.len() as u64);
+        named::append(&mut self.builder, &mut header, path, content)
     }
 
     fn marker(&mut self, path: &Path) -> io::Result<()> {

@@ -89,6 +89,14 @@ impl Host {
         matches!(self.address, Address::Unix(_))
     }
 
+    /// The path of the daemon's socket, if it has one on this machine.
+    pub(crate) fn socket(&self) -> Option<&str> {
+        match &self.address {
+            Address::Unix(path) => path.to_str(),
+            Address::Tcp(_) | Address::Tls(..) => None,
+        }
+    }
+
     /// From `--host`, else `CAIS_HOST`, else `DOCKER_HOST`, else the daemon's own socket; with TLS, docker's port of this host.
     pub(crate) fn choose(
         flag: Option<&str>,

@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
+use crate::files;
 use crate::interpolate::{Lookup, substitute};
 
 pub type Variables = BTreeMap<String, String>;
@@ -42,6 +43,18 @@ pub(crate) fn read(
         }
     }
     Ok(())
+}
+
+/// The variables of a file that no project names. Values are looked up in `known` first, as names without one are.
+///
+/// # Errors
+/// The file, and where in it, for what cannot be read.
+pub fn variables_of(file: &str, known: &Variables) -> Result<Variables> {
+    let failed = |it: Error| Error::new(format!("failed to read {file}: {it}"));
+    let mut variables = Variables::new();
+    let lookup = |name: &str| known.get(name).cloned();
+    read(&files::read(file)?, &mut variables, &lookup, &mut |_| {}).map_err(failed)?;
+    Ok(variables)
 }
 
 /// Reads a file as `docker run --env-file` does: a line is a variable, as it stands.

@@ -43,10 +43,10 @@ mod units;
 mod words;
 mod yaml;
 
-pub use self::dotenv::Variables;
+pub use self::dotenv::{Variables, variables_of};
 pub use self::error::{Error, Result};
 pub use self::locate::Options;
 pub use self::node::{Map, Node, Position, Value};
 pub use self::print::{Format, to_yaml};
-pub use self::project::{Project, service_hash};
+pub use self::project::{API_SOCKET, Project, service_hash};
 pub use self::words::split as words;

@@ -13,6 +13,13 @@ use crate::node::{Map, Node, Value};
 use crate::print::{self, Format, Out, json, yaml};
 use crate::service_files;
 
+/// Where docker compose binds the daemon's socket to, and has it from.
+pub const API_SOCKET: &str = "/var/run/docker.sock";
+/// The configuration beside it: its name among `configs`, which no file can give, its directory, and the variable that names it.
+const API_CONFIG: &str = "#apisocket";
+const API_DIRECTORY: &str = "/run/secrets/docker";
+const API_VARIABLE: &str = "DOCKER_CONFIG";
+
 /// What compose files describe, with the services of the active profiles.
 ///
 /// Values have one form each: sizes are bytes, durations nanoseconds, commands lists, environments and labels mappings. A
@@ -96,6 +103,47 @@ impl Project {
             Value::Map(map) => map,
             _ => unreachable!("it was just made a mapping"),
         }
+    }
+
+    /// Gives services that have `use_api_socket` the daemon's socket and a client's configuration with this text, in the words
+    /// that docker compose has for it, so that hashes are its. Whether there are any.
+    pub fn give_api_socket(&mut self, configuration: impl FnOnce() -> String) -> bool {
+        let text = |it: &str| Node::text(it.to_owned());
+        let map = |members: &[(&str, &str)]| -> Node {
+            let members = members.iter().map(|(key, it)| ((*key).to_owned(), text(it)));
+            Value::Map(members.collect()).into()
+        };
+        let push = |service: &mut Map, key: &str, item: Node| {
+            let node =
+                service.entry(key.to_owned()).or_insert_with(|| Value::List(Vec::new()).into());
+            match &mut node.value {
+                Value::List(list) => list.push(item),
+                other => *other = Value::List(vec![item]),
+            }
+        };
+        let mut is_given = false;
+        let services = self.services_mut().values_mut().filter_map(Node::as_map_mut);
+        for service in services {
+            if service.get("use_api_socket").and_then(Node::as_bool) != Some(true) {
+                continue;
+            }
+            is_given = true;
+            let bind = [("type", "bind"), ("source", API_SOCKET), ("target", API_SOCKET)];
+            push(service, "volumes", map(&bind));
+            let file = format!("{API_DIRECTORY}/config.json");
+            push(service, "configs", map(&[("source", API_CONFIG), ("target", &file)]));
+            let environment = service
+                .entry("environment".to_owned())
+                .or_insert_with(|| Value::Map(Map::new()).into());
+            if let Some(environment) = environment.as_map_mut() {
+                environment.entry(API_VARIABLE.to_owned()).or_insert_with(|| text(API_DIRECTORY));
+            }
+        }
+        if is_given {
+            let config = map(&[("content", &configuration())]);
+            self.map_mut("configs").insert(API_CONFIG.to_owned(), config);
+        }
+        is_given
     }
 
     /// The services of the active profiles, by name.

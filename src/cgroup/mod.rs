@@ -58,7 +58,7 @@ pub(crate) use details::{Details, Io};
 pub(crate) use devices::{DeviceAccess, DeviceRule, DeviceType};
 use hierarchy::Hierarchy;
 pub(crate) use raw::Raw;
-pub(crate) use resources::Resources;
+pub(crate) use resources::{BlkioDevice, BlkioLimit, Resources};
 pub(crate) use stats::{Pressure, Stall, Stats};
 
 use crate::error::{Context, Result};

@@ -32,4 +32,24 @@ pub(crate) struct Resources {
     pub(crate) unified: BTreeMap<String, String>,
     /// 10 to 1000.
     pub(crate) blkio_weight: Option<u16>,
+    pub(crate) blkio_devices: Vec<BlkioDevice>,
+}
+
+/// What a group may have of a block device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BlkioDevice {
+    pub(crate) major: u32,
+    pub(crate) minor: u32,
+    pub(crate) what: BlkioLimit,
+    /// A weight of 10 to 1000, or bytes or operations per second.
+    pub(crate) value: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum BlkioLimit {
+    Weight,
+    ReadBytes,
+    WriteBytes,
+    ReadOperations,
+    WriteOperations,
 }

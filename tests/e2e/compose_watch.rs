@@ -84,6 +84,8 @@ services:
     write(&project.path("site/page"), "new");
     says(&["cat", "/page"], "new").await;
     assert_ne!(docker.inspect("shop-web-1").await["Id"], before);
+    let unnamed = async || docker.run(&["images", "-q", "-f", "dangling=true"]).await;
+    until("the former image to go", async || unnamed().await.is_empty()).await;
 
     kill(Pid::from_raw(watch.id().unwrap().try_into().unwrap()), Signal::SIGTERM).unwrap();
     let done = output(watch, "watch").await;
@@ -103,6 +105,17 @@ services:
     let done = output(up, "up --watch").await;
     assert_eq!(done.code, 130, "{done:?}");
     assert!(done.stdout.contains("Watch enabled"), "{done:?}");
+    // Unless former images are to stay.
+    project.run("cais", "", &["up", "-d"]).await;
+    until("no image without a name", async || unnamed().await.is_empty()).await;
+    let watch = project.spawn("cais", "", &["watch", "--no-up", "--quiet", "--prune=false"]);
+    write(&project.path("src/deep/second"), "4");
+    says(&["cat", "/app/deep/second"], "4").await;
+    write(&project.path("site/page"), "newest");
+    says(&["cat", "/page"], "newest").await;
+    kill(Pid::from_raw(watch.id().unwrap().try_into().unwrap()), Signal::SIGTERM).unwrap();
+    output(watch, "watch").await;
+    assert_eq!(unnamed().await.lines().count(), 1);
     project.run("cais", "", &["down", "-t", "0"]).await;
     project.is_gone().await;
 }

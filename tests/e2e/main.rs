@@ -66,6 +66,7 @@ mod docker_buildx_scan;
 mod docker_buildx_statements;
 mod docker_commands;
 mod docker_containers;
+mod docker_devices;
 mod docker_events;
 mod docker_files;
 mod docker_health;

@@ -171,7 +171,7 @@ pub(crate) fn labels(labels: &Value) -> String {
 }
 
 /// As Go quotes a text.
-pub(super) fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let mut out = String::from('"');
     for c in text.chars() {
         match c {

@@ -61,7 +61,7 @@ pub(crate) struct ListVolumes {
     quiet: bool,
 }
 
-pub(super) const KIND: Kind = Kind {
+pub(crate) const KIND: Kind = Kind {
     type_name: "*formatter.volumeContext",
     heads: &[
         ("Name", "VOLUME NAME"),
@@ -98,7 +98,7 @@ impl ListVolumes {
     }
 }
 
-pub(super) fn row(volume: &Value) -> Row {
+pub(crate) fn row(volume: &Value) -> Row {
     let usage = volume.member("UsageData").filter(|it| !it.is_null());
     let known = |key: &str, show: fn(i64) -> String| {
         usage.map_or("N/A".to_owned(), |it| show(it[key].integer()))

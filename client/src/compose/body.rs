@@ -3,8 +3,8 @@
 use cais_compose::{Node, Project, Value};
 use serde_json::{Map, Value as Json, json};
 
-use super::labels;
 use super::resources::{strings, text};
+use super::{devices, labels};
 use crate::error::{Failure, Result};
 
 /// Keys that a container of a service would need, and that are not made yet. What they ask for is refused, not left out.
@@ -12,13 +12,10 @@ const NOT_YET: &[&str] = &[
     "cpu_count",
     "cpu_percent",
     "credential_spec",
-    "gpus",
     "isolation",
     "label_file",
     "models",
     "provider",
-    "storage_opt",
-    "use_api_socket",
 ];
 
 /// The option of an endpoint that is its interface's name in the container.
@@ -94,18 +91,6 @@ impl Service<'_> {
             return Err(Failure::new(format!(
                 "services.{name}.{key}: cais compose cannot do this yet; docker compose can, at the same daemon"
             )));
-        }
-        let of_devices = |(key, _): &(&String, &Node)| key.as_str() != "weight";
-        let blkio = self.node.get("blkio_config").and_then(Node::as_map);
-        if let Some((key, _)) = blkio.and_then(|it| it.iter().find(of_devices)) {
-            return Err(Failure::new(format!(
-                "services.{name}.blkio_config.{key}: of these only a weight can be had yet"
-            )));
-        }
-        let reserved =
-            self.node.get("deploy").and_then(|it| it.get("resources")?.get("reservations"));
-        if reserved.is_some_and(|it| it.get("devices").is_some()) {
-            return Err(self.cannot("deploy.resources.reservations.devices", "devices"));
         }
         Ok(())
     }
@@ -233,6 +218,7 @@ impl Service<'_> {
             ("runtime", "Runtime"),
             ("security_opt", "SecurityOpt"),
             ("shm_size", "ShmSize"),
+            ("storage_opt", "StorageOpt"),
             ("sysctls", "Sysctls"),
             ("userns_mode", "UsernsMode"),
             ("uts", "UTSMode"),
@@ -268,15 +254,7 @@ impl Service<'_> {
                 json!({ "Type": text(logging, "driver"), "Config": options }),
             );
         }
-        let device = |it: &Node| {
-            json!({
-                "PathOnHost": text(it, "source"),
-                "PathInContainer": text(it, "target"),
-                "CgroupPermissions": text(it, "permissions"),
-            })
-        };
-        let devices: Vec<Json> = self.list("devices").iter().map(device).collect();
-        host.insert("Devices".to_owned(), devices.into());
+        host.extend(devices::members(self.node));
         let rules = self.list("device_cgroup_rules").iter().filter_map(Node::as_text);
         host.insert("DeviceCgroupRules".to_owned(), rules.collect::<Vec<_>>().into());
         Ok(host)
@@ -294,9 +272,6 @@ impl Service<'_> {
             if let Some(value) = group.and_then(|it| it.get(key)) {
                 host.insert(member.to_owned(), plain(value));
             }
-        }
-        if let Some(weight) = self.node.get("blkio_config").and_then(|it| it.get("weight")) {
-            host.insert("BlkioWeight".to_owned(), plain(weight));
         }
         let cpus = self.node.get("cpus").or_else(|| limits?.get("cpus"));
         if let Some(Node { value: Value::Float(cpus), .. }) = cpus {
@@ -448,11 +423,7 @@ mod tests {
 
     #[test]
     fn a_container_has_what_its_service_asks_for() {
-        let made = of(
-            "{image: a, blkio_config: {weight: 30}, networks: {default: {interface_name: front0}}}",
-        );
-        let made = made.unwrap();
-        assert_eq!(made["HostConfig"]["BlkioWeight"], 30);
+        let made = of("{image: a, networks: {default: {interface_name: front0}}}").unwrap();
         let endpoint = &made["NetworkingConfig"]["EndpointsConfig"]["shop_default"];
         assert_eq!(endpoint["DriverOpts"][INTERFACE], "front0");
     }
@@ -460,8 +431,6 @@ mod tests {
     #[test]
     fn what_cannot_be_had_is_refused_by_its_key() {
         let refused = |service: &str| of(service).unwrap_err().message;
-        let devices = "{image: a, blkio_config: {device_read_bps: [{path: /dev/a, rate: 1}]}}";
-        assert!(refused(devices).contains("services.web.blkio_config.device_read_bps: "));
-        assert!(refused("{image: a, gpus: all}").contains("services.web.gpus: "));
+        assert!(refused("{image: a, credential_spec: {file: a}}").contains(".credential_spec: "));
     }
 }

@@ -14,7 +14,7 @@ use super::images::Images;
 use super::making::{Making, check_sharing};
 use super::resources::{self, text};
 use super::rolling::Later;
-use super::{copied, hooks, labels, order, pods, references};
+use super::{api_socket, copied, hooks, labels, order, pods, references};
 use crate::Cais;
 use crate::client::Path;
 use crate::error::Result;
@@ -218,6 +218,7 @@ impl<'a> Act<'a> {
             .with_text("platform", text(service, "platform"));
         let mut body = body::body(self.project, service, which)?;
         references::link(self.cais, self.project, service, &mut body)?;
+        api_socket::place(self.cais, service, &mut body);
         copied::create(self.cais, self.project, which.service, path, &body)
     }
 

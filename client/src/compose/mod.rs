@@ -1,5 +1,6 @@
 //! `compose`: several containers from one file, as docker compose has them.
 
+mod api_socket;
 mod begin;
 mod body;
 mod build;
@@ -7,6 +8,7 @@ mod config;
 mod containers;
 mod converge;
 mod copied;
+mod devices;
 mod foreground;
 mod given;
 mod hooks;
@@ -14,6 +16,7 @@ mod images;
 mod inside;
 mod labels;
 mod lines;
+mod list;
 mod logs;
 mod making;
 mod manifests;
@@ -82,8 +85,8 @@ enum Verb {
     Create(Box<up::Create>),
     Scale(up::Scale),
     Down(others::Down),
-    Ps(others::Ps),
-    Ls(others::Ls),
+    Ps(list::Ps),
+    Ls(list::Ls),
     Logs(logs::Logs),
     Build(build::Build),
     Pull(registry::Pull),
@@ -106,10 +109,8 @@ enum Verb {
     Start(others::Each),
     /// Stop services
     Stop(others::Each),
-    /// Restart service containers
-    Restart(others::Each),
-    /// Force stop service containers
-    Kill(others::Each),
+    Restart(others::Restart),
+    Kill(others::Kill),
     /// Pause services
     Pause(others::Each),
     /// Unpause services
@@ -167,8 +168,8 @@ impl Compose {
             Verb::Watch(it) => it.run(cais, files),
             Verb::Start(it) => it.run(cais, files, "start", "Started"),
             Verb::Stop(it) => it.run(cais, files, "stop", "Stopped"),
-            Verb::Restart(it) => it.run(cais, files, "restart", "Restarted"),
-            Verb::Kill(it) => it.run(cais, files, "kill", "Killed"),
+            Verb::Restart(it) => it.run(cais, files),
+            Verb::Kill(it) => it.run(cais, files),
             Verb::Pause(it) => it.run(cais, files, "pause", "Paused"),
             Verb::Unpause(it) => it.run(cais, files, "unpause", "Unpaused"),
             Verb::Rm(it) => it.run(cais, files),

@@ -1,20 +1,17 @@
-//! Verbs about containers that are there: down, ps, ls, start, stop and their like. They need labels, not files.
+//! Verbs about containers that are there: down, start, stop and their like. They need labels, not files.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use cais_compose::Project;
 
-use clap::{ArgAction, Args, ValueEnum};
+use clap::Args;
 
 use super::containers::{self, Container, at_once};
 use super::{Files, hooks, labels, resources};
 use crate::Cais;
 use crate::client::Path;
-use crate::commands::ports;
 use crate::error::{Failure, Result};
 use crate::output;
-use crate::table;
-use crate::units;
 
 /// Stop and remove containers, networks
 #[derive(Debug, Args)]
@@ -34,6 +31,11 @@ pub(super) struct Down {
 }
 
 impl Down {
+    /// All of a project, as after `--down-project`.
+    pub(super) fn with_orphans() -> Self {
+        Self { remove_orphans: true, rmi: None, timeout: None, volumes: false }
+    }
+
     pub(super) fn run(&self, cais: &Cais, files: &Files) -> Result<()> {
         if let Some(rmi) = self.rmi.as_deref().filter(|it| !matches!(*it, "local" | "all")) {
             return Err(Failure::new(format!("invalid value for --rmi: {rmi:?}")));
@@ -129,85 +131,6 @@ pub(super) fn backwards(mut containers: Vec<Container>) -> Vec<Vec<Container>> {
     groups
 }
 
-/// List containers
-#[derive(Debug, Args)]
-pub(super) struct Ps {
-    /// Show all stopped containers
-    #[arg(short, long)]
-    all: bool,
-    /// Filter services by a property: status=STATE
-    #[arg(long, default_value = "", hide_default_value = true)]
-    filter: String,
-    /// Don't truncate output
-    #[arg(long)]
-    no_trunc: bool,
-    /// Include containers of services that the files do not have; --orphans=false leaves them out
-    #[arg(long, num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", action = ArgAction::Set, hide_default_value = true, hide_possible_values = true)]
-    orphans: bool,
-    /// Only display IDs
-    #[arg(short, long)]
-    quiet: bool,
-    /// Display services
-    #[arg(long)]
-    services: bool,
-    /// Filter services by status: created, dead, exited, paused, removing, restarting or running
-    #[arg(long)]
-    status: Vec<String>,
-    #[arg(value_name = "SERVICE")]
-    service: Vec<String>,
-}
-
-impl Ps {
-    pub(super) fn run(&self, cais: &Cais, files: &Files) -> Result<()> {
-        let mut wanted = self.status.clone();
-        match self.filter.split_once('=') {
-            None if self.filter.is_empty() => {}
-            Some(("status", state)) => wanted.push(state.to_owned()),
-            _ => {
-                return Err(Failure::new(format!(
-                    "invalid filter {:?}: it is status=STATE",
-                    self.filter
-                )));
-            }
-        }
-        let shows_all = self.all || !wanted.is_empty();
-        let mut shown = chosen_of_all(cais, files, &self.service)?;
-        if !self.orphans && self.service.is_empty() {
-            let (_, project) = files.named()?;
-            shown.retain(|it| project.as_ref().is_none_or(|of| of.service(&it.service).is_some()));
-        }
-        shown.retain(|it| shows_all || it.label(labels::ONE_OFF) == "False");
-        shown.retain(|it| shows_all || matches!(it.state(), "running" | "paused" | "restarting"));
-        shown.retain(|it| wanted.is_empty() || wanted.iter().any(|state| state == it.state()));
-        if self.quiet {
-            return shown.iter().try_for_each(|it| output::line(&it.id));
-        }
-        if self.services {
-            let mut names: Vec<&str> = shown.iter().map(|it| it.service.as_str()).collect();
-            names.dedup();
-            return names.into_iter().try_for_each(output::line);
-        }
-        let mut lines = vec!["NAME\tIMAGE\tCOMMAND\tSERVICE\tCREATED\tSTATUS\tPORTS".to_owned()];
-        lines.extend(shown.iter().map(|it| {
-            let listed = &it.listed;
-            let cells = [
-                it.name.clone(),
-                listed["Image"].text().to_owned(),
-                match listed["Command"].text() {
-                    whole if self.no_trunc => format!("{whole:?}"),
-                    long => format!("{:?}", table::ellipsis(long, 20)),
-                },
-                it.service.clone(),
-                units::ago(listed["Created"].integer()),
-                listed["Status"].text().to_owned(),
-                ports::cell(&listed["Ports"]),
-            ];
-            cells.join("\t")
-        }));
-        output::raw(&table::aligned(&lines))
-    }
-}
-
 /// The containers of these services, or of all.
 pub(super) fn chosen(cais: &Cais, files: &Files, services: &[String]) -> Result<Vec<Container>> {
     let mut all = chosen_of_all(cais, files, services)?;
@@ -216,7 +139,11 @@ pub(super) fn chosen(cais: &Cais, files: &Files, services: &[String]) -> Result<
 }
 
 /// The same, with those of single commands.
-fn chosen_of_all(cais: &Cais, files: &Files, services: &[String]) -> Result<Vec<Container>> {
+pub(super) fn chosen_of_all(
+    cais: &Cais,
+    files: &Files,
+    services: &[String],
+) -> Result<Vec<Container>> {
     let (name, project) = files.named()?;
     let mut all = containers::all_of_project(cais, &name)?;
     for service in services {
@@ -237,7 +164,27 @@ pub(super) struct Each {
     /// Seconds to wait for what stops
     #[arg(short, long)]
     timeout: Option<i64>,
-    /// The signal that kill sends
+    #[arg(value_name = "SERVICE")]
+    service: Vec<String>,
+}
+
+/// Restart service containers
+#[derive(Debug, Args)]
+pub(super) struct Restart {
+    /// Don't restart dependent services
+    #[arg(long)]
+    no_deps: bool,
+    #[command(flatten)]
+    each: Each,
+}
+
+/// Force stop service containers
+#[derive(Debug, Args)]
+pub(super) struct Kill {
+    /// Kill the containers of services, too, that the files do not have
+    #[arg(long)]
+    remove_orphans: bool,
+    /// The signal to send
     #[arg(short, long, default_value = "SIGKILL")]
     signal: String,
     #[arg(value_name = "SERVICE")]
@@ -247,8 +194,18 @@ pub(super) struct Each {
 impl Each {
     /// Does what the verb says to those containers that it is about.
     pub(super) fn run(&self, cais: &Cais, files: &Files, verb: &str, done: &str) -> Result<()> {
+        let all = chosen(cais, files, &self.service)?;
+        self.run_on(cais, files, all, (verb, done))
+    }
+
+    fn run_on(
+        &self,
+        cais: &Cais,
+        files: &Files,
+        mut all: Vec<Container>,
+        (verb, done): (&str, &str),
+    ) -> Result<()> {
         let (_, project) = files.named()?;
-        let mut all = chosen(cais, files, &self.service)?;
         all.retain(|it| match verb {
             "start" => !it.is_running(),
             "restart" => true,
@@ -256,13 +213,12 @@ impl Each {
             _ => it.is_running(),
         });
         let mut groups = backwards(all);
-        if !matches!(verb, "stop" | "restart" | "kill") {
+        if verb != "stop" {
             groups.reverse();
         }
         groups.iter().try_for_each(|group| {
             at_once(group, |container| {
                 let path = timed(container, verb, self.timeout);
-                let path = if verb == "kill" { path.with("signal", &self.signal) } else { path };
                 if matches!(verb, "stop" | "restart") && container.is_running() {
                     hooks::run(cais, project.as_ref(), container, "pre_stop")?;
                 }
@@ -273,6 +229,55 @@ impl Each {
                 output::notice(&format!(" Container {}  {done}", container.name));
                 Ok(())
             })
+        })
+    }
+}
+
+impl Restart {
+    pub(super) fn run(&self, cais: &Cais, files: &Files) -> Result<()> {
+        let mut all = chosen(cais, files, &[])?;
+        let mut services = self.each.service.clone();
+        // What is wrong with the names is told as everywhere.
+        if !services.is_empty() {
+            chosen(cais, files, &services)?;
+            if !self.no_deps {
+                add_dependents(&all, &mut services);
+            }
+            all.retain(|it| services.contains(&it.service));
+        }
+        self.each.run_on(cais, files, all, ("restart", "Restarted"))
+    }
+}
+
+/// Services that are to start again with one that they depend on (`depends_on.restart`), and those that are with these.
+fn add_dependents(all: &[Container], services: &mut Vec<String>) {
+    let depends = |it: &Container, services: &[String]| {
+        it.label(labels::DEPENDS_ON).split(',').any(|dependency| {
+            let mut parts = dependency.split(':');
+            let name = parts.next().unwrap_or_default();
+            parts.nth(1) == Some("true") && services.iter().any(|it| it == name)
+        })
+    };
+    while let Some(dependent) =
+        all.iter().find(|it| !services.contains(&it.service) && depends(it, services))
+    {
+        services.push(dependent.service.clone());
+    }
+}
+
+impl Kill {
+    pub(super) fn run(&self, cais: &Cais, files: &Files) -> Result<()> {
+        let (_, project) = files.named()?;
+        let mut all = chosen(cais, files, &self.service)?;
+        all.retain(Container::is_running);
+        if let Some(project) = project.filter(|_| !self.remove_orphans) {
+            all.retain(|it| project.service(&it.service).is_some());
+        }
+        at_once(&all, |container| {
+            let path = Path::new(&["containers", &container.id, "kill"]);
+            cais.client.post(path.with("signal", &self.signal))?;
+            output::notice(&format!(" Container {}  Killed", container.name));
+            Ok(())
         })
     }
 }
@@ -316,53 +321,35 @@ impl Rm {
     }
 }
 
-/// List running compose projects
-#[derive(Debug, Args)]
-pub(super) struct Ls {
-    /// Show all stopped Compose projects
-    #[arg(short, long)]
-    all: bool,
-    /// Format the output. Values: [table | json]
-    #[arg(long, default_value = "table")]
-    format: Shape,
-    /// Only display project names
-    #[arg(short, long)]
-    quiet: bool,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Ls {
-    pub(super) fn run(&self, cais: &Cais) -> Result<()> {
-        let filters = serde_json::json!({ "label": [labels::PROJECT] }).to_string();
-        let path = Path::new(&["containers", "json"]).with("all", "1").with("filters", &filters);
-        let listed = cais.client.read(path)?;
-        let mut projects: BTreeMap<&str, (BTreeMap<&str, usize>, &str)> = BTreeMap::new();
-        for container in listed.items() {
-            let labels = &container["Labels"];
-            let (states, files) = projects.entry(labels[labels::PROJECT].text()).or_default();
-            *states.entry(container["State"].text()).or_default() += 1;
-            *files = labels[labels::FILES].text();
-        }
-        projects.retain(|_, (states, _)| self.all || states.contains_key("running"));
-        if self.quiet {
-            return projects.keys().try_for_each(|name| output::line(name));
-        }
-        let rows = projects.iter().map(|(name, (states, files))| {
-            let states: Vec<String> =
-                states.iter().map(|(state, count)| format!("{state}({count})")).collect();
-            (name, states.join(", "), files)
-        });
-        if self.format == Shape::Json {
-            let row = |(name, status, files)| serde_json::json!({ "Name": name, "Status": status, "ConfigFiles": files });
-            return output::line(&serde_json::Value::from_iter(rows.map(row)).to_string());
-        }
-        let mut lines = vec!["NAME\tSTATUS\tCONFIG FILES".to_owned()];
-        lines.extend(rows.map(|(name, status, files)| format!("{name}\t{status}\t{files}")));
-        output::raw(&table::aligned(&lines))
+    #[test]
+    fn dependents_that_ask_for_it_restart_too() {
+        let container = |service: &str, depends_on: &str| Container {
+            service: service.to_owned(),
+            listed: crate::json::Value::parse(
+                serde_json::json!({ "Labels": { labels::DEPENDS_ON: depends_on } })
+                    .to_string()
+                    .as_bytes(),
+            )
+            .unwrap(),
+            ..Container::default()
+        };
+        let all = [
+            container("web", "app:service_started:true"),
+            container("app", "db:service_healthy:true,cache:service_started:false"),
+            container("log", "db:service_started:false"),
+            container("db", ""),
+            container("cache", ""),
+        ];
+        let with = |service: &str| {
+            let mut services = vec![service.to_owned()];
+            add_dependents(&all, &mut services);
+            services
+        };
+        assert_eq!(with("db"), ["db", "app", "web"]);
+        assert_eq!(with("cache"), ["cache"]);
     }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Shape {
-    Table,
-    Json,
 }

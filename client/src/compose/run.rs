@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal};
 
-use cais_compose::Project;
+use cais_compose::{Project, Variables};
 use clap::Args;
 use serde_json::{Map, Value as Json, json};
 
@@ -12,7 +12,7 @@ use super::converge::Act;
 use super::images::Images;
 use super::making::Making;
 use super::resources::{self, text};
-use super::{Files, copied, failure, labels, references};
+use super::{Files, api_socket, copied, failure, labels, references};
 use crate::Cais;
 use crate::client::Path;
 use crate::commands::start::Start;
@@ -42,6 +42,9 @@ pub(super) struct Run {
     /// Set environment variables
     #[arg(short, long)]
     env: Vec<String>,
+    /// Set environment variables from file
+    #[arg(long)]
+    env_from_file: Vec<String>,
     /// Keep STDIN open even if not attached; it is by default
     #[arg(short, long, hide = true)]
     interactive: bool,
@@ -107,7 +110,7 @@ impl Run {
             return Err(Failure::new("--service-ports and --publish are incompatible"));
         }
         let named = std::slice::from_ref(service);
-        let project = files.project(&files.options()?, named)?;
+        let project = api_socket::project(cais, files, named)?;
         let making = Making {
             build: self.build,
             no_deps: self.no_deps,
@@ -181,6 +184,7 @@ impl Run {
         self.process(project, &mut body, command, tty)?;
         self.host(project, &mut body)?;
         references::link(cais, project, service, &mut body)?;
+        api_socket::place(cais, service, &mut body);
         let own = &mut body["Labels"];
         for label in &self.label {
             let Some((key, value)) = label.split_once('=') else {
@@ -231,15 +235,21 @@ impl Run {
                 line.split_once('=').map_or((line, Json::Null), |(key, it)| (key, it.into()));
             variables.insert(key.to_owned(), value);
         }
-        for given in &self.env {
-            match given.split_once('=') {
-                Some((key, value)) => variables.insert(key.to_owned(), value.into()),
-                None => match project.environment.get(given) {
-                    Some(value) => variables.insert(given.clone(), value.as_str().into()),
-                    None => None,
-                },
-            };
+        let own: Variables = self
+            .env
+            .iter()
+            .filter_map(|given| match given.split_once('=') {
+                Some((key, value)) => Some((key.to_owned(), value.to_owned())),
+                None => Some((given.clone(), project.environment.get(given)?.clone())),
+            })
+            .collect();
+        // What a flag sets wins, and what the first file does.
+        let mut of_files = Variables::new();
+        for file in self.env_from_file.iter().rev() {
+            of_files.extend(cais_compose::variables_of(file, &own).map_err(failure)?);
         }
+        let all = of_files.into_iter().chain(own);
+        variables.extend(all.map(|(key, value)| (key, value.into())));
         let line = |(key, value): (&String, &Json)| match value.as_str() {
             Some(value) => format!("{key}={value}"),
             None => key.clone(),

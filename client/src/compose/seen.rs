@@ -1,6 +1,7 @@
 //! Verbs that show what containers of a project are and do: images, top, stats, volumes, events, wait.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, Once, PoisonError};
 
 use clap::Args;
 use serde_json::json;
@@ -12,14 +13,18 @@ use crate::client::{Path, documents};
 use crate::commands::lifecycle::Waiting;
 use crate::commands::logs::point;
 use crate::commands::run::ended;
-use crate::commands::stats;
+use crate::commands::{stats, volume};
 use crate::error::{Failure, Result};
 use crate::json::Value;
+use crate::table::Format;
 use crate::{output, reference, table, units};
 
 /// List images used by the created containers
 #[derive(Debug, Args)]
 pub(super) struct Images {
+    /// Format the output. Values: [table | json]
+    #[arg(long, default_value = "table")]
+    format: String,
     /// Only display IDs
     #[arg(short, long)]
     quiet: bool,
@@ -31,46 +36,79 @@ impl Images {
     pub(super) fn run(&self, cais: &Cais, files: &Files) -> Result<()> {
         let mut all = others::chosen(cais, files, &self.service)?;
         all.sort_by(|a, b| a.name.cmp(&b.name));
-        let head = "CONTAINER\tREPOSITORY\tTAG\tPLATFORM\tIMAGE ID\tSIZE\tCREATED";
-        let mut lines = vec![head.to_owned()];
-        let mut ids: Vec<String> = Vec::new();
+        let is_json = is_json(&self.format)?;
+        let mut ids: Vec<&str> = Vec::new();
+        let mut shown = Vec::new();
+        let mut lines =
+            vec!["CONTAINER\tREPOSITORY\tTAG\tPLATFORM\tIMAGE ID\tSIZE\tCREATED".to_owned()];
         for container in &all {
             let id = container.listed["ImageID"].text();
-            let image = cais.client.read(Path::new(&["images", id, "json"]))?;
             let bare = id.split(':').next_back().unwrap_or_default();
-            if !ids.iter().any(|it| it == bare) {
-                ids.push(bare.to_owned());
+            if !ids.contains(&bare) {
+                ids.push(bare);
             }
-            let none = "<none>";
+            if self.quiet {
+                continue;
+            }
+            let image = cais.client.read(Path::new(&["images", id, "json"]))?;
             let name = image["RepoTags"].items().first().map_or("", Value::text);
             let (repository, tag) = match reference::split(name) {
-                ("", _) => (none, none),
-                (repository, tag) => (repository, tag.unwrap_or(none)),
+                ("", _) => ("", ""),
+                (repository, tag) => (repository, tag.unwrap_or_default()),
             };
             let platform = [&image["Os"], &image["Architecture"], &image["Variant"]];
             let platform: Vec<&str> =
                 platform.into_iter().map(Value::text).filter(|it| !it.is_empty()).collect();
             let tagged = match image["Metadata"]["LastTagTime"].text() {
-                "" => image["Created"].text(),
-                // The time of nothing: it was never tagged.
-                zero if zero.starts_with("0001-") => image["Created"].text(),
-                tagged => tagged,
+                "" => NEVER,
+                time => time,
             };
+            shown.push(json!({
+                "ID": id,
+                "ContainerName": container.name,
+                "Repository": repository,
+                "Tag": tag,
+                "Platform": platform.join("/"),
+                "Size": image["Size"].integer(),
+                // As docker compose has it.
+                "LastTagTime": if tagged == NEVER { "1970-01-01T00:00:00Z" } else { tagged },
+            }));
+            let or_none = |text: &str| if text.is_empty() { "<none>" } else { text }.to_owned();
             let cells = [
                 container.name.clone(),
-                repository.to_owned(),
-                tag.to_owned(),
+                or_none(repository),
+                or_none(tag),
                 platform.join("/"),
                 table::short_id(id),
                 units::short_size(image["Size"].integer()),
-                units::ago(units::unix_seconds(tagged)),
+                units::ago(units::unix_seconds(match tagged {
+                    NEVER => image["Created"].text(),
+                    tagged => tagged,
+                })),
             ];
             lines.push(cells.join("\t"));
         }
         if self.quiet {
             return ids.iter().try_for_each(|it| output::line(it));
         }
+        if is_json {
+            return output::line(&serde_json::Value::from(shown).to_string());
+        }
         output::raw(&table::aligned(&lines))
+    }
+}
+
+/// The time of nothing.
+const NEVER: &str = "0001-01-01T00:00:00Z";
+
+/// Of a format that is no template.
+pub(super) fn is_json(format: &str) -> Result<bool> {
+    match format {
+        "" | "table" | "pretty" => Ok(false),
+        "json" => Ok(true),
+        other => {
+            Err(Failure::new(format!("format value {other:?} could not be parsed: parsing failed")))
+        }
     }
 }
 
@@ -161,6 +199,9 @@ impl Stats {
 /// List volumes
 #[derive(Debug, Args)]
 pub(super) struct Volumes {
+    /// Format output using 'table', 'json' or a Go template
+    #[arg(long, default_value = "", hide_default_value = true)]
+    format: String,
     /// Only display volume names
     #[arg(short, long)]
     quiet: bool,
@@ -182,10 +223,8 @@ impl Volumes {
         if self.quiet {
             return volumes.iter().try_for_each(|it| output::line(it["Name"].text()));
         }
-        let mut lines = vec!["DRIVER\tVOLUME NAME".to_owned()];
-        let line = |it: &&Value| format!("{}\t{}", it["Driver"].text(), it["Name"].text());
-        lines.extend(volumes.iter().map(line));
-        output::raw(&table::aligned(&lines))
+        let format = Format::choose(&self.format, &volume::KIND)?;
+        format.print(&volume::KIND, volumes.into_iter().map(volume::row).collect())
     }
 }
 
@@ -261,6 +300,9 @@ impl Events {
 /// Block until containers of all (or specified) services stop.
 #[derive(Debug, Args)]
 pub(super) struct Wait {
+    /// Drops project when the first container stops
+    #[arg(long)]
+    down_project: bool,
     #[arg(required = true, value_name = "SERVICE")]
     service: Vec<String>,
 }
@@ -272,14 +314,24 @@ impl Wait {
             let (name, _) = files.named()?;
             return Err(Failure::new(format!("no containers for project {name:?}")));
         }
-        let last = std::sync::Mutex::new(0);
+        let last = Mutex::new(0);
+        let first = Once::new();
         at_once(&all, |it| {
             let code = Waiting::begin(cais, &it.id, "")?.status()?;
             output::line(&format!("container {:?} exited with status code {code}", it.id))?;
-            *last.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = code;
-            Ok(())
+            if !self.down_project {
+                *last.lock().unwrap_or_else(PoisonError::into_inner) = code;
+                return Ok(());
+            }
+            // The others end with the project, and how says nothing.
+            let mut outcome = Ok(());
+            first.call_once(|| {
+                *last.lock().unwrap_or_else(PoisonError::into_inner) = code;
+                outcome = others::Down::with_orphans().run(cais, files);
+            });
+            outcome
         })?;
-        ended(last.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
+        ended(last.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

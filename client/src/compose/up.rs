@@ -5,7 +5,7 @@ use clap::Args;
 use super::converge::Act;
 use super::foreground::{Attaching, Foreground};
 use super::making::Making;
-use super::{Files, rolling, watch};
+use super::{Files, api_socket, rolling, watch};
 use crate::Cais;
 use crate::error::{Failure, Result};
 
@@ -60,7 +60,7 @@ impl Up {
                 "--menu: cais compose has no shortcuts while attached; --watch watches",
             ));
         }
-        let project = files.project(&files.options()?, &self.service)?;
+        let project = api_socket::project(cais, files, &self.service)?;
         if self.watch {
             watch::check(&project, &self.service)?;
         }
@@ -96,7 +96,7 @@ pub(super) struct Create {
 
 impl Create {
     pub(super) fn run(&self, cais: &Cais, files: &Files) -> Result<()> {
-        let project = files.project(&files.options()?, &self.service)?;
+        let project = api_socket::project(cais, files, &self.service)?;
         let mut act = Act::new(cais, &project, &self.making, &self.service)?;
         act.starts_nothing = true;
         act.make()?;
@@ -119,7 +119,7 @@ impl Scale {
         let service = |it: &String| it.split('=').next().unwrap_or_default().to_owned();
         let services: Vec<String> = self.scale.iter().map(service).collect();
         let making = Making { no_deps: self.no_deps, scale: self.scale, ..Making::default() };
-        let project = files.project(&files.options()?, &services)?;
+        let project = api_socket::project(cais, files, &services)?;
         let act = Act::new(cais, &project, &making, &services)?;
         act.make()?;
         act.start_all(&|| true)

@@ -201,11 +201,14 @@ pub(super) enum Device {
     Cdi(String),
 }
 
+/// `vendor.com/class=name`; the daemon looks closer.
+pub(crate) fn is_of_cdi(device: &str) -> bool {
+    device.split_once('=').is_some_and(|(kind, _)| !kind.starts_with('/') && kind.contains('/'))
+}
+
 /// `PATH[:INSIDE[:rwm]]`, or a device of CDI.
 pub(super) fn device(text: &str) -> Result<Device, Refused> {
-    let is_cdi =
-        text.split_once('=').is_some_and(|(kind, _)| !kind.starts_with('/') && kind.contains('/'));
-    if is_cdi {
+    if is_of_cdi(text) {
         return Ok(Device::Cdi(text.to_owned()));
     }
     let is_permissions =

@@ -26,9 +26,7 @@ fn nested(value: &Value) -> String {
             format!("[{}]", items.iter().map(nested).collect::<Vec<_>>().join(" "))
         }
         // What Docker's client has a type for whose names it does not print.
-        Value::Object(members)
-            if members.iter().map(|it| it.0.as_str()).eq(["HostIp", "HostPort"]) =>
-        {
+        Value::Object(members) if is_struct(members) => {
             format!("{{{}}}", members.iter().map(|it| nested(&it.1)).collect::<Vec<_>>().join(" "))
         }
         Value::Object(members) => {
@@ -39,6 +37,12 @@ fn nested(value: &Value) -> String {
             format!("map[{}]", shown.join(" "))
         }
     }
+}
+
+fn is_struct(members: &[(String, Value)]) -> bool {
+    let known: [&[&str]; 2] =
+        [&["HostIp", "HostPort"], &["URL", "TargetPort", "PublishedPort", "Protocol"]];
+    known.iter().any(|keys| members.iter().map(|it| &it.0).eq(*keys))
 }
 
 /// `print`: a space stands between two values of which neither is a string.

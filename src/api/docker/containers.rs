@@ -14,6 +14,7 @@ use super::convert::{
 use super::reply::{self, Answer};
 use super::wire::container::{CreateRequest, Created, Processes, Waited};
 use super::{Door, images};
+use crate::cgroup::{BlkioDevice, BlkioLimit, Resources};
 use crate::engine::actions::Act;
 use crate::engine::container::config::Mount;
 use crate::engine::container::record::Record as PodContainer;
@@ -26,6 +27,9 @@ use crate::id::ContainerId;
 /// In Docker's words.
 const NO_WEIGHT: &str =
     "Your kernel does not support Block I/O weight or the cgroup is not mounted";
+
+const NO_DEVICE_WEIGHT: &str =
+    "Your kernel does not support Block I/O weight_device or the cgroup is not mounted";
 
 /// As for a stop.
 const PATIENCE_SECONDS: u64 = 10;
@@ -119,14 +123,28 @@ pub(super) async fn create(door: &Door, call: Call) -> Answer {
     }
     config.links = network::links(&door.engine, &config.network, &request)?;
     let mut warnings = request.host_config.as_ref().map(host::discarded).unwrap_or_default();
-    let weight = &mut config.container.resources.blkio_weight;
-    if weight.is_some() && !door.engine.can_weigh_io() {
-        *weight = None;
-        warnings.push(format!("{NO_WEIGHT}. Weight discarded."));
-    }
+    warnings.extend(without_weights(door, &mut config.container.resources));
     let networks = network::memberships(&door.engine, &config.network, &request)?;
     let made = door.engine.create_standalone(&name, &wanted, config, networks).await?;
     reply::created(&Created { id: made.record().id.to_string(), warnings })
+}
+
+/// Takes weights of block I/O away where the machine has none, and says so.
+fn without_weights(door: &Door, resources: &mut Resources) -> Vec<String> {
+    let is_weight = |it: &BlkioDevice| it.what == BlkioLimit::Weight;
+    let has_devices = resources.blkio_devices.iter().any(is_weight);
+    if (resources.blkio_weight.is_none() && !has_devices) || door.engine.can_weigh_io() {
+        return Vec::new();
+    }
+    let mut warnings = Vec::new();
+    if resources.blkio_weight.take().is_some() {
+        warnings.push(format!("{NO_WEIGHT}. Weight discarded."));
+    }
+    if has_devices {
+        resources.blkio_devices.retain(|it| !is_weight(it));
+        warnings.push(format!("{NO_DEVICE_WEIGHT}. Weight-device discarded."));
+    }
+    warnings
 }
 
 /// What cannot be changed is refused, and then nothing is.

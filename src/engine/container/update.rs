@@ -101,6 +101,8 @@ pub(crate) fn merged(applied: &Resources, change: Resources) -> Resources {
         memory_reservation: change.memory_reservation.or(applied.memory_reservation),
         pids_limit: change.pids_limit.or(applied.pids_limit),
         blkio_weight: change.blkio_weight.or(applied.blkio_weight),
+        // No door changes these.
+        blkio_devices: applied.blkio_devices.clone(),
         hugepage_limits: hugepages,
         unified,
     }

@@ -22,6 +22,7 @@ pub(super) fn to_message(resources: &Resources) -> LinuxResources {
         unified,
         // The interface has classes instead.
         blkio_weight: _,
+        blkio_devices: _,
     } = resources;
     let signed = |value: Option<i64>| value.map(|value| OptionalInt64 { value });
     let unsigned = |value: Option<u64>| value.map(|value| OptionalUInt64 { value });
@@ -171,6 +172,7 @@ mod tests {
             hugepage_limits: vec![("2MB".into(), 4 << 20)],
             unified: [("memory.high".to_owned(), "1000".to_owned())].into(),
             blkio_weight: None,
+            blkio_devices: Vec::new(),
         }
     }
 

@@ -42,6 +42,7 @@ const LOST: &[&str] = &[
     "stop_signal",
     "storage_opt",
     "ulimits",
+    "use_api_socket",
     "userns_mode",
     "uts",
 ];

@@ -12,7 +12,7 @@ use std::path::{Path as LocalPath, PathBuf};
 use std::thread;
 
 use cais_compose::Project;
-use clap::Args;
+use clap::{ArgAction, Args};
 use serde_json::json;
 
 use self::rule::{Action, Rule, Scope};
@@ -20,7 +20,7 @@ use self::tree::Tree;
 use super::containers::{self, Container};
 use super::converge::Act;
 use super::making::Making;
-use super::{Files, hooks, others};
+use super::{Files, api_socket, hooks, others};
 use crate::Cais;
 use crate::client::Path;
 use crate::error::{Context, Failure, Result};
@@ -36,6 +36,9 @@ pub(super) struct Watch {
     /// Do not build & start services before watching
     #[arg(long)]
     no_up: bool,
+    /// Prune dangling images on rebuild; --prune=false leaves them
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", action = ArgAction::Set, hide_default_value = true, hide_possible_values = true)]
+    prune: bool,
     /// Hide build output
     #[arg(long)]
     quiet: bool,
@@ -45,7 +48,7 @@ pub(super) struct Watch {
 
 impl Watch {
     pub(super) fn run(&self, cais: &Cais, files: &Files) -> Result<()> {
-        let project = files.project(&files.options()?, &self.service)?;
+        let project = api_socket::project(cais, files, &self.service)?;
         let watched = watched(&project, &self.service)?;
         if !self.no_up {
             let making = Making { build: true, quiet_build: self.quiet, ..Making::default() };
@@ -53,7 +56,8 @@ impl Watch {
             act.make()?;
             act.start_all(&|| true)?;
         }
-        Doing { cais, project: &project, is_quiet: self.quiet }.follow(&watched)
+        let doing = Doing { cais, project: &project, is_quiet: self.quiet, prunes: self.prune };
+        doing.follow(&watched)
     }
 }
 
@@ -90,7 +94,7 @@ pub(super) fn check(project: &Project, services: &[String]) -> Result<()> {
 pub(super) fn follow_beside(cais: &Cais, project: &Project, services: &[String]) {
     let (cais, project, services) = (cais.clone(), project.clone(), services.to_vec());
     thread::spawn(move || {
-        let doing = Doing { cais: &cais, project: &project, is_quiet: false };
+        let doing = Doing { cais: &cais, project: &project, is_quiet: false, prunes: true };
         if let Err(failure) = watched(&project, &services).and_then(|it| doing.follow(&it)) {
             output::notice(&format!("watch: {failure}"));
         }
@@ -148,6 +152,8 @@ struct Doing<'a> {
     cais: &'a Cais,
     project: &'a Project,
     is_quiet: bool,
+    /// What a rebuild leaves without a name goes.
+    prunes: bool,
 }
 
 impl Doing<'_> {
@@ -204,8 +210,28 @@ impl Doing<'_> {
         let named = [name.to_owned()];
         let mut act = Act::new(self.cais, self.project, &making, &named)?;
         act.tells_of_orphans = false;
+        let mut former = containers::of_project(self.cais, &self.project.name)?;
+        former.retain(|it| it.service == name);
         act.make()?;
-        act.start_all(&|| true)
+        act.start_all(&|| true)?;
+        if self.prunes {
+            former.iter().try_for_each(|it| self.prune(it.listed["ImageID"].text()))?;
+        }
+        Ok(())
+    }
+
+    /// Removes an image that has no name any more. One that a container still has stays.
+    fn prune(&self, image: &str) -> Result<()> {
+        let is_gone = |it: &Failure| it.is_not_found() || it.status == Some(409);
+        let pruned = self.cais.client.read(Path::new(&["images", image, "json"])).and_then(|it| {
+            let is_named = !it["RepoTags"].items().is_empty();
+            if is_named {
+                Ok(())
+            } else {
+                self.cais.client.delete(Path::new(&["images", image])).map(drop)
+            }
+        });
+        pruned.or_else(|it| if is_gone(&it) { Ok(()) } else { Err(it) })
     }
 
     /// Brings paths as they are now into the service's containers; what is gone here goes there.

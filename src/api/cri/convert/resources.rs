@@ -73,6 +73,7 @@ pub(crate) fn resources(field: &str, message: LinuxContainerResources) -> Result
         unified: files(field, unified)?,
         // Not in the interface.
         blkio_weight: None,
+        blkio_devices: Vec::new(),
     };
     Ok((resources, adjustment))
 }
@@ -87,12 +88,13 @@ pub(crate) fn to_cri(resources: &Resources, oom_score_adj: i32) -> LinuxContaine
         cpuset_mems,
         memory_limit,
         memory_swap_limit,
-        // Not in the interface, like the next and the weight.
+        // Not in the interface, like the next and what is about block I/O.
         memory_reservation: _,
         pids_limit: _,
         hugepage_limits,
         unified,
         blkio_weight: _,
+        blkio_devices: _,
     } = resources;
     let signed = |value: Option<u64>| i64::try_from(value.unwrap_or(0)).unwrap_or(i64::MAX);
     LinuxContainerResources {

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::{host, log, mounts, namespaces, network, security};
+use super::{devices, host, log, mounts, namespaces, network, security};
 use crate::api::docker::wire::container::{CreateRequest, HostConfig, RestartPolicy, Words};
+use crate::cgroup::Resources;
 use crate::engine::container::config::{Config as ContainerConfig, Mount, Security};
 use crate::engine::parse_signal;
 use crate::engine::standalone::config::{Config, RestartPolicy as EngineRestart};
@@ -105,9 +106,9 @@ fn container(
         working_dir: request.working_dir.clone().unwrap_or_default(),
         env: variables(request.env.as_deref().unwrap_or_default())?,
         mounts: Vec::new(),
-        devices: host::devices(of_host)?,
-        device_rules: host::device_rules(of_host)?,
-        cdi_devices: Vec::new(),
+        devices: devices::nodes(of_host)?,
+        device_rules: devices::rules(of_host)?,
+        cdi_devices: devices::of_cdi(of_host)?,
         labels: merged.labels.clone(),
         annotations: of_host.annotations.clone().unwrap_or_default(),
         log_path: (log::driver(of_host) != log::NO_LOG).then(|| PathBuf::from("container.log")),
@@ -116,7 +117,10 @@ fn container(
         stdin_once: request.stdin_once == Some(true) && !tty,
         tty,
         stop_signal: stop_signal(request.stop_signal.as_deref())?,
-        resources: host::resources(of_host),
+        resources: Resources {
+            blkio_devices: devices::limits(of_host)?,
+            ..host::resources(of_host)
+        },
         oom_score_adj: of_host.oom_score_adj.unwrap_or_default(),
         rlimits: host::rlimits(of_host)?,
         security,

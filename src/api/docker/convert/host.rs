@@ -1,17 +1,14 @@
-//! Limits, devices and settings of the kernel that a request asks for.
+//! Limits and settings of the kernel that a request asks for.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
-
-use serde_json::Value;
 
 use super::create::unsupported;
 use crate::api::docker::wire::container::HostConfig;
-use crate::cgroup::{DeviceAccess, DeviceRule, DeviceType, Resources};
-use crate::engine::container::config::{Device, RlimitRequest};
+use crate::cgroup::Resources;
+use crate::engine::container::config::RlimitRequest;
 use crate::engine::pod::config::NETWORK_SYSCTLS;
 use crate::engine::standalone::config::Network;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 /// Microseconds, as every engine has it for `--cpus`.
 const PERIOD: u64 = 100_000;
@@ -25,16 +22,7 @@ const MOST_CPUS: u32 = 1 << 16;
 
 /// What would otherwise be passed over in silence.
 pub(crate) fn check_supported(host: &HostConfig) -> Result<()> {
-    if host.device_requests.as_ref().is_some_and(|list| !list.is_empty()) {
-        return unsupported("--gpus");
-    }
-    let has = |list: &Option<Vec<Value>>| list.as_ref().is_some_and(|list| !list.is_empty());
     for (is_asked, what) in [
-        (has(&host.blkio_weight_device), "--blkio-weight-device"),
-        (has(&host.blkio_device_read_bps), "--device-read-bps"),
-        (has(&host.blkio_device_write_bps), "--device-write-bps"),
-        (has(&host.blkio_device_read_iops), "--device-read-iops"),
-        (has(&host.blkio_device_write_iops), "--device-write-iops"),
         (host.cpu_realtime_period.is_some_and(|it| it > 0), "--cpu-rt-period"),
         (host.cpu_realtime_runtime.is_some_and(|it| it > 0), "--cpu-rt-runtime"),
     ] {
@@ -47,7 +35,11 @@ pub(crate) fn check_supported(host: &HostConfig) -> Result<()> {
         return unsupported(format!("--volume-driver {volume_driver}"));
     }
     if host.storage_opt.as_ref().is_some_and(|options| !options.is_empty()) {
-        return unsupported("--storage-opt");
+        // Upper directories are on whichever filesystem the state is, and none is asked to count.
+        return Err(Error::new(
+            Kind::Unsupported,
+            "--storage-opt is supported only for overlay over xfs with 'pquota' mount option",
+        ));
     }
     match host.runtime.as_deref().unwrap_or_default() {
         "" | "cais" | "runc" | "io.containerd.runc.v2" => Ok(()),
@@ -137,6 +129,7 @@ pub(crate) fn resources(host: &HostConfig) -> Resources {
         memory_reservation: host.memory_reservation.filter(|it| *it > 0),
         pids_limit: host.pids_limit.filter(|it| *it != 0),
         blkio_weight: host.blkio_weight.filter(|it| *it > 0),
+        blkio_devices: Vec::new(),
         hugepage_limits: Vec::new(),
         unified: BTreeMap::new(),
     }
@@ -155,62 +148,6 @@ pub(crate) fn rlimits(host: &HostConfig) -> Result<Vec<RlimitRequest>> {
         Ok(RlimitRequest { name: ulimit.name.clone(), soft, hard })
     });
     all.collect()
-}
-
-pub(crate) fn devices(host: &HostConfig) -> Result<Vec<Device>> {
-    let all = host.devices.iter().flatten().map(|device| {
-        let inside = match device.path_in_container.as_str() {
-            "" => &device.path_on_host,
-            inside => inside,
-        };
-        if !device.path_on_host.starts_with('/') || !inside.starts_with('/') {
-            let path = &device.path_on_host;
-            return Err(Error::invalid(format!("invalid device: {path} is not an absolute path")));
-        }
-        let permissions = match device.cgroup_permissions.as_str() {
-            "" => "rwm",
-            own => own,
-        };
-        Ok(Device {
-            container_path: PathBuf::from(inside),
-            host_path: PathBuf::from(&device.path_on_host),
-            permissions: permissions.to_owned(),
-        })
-    });
-    all.collect()
-}
-
-/// `c 13:* rwm`: what may be done with which devices; `a` is those of both kinds.
-pub(crate) fn device_rules(host: &HostConfig) -> Result<Vec<DeviceRule>> {
-    let mut rules = Vec::new();
-    for text in host.device_cgroup_rules.iter().flatten() {
-        let rule = device_rule(text);
-        rules.extend(rule.ok_or_else(|| {
-            Error::invalid(format!("invalid device cgroup rule format: '{text}'"))
-        })?);
-    }
-    Ok(rules)
-}
-
-fn device_rule(text: &str) -> Option<Vec<DeviceRule>> {
-    let mut words = text.split(' ');
-    let (kind, numbers, letters) = (words.next()?, words.next()?, words.next()?);
-    let (major, minor) = numbers.split_once(':')?;
-    let number = |text: &str| match text {
-        "*" => Some(None),
-        digits if digits.bytes().all(|it| it.is_ascii_digit()) => digits.parse().ok().map(Some),
-        _ => None,
-    };
-    let (major, minor) = (number(major)?, number(minor)?);
-    let access = DeviceAccess::parse("", letters).ok()?;
-    let kinds = match kind {
-        "c" => vec![DeviceType::Character],
-        "b" => vec![DeviceType::Block],
-        "a" => vec![DeviceType::Character, DeviceType::Block],
-        _ => return None,
-    };
-    let rules = kinds.into_iter().map(|device| DeviceRule { device, major, minor, access });
-    words.next().is_none().then(|| rules.collect())
 }
 
 /// With a network of its own a container may listen on any port and ping as any user.
@@ -232,21 +169,6 @@ mod tests {
         assert_eq!(cpus("0-2,7").unwrap(), BTreeSet::from([0, 1, 2, 7]));
         for text in ["", "a", "3-1", "0-", "-1", "0-4294967295"] {
             assert_eq!(cpus(text), None, "{text}");
-        }
-    }
-
-    #[test]
-    fn device_rules_are_read_and_nonsense_is_none() {
-        let access = DeviceAccess { read: true, write: false, mknod: true };
-        let rule = |device, major, minor| DeviceRule { device, major, minor, access };
-        let character = rule(DeviceType::Character, Some(13), None);
-        assert_eq!(device_rule("c 13:* rm").unwrap(), [character]);
-        let both = [DeviceType::Character, DeviceType::Block].map(|kind| rule(kind, None, Some(7)));
-        assert_eq!(device_rule("a *:7 mr").unwrap(), both);
-        for text in
-            ["", "c", "c 1:3", "c 1 r", "d 1:3 r", "c 1:3 x", "c 1:3 r ", "c +1:3 r", "c :3 r"]
-        {
-            assert_eq!(device_rule(text), None, "{text:?}");
         }
     }
 

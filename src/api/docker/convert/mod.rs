@@ -6,6 +6,7 @@ pub(super) mod changes;
 pub(super) mod container;
 pub(in crate::api) mod create;
 pub(super) mod credentials;
+mod devices;
 pub(super) mod health;
 pub(super) mod host;
 pub(super) mod image;

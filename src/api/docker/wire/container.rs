@@ -119,7 +119,7 @@ pub(crate) struct HostConfig {
     pub(crate) sysctls: Option<BTreeMap<String, String>>,
     pub(crate) ulimits: Option<Vec<Ulimit>>,
     pub(crate) devices: Option<Vec<Device>>,
-    pub(crate) device_requests: Option<Vec<Value>>,
+    pub(crate) device_requests: Option<Vec<DeviceRequest>>,
     pub(crate) device_cgroup_rules: Option<Vec<String>>,
     pub(crate) oom_score_adj: Option<i32>,
     pub(crate) pids_limit: Option<i64>,
@@ -133,13 +133,13 @@ pub(crate) struct HostConfig {
     pub(crate) cpuset_cpus: Option<String>,
     pub(crate) cpuset_mems: Option<String>,
     pub(crate) blkio_weight: Option<u16>,
-    pub(crate) blkio_weight_device: Option<Vec<Value>>,
-    pub(crate) blkio_device_read_bps: Option<Vec<Value>>,
-    pub(crate) blkio_device_write_bps: Option<Vec<Value>>,
+    pub(crate) blkio_weight_device: Option<Vec<WeightDevice>>,
+    pub(crate) blkio_device_read_bps: Option<Vec<ThrottleDevice>>,
+    pub(crate) blkio_device_write_bps: Option<Vec<ThrottleDevice>>,
     #[serde(rename = "BlkioDeviceReadIOps")]
-    pub(crate) blkio_device_read_iops: Option<Vec<Value>>,
+    pub(crate) blkio_device_read_iops: Option<Vec<ThrottleDevice>>,
     #[serde(rename = "BlkioDeviceWriteIOps")]
-    pub(crate) blkio_device_write_iops: Option<Vec<Value>>,
+    pub(crate) blkio_device_write_iops: Option<Vec<ThrottleDevice>>,
     pub(crate) cpu_realtime_period: Option<i64>,
     pub(crate) cpu_realtime_runtime: Option<i64>,
     pub(crate) oom_kill_disable: Option<bool>,
@@ -150,6 +150,39 @@ pub(crate) struct HostConfig {
     pub(crate) runtime: Option<String>,
     pub(crate) annotations: Option<BTreeMap<String, String>>,
     pub(crate) storage_opt: Option<BTreeMap<String, String>>,
+}
+
+/// Devices that a driver brings: as many as `count` (all: -1) of those with the capabilities, or these.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct DeviceRequest {
+    #[serde(deserialize_with = "or_default")]
+    pub(crate) driver: String,
+    #[serde(deserialize_with = "or_default")]
+    pub(crate) count: i64,
+    #[serde(rename = "DeviceIDs", deserialize_with = "or_default")]
+    pub(crate) device_ids: Vec<String>,
+    /// Any of these lists of capabilities.
+    #[serde(deserialize_with = "or_default")]
+    pub(crate) capabilities: Vec<Vec<String>>,
+    #[serde(deserialize_with = "or_default")]
+    pub(crate) options: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct ThrottleDevice {
+    pub(crate) path: String,
+    /// Bytes or operations per second.
+    pub(crate) rate: u64,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct WeightDevice {
+    pub(crate) path: String,
+    /// 10 to 1000.
+    pub(crate) weight: u16,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -26,7 +26,12 @@ const UNESCAPED: AsciiSet = NON_ALPHANUMERIC
 pub(crate) struct Client {
     pub(crate) host: Host,
     idle: Idle,
+    /// Nothing is sent that would change something.
+    is_dry: bool,
 }
+
+/// The id of what is only imagined.
+pub(crate) const IMAGINED: &str = "dry-run";
 
 /// A path with its query, escaped.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,7 +69,16 @@ pub(crate) type Headers = Vec<(&'static str, String)>;
 
 impl Client {
     pub(crate) fn new(host: Host) -> Self {
-        Self { host, idle: Idle::default() }
+        Self { host, idle: Idle::default(), is_dry: false }
+    }
+
+    /// The same, which asks, and only imagines what it changes.
+    pub(crate) fn dry(&self) -> Self {
+        Self { is_dry: true, ..self.clone() }
+    }
+
+    pub(crate) fn is_dry(&self) -> bool {
+        self.is_dry
     }
 
     /// Whether the daemon runs on this machine, and reads a context in place: one that does says when the machine started.
@@ -105,6 +119,9 @@ impl Client {
         payload: Payload<'_>,
         headers: Headers,
     ) -> Result<Response> {
+        if self.is_dry && !matches!(method, "GET" | "HEAD") {
+            return http::imagined(IMAGINED);
+        }
         let response = http::send(
             &self.host,
             &self.idle,
@@ -115,6 +132,9 @@ impl Client {
 
     /// A `POST` that turns the connection into a stream of bytes.
     pub(crate) fn upgrade(&self, path: Path, body: Option<&serde_json::Value>) -> Result<Upgraded> {
+        if self.is_dry {
+            return Err(Failure::new("--dry-run: there is nothing to connect to"));
+        }
         let payload = body.map_or(Payload::None, |it| Payload::Json(it.to_string().into_bytes()));
         let request = Request { method: "POST", target: path.0, headers: Vec::new(), payload };
         match http::upgrade(&self.host, &request)? {

@@ -259,3 +259,71 @@ async fn a_service_may_have_the_daemons_socket_and_ones_logins() {
     project.run("cais", "", &["down"]).await;
     project.is_gone().await;
 }
+
+#[tokio::test]
+async fn a_dry_run_tells_what_docker_compose_tells_and_does_nothing() {
+    let (_node, docker) = node().await;
+    let text = r#"
+services:
+  db: {image: busybox, command: sleep 1000, stop_signal: SIGKILL, volumes: ["kept:/kept"]}
+  web: {image: busybox, command: sleep 1000, stop_signal: SIGKILL, network_mode: "service:db"}
+  made: {build: ., command: sleep 1000, stop_signal: SIGKILL}
+volumes: {kept: {}}
+"#;
+    let project = Project::new(&docker, text);
+    write(&project.path("Dockerfile"), "FROM busybox\nRUN true\n");
+    docker.run(&["pull", "-q", "busybox"]).await;
+    // What becomes of containers in the end: docker compose tells of each step on the way too.
+    let told = async |client: &str, words: &[&str]| -> Vec<String> {
+        let done = project.done(client, "", words).await;
+        assert_eq!(done.code, 0, "{client} {words:?}: {done:?}");
+        let ends = ["Created", "Recreated", "Removed", "Killed", "Paused"];
+        let mut lines: Vec<String> = done
+            .stderr
+            .lines()
+            .filter_map(|it| it.trim().strip_prefix("DRY-RUN MODE -  Container "))
+            .filter(|it| ends.iter().any(|end| it.ends_with(end)))
+            .map(str::to_owned)
+            .collect();
+        lines.sort();
+        lines
+    };
+    let up = project.done("cais", "", &["--dry-run", "up"]).await;
+    assert_eq!(up.code, 0, "{up:?}");
+    for line in [
+        " DRY-RUN MODE -  made  Built",
+        " DRY-RUN MODE -  Network shop_default  Created",
+        " DRY-RUN MODE -  Volume shop_kept  Created",
+        " DRY-RUN MODE -  Container shop-web-1  Created",
+        " DRY-RUN MODE -  Container shop-db-1  Started",
+    ] {
+        assert!(up.stderr.lines().any(|it| it == line), "{line}: {up:?}");
+    }
+    project.is_gone().await;
+    assert_eq!(docker.run(&["images", "-q", "shop-made"]).await, "");
+
+    project.run("cais", "", &["up", "-d"]).await;
+    let shown = async || {
+        let mut all = Vec::new();
+        for name in ["shop-db-1", "shop-web-1", "shop-made-1"] {
+            let it = docker.inspect(name).await;
+            all.push((it["Id"].clone(), it["State"].clone()));
+        }
+        all
+    };
+    let before = shown().await;
+    for words in [
+        &["up", "-d", "--dry-run"][..],
+        &["--dry-run", "up", "-d", "--force-recreate", "--scale", "made=2"],
+        &["--dry-run", "kill", "made"],
+        &["--dry-run", "pause"],
+        &["--dry-run", "down"],
+    ] {
+        assert_eq!(told("cais", words).await, told(THEIRS, words).await, "{words:?}");
+    }
+    let run = project.done("cais", "", &["--dry-run", "run", "db", "true"]).await;
+    assert!(run.code != 0 && run.stderr.contains("compose run cannot tell"), "{run:?}");
+    assert_eq!(shown().await, before);
+    project.run("cais", "", &["down", "-v"]).await;
+    project.is_gone().await;
+}

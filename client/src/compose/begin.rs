@@ -1,6 +1,7 @@
 //! Starting: in the order in which services depend on each other, each when those it waits for are ready.
 
 use std::collections::BTreeSet;
+use std::sync::PoisonError;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
@@ -22,6 +23,10 @@ impl Act<'_> {
             return self.start_again();
         }
         let all = containers::of_project(self.cais, &self.project.name)?;
+        if self.cais.client.is_dry() {
+            self.tell_of_starts(&all);
+            return self.start_again();
+        }
         let mut levels = order::levels(self.project, &self.order).into_iter();
         let started = levels.try_for_each(|level| {
             if goes_on() {
@@ -34,6 +39,19 @@ impl Act<'_> {
             }
         });
         if goes_on() { started.and(self.start_again()) } else { started }
+    }
+
+    /// Of what is there and would be, once it was made.
+    fn tell_of_starts(&self, all: &[Container]) {
+        let imagined = self.imagined.lock().unwrap_or_else(PoisonError::into_inner);
+        for service in &self.order {
+            let stopped = all.iter().filter(|it| it.service == *service && !it.is_running());
+            let made = imagined.iter().filter(|(of, _)| of == service).map(|(_, name)| name);
+            let names: BTreeSet<&String> = stopped.map(|it| &it.name).chain(made).collect();
+            for name in names {
+                output::notice(&format!(" Container {name}  Started"));
+            }
+        }
     }
 
     /// Starts a service's containers, once what it waits for is ready.

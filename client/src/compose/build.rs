@@ -107,6 +107,12 @@ impl Builder<'_> {
         }
         check(name, build)?;
         self.built.borrow_mut().insert(name.to_owned(), None);
+        if self.cais.client.is_dry() {
+            let mut others = self.project.build_contexts(name);
+            others.try_for_each(|(_, other)| self.build(other, out))?;
+            output::notice(&format!(" {name}  Built"));
+            return Ok(());
+        }
         let in_build = |it: Failure| Failure {
             message: format!("services.{name}.build: {}", it.message),
             ..it

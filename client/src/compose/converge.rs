@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use cais_compose::{Node, Project};
 
@@ -43,6 +43,8 @@ pub(super) struct Act<'a> {
     is_of_pods: OnceLock<bool>,
     /// Ids of the node's networks by their names, once they were asked for.
     networks: OnceLock<BTreeMap<String, String>>,
+    /// Services and names of containers that would be made now.
+    pub(super) imagined: Mutex<Vec<(String, String)>>,
     /// The containers, as they were found a moment ago, if all stayed as they were.
     pub(super) unchanged: OnceLock<Vec<Container>>,
 }
@@ -80,6 +82,7 @@ impl<'a> Act<'a> {
             scales,
             is_of_pods: OnceLock::new(),
             networks: OnceLock::new(),
+            imagined: Mutex::default(),
             unchanged: OnceLock::new(),
         })
     }
@@ -197,9 +200,17 @@ impl<'a> Act<'a> {
                 is_pod: self.is_of_pods(),
             };
             self.create(&own_name, service, &which)?;
+            self.imagine(name, &own_name);
             output::notice(&format!(" Container {own_name}  Created"));
         }
         Ok(())
+    }
+
+    fn imagine(&self, service: &str, name: &str) {
+        if self.cais.client.is_dry() {
+            let mut imagined = self.imagined.lock().unwrap_or_else(PoisonError::into_inner);
+            imagined.push((service.to_owned(), name.to_owned()));
+        }
     }
 
     /// Whether containers of a service are made anew in any case. A dependency's are when it was asked for.
@@ -291,6 +302,7 @@ impl<'a> Act<'a> {
         // Beside the one that could not be removed it would pass for the service's container.
         self.clear(old).inspect_err(|_| containers::discard(self.cais, &made))?;
         self.rename(&made, &old.name)?;
+        self.imagine(&old.service, &old.name);
         output::notice(&format!(" Container {}  Recreated", old.name));
         Ok(())
     }

@@ -12,6 +12,7 @@ use super::making::Making;
 use super::registry::{self, Known};
 use super::resources::text;
 use crate::Cais;
+use crate::client::IMAGINED;
 use crate::error::{Failure, Result};
 use crate::{output, units};
 
@@ -103,7 +104,12 @@ impl Images<'_> {
         for name in services {
             let image = self.project.image(name, "-");
             let missing = || Failure::new(format!("services.{name}: no image {image}"));
-            ids.insert(*name, here.id_of(&image)?.ok_or_else(missing)?.to_owned());
+            let id = match here.id_of(&image)? {
+                // It would have been pulled or built.
+                None if self.cais.client.is_dry() => IMAGINED,
+                id => id.ok_or_else(missing)?,
+            };
+            ids.insert(*name, id.to_owned());
         }
         Ok(ids)
     }

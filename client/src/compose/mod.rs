@@ -56,6 +56,9 @@ pub(crate) struct Compose {
 /// Which project, and how it is read.
 #[derive(Debug, Args)]
 struct Files {
+    /// Execute command in dry run mode: tell what would be done
+    #[arg(long, global = true)]
+    dry_run: bool,
     /// Include all resources, even those not used by services
     #[arg(long)]
     all_resources: bool,
@@ -139,6 +142,15 @@ enum Shape {
 impl Compose {
     pub(crate) fn run(self, cais: &Cais) -> Result<()> {
         let files = &self.files;
+        let dry;
+        let cais = if files.dry_run {
+            self.verb.check_dry()?;
+            output::rehearse();
+            dry = Cais { client: cais.client.dry(), ..cais.clone() };
+            &dry
+        } else {
+            cais
+        };
         match self.verb {
             Verb::Config(it) => it.run(files),
             Verb::Convert(it) => it.run(files),
@@ -183,6 +195,23 @@ impl Compose {
                 labels::LIKE
             )),
         }
+    }
+}
+
+impl Verb {
+    /// What is told of before it is done, or changes nothing in any case.
+    fn check_dry(&self) -> Result<()> {
+        let verb = match self {
+            Self::Run(_) => "run",
+            Self::Exec(_) => "exec",
+            Self::Attach(_) => "attach",
+            Self::Cp(_) => "cp",
+            Self::Commit(_) => "commit",
+            Self::Wait(_) => "wait",
+            Self::Watch(_) => "watch",
+            _ => return Ok(()),
+        };
+        Err(Failure::new(format!("--dry-run: cais compose {verb} cannot tell what it would do")))
     }
 }
 

@@ -7,6 +7,7 @@ use cais_compose::{Node, Project, Value};
 use super::containers;
 use super::resources::text;
 use crate::Cais;
+use crate::client::IMAGINED;
 use crate::error::{Failure, Result};
 
 /// The keys that may name a service.
@@ -24,7 +25,10 @@ pub(super) fn resolved<'n>(
         return Ok(Cow::Borrowed(service));
     }
     let all = containers::of_project(cais, &project.name)?;
-    let id = |name: &str| all.iter().find(|it| it.service == name).map(|it| it.id.clone());
+    let id = |name: &str| {
+        let found = all.iter().find(|it| it.service == name).map(|it| it.id.clone());
+        found.or_else(|| cais.client.is_dry().then(|| IMAGINED.to_owned()))
+    };
     with_containers(service, id).map(Cow::Owned)
 }
 

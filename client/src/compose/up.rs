@@ -44,6 +44,13 @@ pub(super) struct Up {
 
 impl Up {
     pub(super) fn run(&self, cais: &Cais, files: &Files) -> Result<()> {
+        let is_dry = cais.client.is_dry();
+        if is_dry && (self.rolling || self.watch) {
+            let flag = if self.rolling { "--rolling" } else { "--watch" };
+            return Err(Failure::new(format!(
+                "--dry-run: cais compose up {flag} cannot tell what it would do"
+            )));
+        }
         let is_detached = self.detach || self.wait || self.rolling;
         if is_detached && self.attaching.is_asked_for() {
             let flag = match (self.rolling, self.wait) {
@@ -75,13 +82,13 @@ impl Up {
         if self.no_start {
             return act.start_again();
         }
-        if !is_detached {
+        if !is_detached && !is_dry {
             let watch = || watch::follow_beside(cais, &project, &self.service);
             return foreground.run(self.watch.then_some(&watch));
         }
         act.start_all(&|| true)?;
         act.roll()?;
-        if self.wait { act.wait_for_all(self.wait_timeout) } else { Ok(()) }
+        if self.wait && !is_dry { act.wait_for_all(self.wait_timeout) } else { Ok(()) }
     }
 }
 

@@ -31,7 +31,7 @@ pub(super) use self::find::{Found, find, missing};
 pub(super) use self::place::{make_directory, place};
 use crate::engine::files::open_below;
 use crate::error::{Context, Error, Result};
-use crate::image::pack::DEEPEST;
+use crate::image::pack::{self, DEEPEST};
 use crate::image::xattr;
 
 /// Who the new files belong to.
@@ -58,17 +58,8 @@ fn open(parent: BorrowedFd<'_>, name: &std::ffi::CStr, flags: OFlags) -> Result<
         .with_context(|| format!("open {}", name.to_string_lossy()))
 }
 
-/// A directory's names in byte order, without the two that lead elsewhere.
 fn names(directory: BorrowedFd<'_>) -> Result<Vec<std::ffi::CString>> {
-    let mut names = Vec::new();
-    for entry in rustix::fs::Dir::read_from(directory).context("list a directory")? {
-        let name = entry.context("list a directory")?.file_name().to_owned();
-        if ![c".", c".."].contains(&name.as_c_str()) {
-            names.push(name);
-        }
-    }
-    names.sort();
-    Ok(names)
+    pack::names(directory).context("list a directory")
 }
 
 /// The walks go down as deep as a tree is: into no deeper one than a layer may be.

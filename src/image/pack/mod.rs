@@ -304,8 +304,8 @@ impl<W: Write> Writer<W> {
     }
 }
 
-/// In byte order, without the two that lead elsewhere.
-fn names(directory: BorrowedFd<'_>) -> io::Result<Vec<CString>> {
+/// A directory's names in byte order, without the two that lead elsewhere.
+pub(crate) fn names(directory: BorrowedFd<'_>) -> io::Result<Vec<CString>> {
     let mut names = Vec::new();
     for entry in Dir::read_from(directory)? {
         let name = entry?.file_name().to_owned();

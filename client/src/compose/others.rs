@@ -133,7 +133,16 @@ pub(super) fn backwards(mut containers: Vec<Container>) -> Vec<Vec<Container>> {
 
 /// The containers of these services, or of all.
 pub(super) fn chosen(cais: &Cais, files: &Files, services: &[String]) -> Result<Vec<Container>> {
-    let mut all = chosen_of_all(cais, files, services)?;
+    let (name, project) = files.named()?;
+    chosen_in(cais, (&name, project.as_ref()), services)
+}
+
+fn chosen_in(
+    cais: &Cais,
+    (name, project): (&str, Option<&Project>),
+    services: &[String],
+) -> Result<Vec<Container>> {
+    let mut all = chosen_of_all_in(cais, (name, project), services)?;
     all.retain(|it| it.label(labels::ONE_OFF) == "False");
     Ok(all)
 }
@@ -145,17 +154,29 @@ pub(super) fn chosen_of_all(
     services: &[String],
 ) -> Result<Vec<Container>> {
     let (name, project) = files.named()?;
-    let mut all = containers::all_of_project(cais, &name)?;
-    for service in services {
-        let is_known = project.as_ref().is_none_or(|it| {
-            it.service(service).or_else(|| it.disabled_service(service)).is_some()
-        });
-        if !is_known {
-            return Err(Failure::new(format!("no such service: {service}")));
-        }
-    }
+    chosen_of_all_in(cais, (&name, project.as_ref()), services)
+}
+
+fn chosen_of_all_in(
+    cais: &Cais,
+    (name, project): (&str, Option<&Project>),
+    services: &[String],
+) -> Result<Vec<Container>> {
+    let mut all = containers::all_of_project(cais, name)?;
+    check_known(project, services)?;
     all.retain(|it| services.is_empty() || services.contains(&it.service));
     Ok(all)
+}
+
+fn check_known(project: Option<&Project>, services: &[String]) -> Result<()> {
+    let is_known = |service: &String| {
+        project
+            .is_none_or(|it| it.service(service).or_else(|| it.disabled_service(service)).is_some())
+    };
+    match services.iter().find(|it| !is_known(it)) {
+        Some(service) => Err(Failure::new(format!("no such service: {service}"))),
+        None => Ok(()),
+    }
 }
 
 /// A verb for containers of services
@@ -194,18 +215,18 @@ pub(super) struct Kill {
 impl Each {
     /// Does what the verb says to those containers that it is about.
     pub(super) fn run(&self, cais: &Cais, files: &Files, verb: &str, done: &str) -> Result<()> {
-        let all = chosen(cais, files, &self.service)?;
-        self.run_on(cais, files, all, (verb, done))
+        let (name, project) = files.named()?;
+        let all = chosen_in(cais, (&name, project.as_ref()), &self.service)?;
+        self.run_on(cais, project.as_ref(), all, (verb, done))
     }
 
     fn run_on(
         &self,
         cais: &Cais,
-        files: &Files,
+        project: Option<&Project>,
         mut all: Vec<Container>,
         (verb, done): (&str, &str),
     ) -> Result<()> {
-        let (_, project) = files.named()?;
         all.retain(|it| match verb {
             "start" => !it.is_running(),
             "restart" => true,
@@ -220,11 +241,11 @@ impl Each {
             at_once(group, |container| {
                 let path = timed(container, verb, self.timeout);
                 if matches!(verb, "stop" | "restart") && container.is_running() {
-                    hooks::run(cais, project.as_ref(), container, "pre_stop")?;
+                    hooks::run(cais, project, container, "pre_stop")?;
                 }
                 cais.client.post(path)?;
                 if matches!(verb, "start" | "restart") {
-                    hooks::run(cais, project.as_ref(), container, "post_start")?;
+                    hooks::run(cais, project, container, "post_start")?;
                 }
                 output::notice(&format!(" Container {}  {done}", container.name));
                 Ok(())
@@ -235,17 +256,17 @@ impl Each {
 
 impl Restart {
     pub(super) fn run(&self, cais: &Cais, files: &Files) -> Result<()> {
-        let mut all = chosen(cais, files, &[])?;
+        let (name, project) = files.named()?;
+        let mut all = chosen_in(cais, (&name, project.as_ref()), &[])?;
         let mut services = self.each.service.clone();
-        // What is wrong with the names is told as everywhere.
         if !services.is_empty() {
-            chosen(cais, files, &services)?;
+            check_known(project.as_ref(), &services)?;
             if !self.no_deps {
                 add_dependents(&all, &mut services);
             }
             all.retain(|it| services.contains(&it.service));
         }
-        self.each.run_on(cais, files, all, ("restart", "Restarted"))
+        self.each.run_on(cais, project.as_ref(), all, ("restart", "Restarted"))
     }
 }
 
@@ -267,8 +288,8 @@ fn add_dependents(all: &[Container], services: &mut Vec<String>) {
 
 impl Kill {
     pub(super) fn run(&self, cais: &Cais, files: &Files) -> Result<()> {
-        let (_, project) = files.named()?;
-        let mut all = chosen(cais, files, &self.service)?;
+        let (name, project) = files.named()?;
+        let mut all = chosen_in(cais, (&name, project.as_ref()), &self.service)?;
         all.retain(Container::is_running);
         if let Some(project) = project.filter(|_| !self.remove_orphans) {
             all.retain(|it| project.service(&it.service).is_some());

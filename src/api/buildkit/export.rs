@@ -22,7 +22,7 @@ use super::errors::failed_call;
 use super::job::{Job, Made, Outcome};
 use super::send;
 use super::session::Session;
-use super::statements::{self, Naming, Statement};
+use super::statements::{self, Naming};
 use super::wire::Caller;
 use crate::api::docker::convert::build;
 use crate::engine::actions::ImageAct;
@@ -307,8 +307,6 @@ impl Export<'_> {
         let open = |(name, naming, made): (String, Naming, Arc<Made>)| {
             let root = made.built.files()?;
             let more = statements::about(&root, &made.predicates, &naming)?;
-            let more =
-                more.into_iter().map(|Statement { name, content }| (name, content)).collect();
             Ok(Tree { name: name.into(), root, more, time: made.time })
         };
         move || parts.into_iter().map(open).collect()

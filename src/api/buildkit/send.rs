@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use cais_proto::buildkit::filesync::packet::PacketType;
 use cais_proto::buildkit::filesync::{FilesClient, Packet, Stat};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Request;
@@ -21,7 +21,7 @@ use super::transfer::{GO_BITS, GO_CHARACTER, GO_DEVICE, GO_DIRECTORY, GO_FIFO, G
 use super::wire::{Caller, LARGEST_MESSAGE};
 use crate::engine::files::open_below;
 use crate::error::{Context, Error, Result};
-use crate::image::pack::Tree;
+use crate::image::pack::{self, Tree};
 
 /// Packets that are not on their way yet.
 const BACKLOG: usize = 64;
@@ -118,13 +118,8 @@ impl Sender {
         let place_of =
             |name: &CStr| more.iter().position(|(more, _)| more.as_bytes() == name.to_bytes());
         let context = || format!("list /{}", path.display());
-        let mut names = Vec::new();
-        for entry in Dir::read_from(directory).with_context(context)? {
-            let name = entry.with_context(context)?.file_name().to_owned();
-            if ![c".", c".."].contains(&name.as_c_str()) && place_of(&name).is_none() {
-                names.push(name);
-            }
-        }
+        let mut names = pack::names(directory).with_context(context)?;
+        names.retain(|name| place_of(name).is_none());
         for (name, _) in more {
             names.push(CString::new(name.as_str()).with_context(context)?);
         }

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use serde_json::{Value, json};
 
 use super::attrs::Attrs;
@@ -15,6 +15,7 @@ use super::job::Made;
 use crate::error::{Context, Error, Result};
 use crate::image::digest::{Algorithm, Digest, Hasher};
 use crate::image::index::{self, Predicate};
+use crate::image::pack;
 
 /// Read at once, in bytes.
 const PIECE: usize = 256 << 10;
@@ -47,14 +48,7 @@ impl Naming {
     }
 }
 
-/// A file that is not among those that were built.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Statement {
-    pub(super) name: String,
-    pub(super) content: Vec<u8>,
-}
-
-/// Statements about all regular files below `root`, in the order of their names; blocks. What nobody asked for is none.
+/// Names and contents of statements about all regular files below `root`, in the order of their names; blocks. What nobody asked for is none.
 ///
 /// # Errors
 /// `InvalidArgument` for two of one name, or one that is no name.
@@ -62,41 +56,33 @@ pub(super) fn about(
     root: &OwnedFd,
     predicates: &[Predicate],
     naming: &Naming,
-) -> Result<Vec<Statement>> {
+) -> Result<Vec<(String, Vec<u8>)>> {
     let asked: Vec<_> = predicates.iter().filter(|predicate| !predicate.is_inline_only).collect();
     if asked.is_empty() {
         return Ok(Vec::new());
     }
     let mut subjects = Vec::new();
     subjects_below(root.as_fd(), Path::new(""), &mut subjects)?;
-    let mut statements: Vec<Statement> = Vec::new();
+    let mut statements: Vec<(String, Vec<u8>)> = Vec::new();
     for predicate in asked {
         let name = naming.name(&predicate.file);
         if name.contains('/') || ["", ".", ".."].contains(&name.as_str()) {
             return Err(Error::invalid(format!("an attestation cannot be called {name:?}")));
         }
-        if statements.iter().any(|other| other.name == name) {
+        if statements.iter().any(|(other, _)| *other == name) {
             return Err(Error::invalid(format!("duplicate attestation path name {name}")));
         }
         let statement = index::statement(predicate, &subjects);
         let content = serde_json::to_vec_pretty(&statement).context("write a statement")?;
-        statements.push(Statement { name, content });
+        statements.push((name, content));
     }
-    statements.sort_by(|one, other| one.name.cmp(&other.name));
+    statements.sort();
     Ok(statements)
 }
 
 fn subjects_below(directory: BorrowedFd<'_>, path: &Path, subjects: &mut Vec<Value>) -> Result<()> {
     let context = || format!("list /{}", path.display());
-    let mut names = Vec::new();
-    for entry in Dir::read_from(directory).with_context(context)? {
-        let name = entry.with_context(context)?.file_name().to_owned();
-        if ![c".", c".."].contains(&name.as_c_str()) {
-            names.push(name);
-        }
-    }
-    names.sort();
-    for name in names {
+    for name in pack::names(directory).with_context(context)? {
         let path: PathBuf = path.join(std::ffi::OsStr::from_bytes(name.to_bytes()));
         let context = || format!("read /{}", path.display());
         let stat = rustix::fs::statat(directory, &name, AtFlags::SYMLINK_NOFOLLOW);
@@ -160,9 +146,9 @@ mod tests {
         };
         let said = [predicate("sbom.spdx.json", false), predicate("provenance.json", false)];
         let found = about(&root, &said, &Naming::default()).unwrap();
-        let names: Vec<_> = found.iter().map(|it| it.name.as_str()).collect();
+        let names: Vec<_> = found.iter().map(|it| it.0.as_str()).collect();
         assert_eq!(names, ["provenance.json", "sbom.spdx.json"]);
-        let statement: Value = serde_json::from_slice(&found[0].content).unwrap();
+        let statement: Value = serde_json::from_slice(&found[0].1).unwrap();
         let subjects = [("a/x", "one"), ("a.b", "two")].map(|(name, text)| {
             json!({ "name": name, "digest": { "sha256": Digest::of(text.as_bytes()).hex() } })
         });
@@ -172,8 +158,8 @@ mod tests {
 
         let naming = Naming { prefix: "x-".to_owned(), platform: Some("linux_amd64".to_owned()) };
         let found = about(&root, &said, &naming).unwrap();
-        assert_eq!(found[0].name, "x-provenance.linux_amd64.json");
-        assert_eq!(found[1].name, "x-sbom.spdx.linux_amd64.json");
+        assert_eq!(found[0].0, "x-provenance.linux_amd64.json");
+        assert_eq!(found[1].0, "x-sbom.spdx.linux_amd64.json");
         assert!(about(&root, &[predicate("x", true)], &naming).unwrap().is_empty());
         let twice = [predicate("x", false), predicate("x", false)];
         let error = about(&root, &twice, &Naming::default()).unwrap_err();

@@ -115,19 +115,19 @@ async fn hand_over(
     batches: &mpsc::Sender<Vec<Packet>>,
     received: &AtomicU64,
 ) -> Result<()> {
-    let (mut is_last, mut is_open) = (false, true);
-    while is_open && !is_last {
+    let mut is_over = false;
+    while !is_over {
         let mut next = Some(incoming.message().await);
         let (mut batch, mut content) = (Vec::new(), 0);
         while let Some(packet) = next.take() {
             let Some(packet) = packet.map_err(|status| failed_call(&status))? else {
-                is_open = false;
+                is_over = true;
                 break;
             };
             content += packet.data.len();
-            is_last = packet.r#type() == PacketType::PacketFin;
+            is_over = packet.r#type() == PacketType::PacketFin;
             batch.push(packet);
-            if !is_last && batch.len() < BATCH && content < BATCH_CONTENT {
+            if !is_over && batch.len() < BATCH && content < BATCH_CONTENT {
                 next = incoming.message().now_or_never();
             }
         }

@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::thread;
 
 use rustix::fs::{
@@ -42,7 +42,10 @@ pub(in crate::builder) fn place(
     (target, is_directory): (&Path, bool),
     placing: &Placing<'_>,
 ) -> Result<()> {
-    let spare = AtomicUsize::new(thread::available_parallelism().map_or(1, NonZero::get) - 1);
+    // The kernel is asked for it in several files, and most copies need no other thread.
+    let spare: LazyLock<AtomicUsize> = LazyLock::new(|| {
+        AtomicUsize::new(thread::available_parallelism().map_or(1, NonZero::get) - 1)
+    });
     for source in sources {
         // Of each source its own: another one may replace what this one made.
         let links = Mutex::new(HashMap::new());
@@ -102,7 +105,7 @@ struct Job<'a> {
     /// Files of several names, by device and inode, under the first that was made.
     links: &'a Mutex<HashMap<(u64, u64), PathBuf>>,
     /// Threads that may be started.
-    spare: &'a AtomicUsize,
+    spare: &'a LazyLock<AtomicUsize>,
 }
 
 /// One thread's.

@@ -89,7 +89,10 @@ pub(crate) fn write_one<W: Write>(
     shown: &Path,
     out: W,
 ) -> Result<W> {
-    finish(out, parent, Extent::Everything, |writer| writer.member(parent.as_fd(), name, shown))
+    finish(out, parent, Extent::Everything, |writer| {
+        let loaded = Loaded::of(parent.as_fd(), name)?;
+        writer.member(parent.as_fd(), name, shown, loaded)
+    })
 }
 
 fn finish<W: Write>(
@@ -131,10 +134,9 @@ impl<W: Write> Writer<W> {
     fn whole(&mut self, root: &OwnedFd, name: &Path) -> io::Result<()> {
         let stat = rustix::fs::fstat(root)?;
         self.attributes(root.as_fd())?;
-        let mut header = header(&stat, EntryType::Directory);
         let is_root = name.as_os_str().is_empty() || name == Path::new(".");
         let shown = if is_root { Path::new("./") } else { name };
-        named::append(&mut self.builder, &mut header, shown, io::empty())?;
+        self.empty(&stat, EntryType::Directory, shown)?;
         self.directory(root.as_fd(), name)
     }
 
@@ -159,18 +161,13 @@ impl<W: Write> Writer<W> {
             let loaded = ahead::load_all(&mut self.helper, directory, names)?;
             for (name, loaded) in names.iter().zip(loaded) {
                 let path = path.join(std::ffi::OsStr::from_bytes(name.to_bytes()));
-                self.loaded(directory, name, &path, loaded?)?;
+                self.member(directory, name, &path, loaded?)?;
             }
         }
         Ok(())
     }
 
-    fn member(&mut self, parent: BorrowedFd<'_>, name: &CStr, path: &Path) -> io::Result<()> {
-        let loaded = Loaded::of(parent, name)?;
-        self.loaded(parent, name, path, loaded)
-    }
-
-    fn loaded(
+    fn member(
         &mut self,
         parent: BorrowedFd<'_>,
         name: &CStr,
@@ -283,11 +280,7 @@ impl<W: Write> Writer<W> {
     }
 
     fn marker(&mut self, path: &Path) -> io::Result<()> {
-        let mut header = Header::new_gnu();
-        header.set_entry_type(EntryType::Regular);
-        header.set_mode(0o600);
-        header.set_size(0);
-        named::append(&mut self.builder, &mut header, path, io::empty())
+        self.document(path, &[], 0)
     }
 
     fn attributes(&mut self, file: BorrowedFd<'_>) -> io::Result<()> {
